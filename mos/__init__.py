@@ -1,0 +1,1 @@
+"""Mixture of States: the library. Knows torch, Lance and Arrow; never imports ray."""

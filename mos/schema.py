@@ -1,0 +1,84 @@
+"""The contract of every table and of the manifest rows that travel in their place.
+
+Tables are Lance datasets. Every reader pins a version; payload columns are large and never cross the Ray object
+store. Column docstrings are the documentation: names, units and ranges live here and nowhere else.
+"""
+
+import pyarrow as pa
+
+TASK_GENERATE = "generate"
+"""A text-image pair."""
+TASK_EDIT = "edit"
+"""A (reference image, instruction, target image) triple."""
+
+
+def samples_schema(resolutions: tuple[int, ...]) -> pa.Schema:
+    """One row per kept sample; every score is a column so that a stage's view is a filter expression.
+
+    `bucket_<resolution>` is `"<height>x<width>"` in pixels, or null where the image is too small for it.
+    """
+    columns = [
+        pa.field("sample_id", pa.string(), nullable=False),  # 64 hex: sha256 of image, reference and caption
+        pa.field("task", pa.string(), nullable=False),  # TASK_GENERATE or TASK_EDIT
+        pa.field("source", pa.string(), nullable=False),  # name of the configured source
+        pa.field("shard", pa.string(), nullable=False),  # tar file or folder the sample came from
+        pa.field("key", pa.string(), nullable=False),  # the sample's own key inside the shard
+        pa.field("image", pa.large_binary(), nullable=False),  # encoded bytes as read (edit: the target)
+        pa.field("image_hash", pa.string(), nullable=False),  # sha256 of `image`
+        pa.field("reference", pa.large_binary()),  # edit: encoded bytes of the image to edit
+        pa.field("reference_hash", pa.string()),  # sha256 of `reference`
+        pa.field("caption", pa.string(), nullable=False),  # caption, or the instruction of an edit
+        pa.field("width", pa.int32(), nullable=False),  # px, after EXIF orientation
+        pa.field("height", pa.int32(), nullable=False),  # px, after EXIF orientation
+        pa.field("aspect", pa.float32(), nullable=False),  # width / height
+        pa.field("caption_length", pa.int32(), nullable=False),  # characters
+        pa.field("caption_words", pa.int32(), nullable=False),
+        pa.field("sharpness", pa.float32(), nullable=False),  # variance of the Laplacian of luma in [0, 1]
+        pa.field("contrast", pa.float32(), nullable=False),  # standard deviation of luma in [0, 1]
+        pa.field("entropy", pa.float32(), nullable=False),  # bits, of the 256-bin luma histogram
+        pa.field("phash", pa.string(), nullable=False),  # 64-bit perceptual hash, 16 hex digits
+        pa.field("aesthetic", pa.float32()),  # null where no scorer ran
+        pa.field("alignment", pa.float32()),  # image-text cosine; null where no scorer ran
+        pa.field("meta", pa.string()),  # JSON object of whatever else the source knew
+    ]
+    columns += [pa.field(f"bucket_{resolution}", pa.string()) for resolution in resolutions]
+    return pa.schema(columns)
+
+
+REJECTS = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # a stable code of mos.data.reasons
+        pa.field("detail", pa.string()),  # free text: the value that was refused
+    ]
+)
+"""One row per dropped item: read == kept + rejected, by reason."""
+
+STATES = pa.schema(
+    [
+        pa.field("context_key", pa.string(), nullable=False),  # sha256 of what was encoded, see mos.states.keys
+        pa.field("num_tokens", pa.int32(), nullable=False),
+        pa.field("payload", pa.large_binary(), nullable=False),  # ragged [token][layer][dim], see mos.states.payload
+    ]
+)
+"""One row per distinct context. Schema metadata: `tower` (id), `num_layers` (m + 1), `dim`, `format`."""
+
+LATENTS = pa.schema(
+    [
+        pa.field("latent_key", pa.string(), nullable=False),  # sha256 of image hash, codec and bucket
+        pa.field("bucket", pa.string(), nullable=False),  # "<height>x<width>" px
+        pa.field("payload", pa.large_binary(), nullable=False),  # [channels][height][width], C order
+    ]
+)
+"""One row per (image, bucket). Schema metadata: `codec` (id), `channels`, `stride`, `dtype`."""
+
+MANIFEST = pa.schema(
+    [
+        pa.field("table", pa.string(), nullable=False),  # which table the fragment belongs to
+        pa.field("fragment", pa.string(), nullable=False),  # FragmentMetadata as JSON
+        pa.field("keys", pa.list_(pa.string()), nullable=False),  # key of every row in the fragment, in order
+    ]
+)
+"""The only thing that travels from a writing actor to the driver: a fragment already on disk."""

@@ -1,0 +1,68 @@
+"""The ledger of finished steps of a run: fingerprint in, recorded outputs out; one small JSON file a step.
+
+A step's record is written last, in one rename, so it exists only if the step's outputs do. A version of a
+table that no record names is not part of the run.
+"""
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mos.errors import UserError
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a finished step left behind."""
+
+    name: str
+    """Step, for example `curate`."""
+    fingerprint: str
+    """64 hex digits over everything that decides the outputs."""
+    outputs: dict[str, Any]
+    """Plain data: table uris and versions, checkpoint folders, counts."""
+    seconds: float
+    """Wall time of the run that produced it."""
+    finished_at: float
+    """Unix time."""
+
+
+class StepLedger:
+    """Records of one run, in `<root>/steps/<name>/<fingerprint>.json`."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.folder = Path(root) / "steps"
+
+    def find(self, name: str, fingerprint: str) -> StepRecord | None:
+        """The record of this step with exactly this fingerprint, if it finished."""
+        path = self._path(name, fingerprint)
+        if not path.is_file():
+            return None
+        return StepRecord(**json.loads(path.read_text(encoding="utf-8")))
+
+    def require(self, name: str, fingerprint: str, remedy: str) -> StepRecord:
+        """The record, or a `UserError` that names the unfinished step and the command that finishes it."""
+        record = self.find(name, fingerprint)
+        if record is None:
+            raise UserError(
+                f"step {name!r} is not finished for this config (fingerprint {fingerprint[:12]} has no record in "
+                f"{self.folder / name}): run `{remedy}` first"
+            )
+        return record
+
+    def record(self, name: str, fingerprint: str, outputs: dict[str, Any], started_at: float) -> StepRecord:
+        """Write the record atomically; call it once every output of the step is durable."""
+        now = time.time()
+        record = StepRecord(name, fingerprint, outputs, seconds=now - started_at, finished_at=now)
+        path = self._path(name, fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps(asdict(record), indent=2), encoding="utf-8")
+        partial.replace(path)
+        return record
+
+    def _path(self, name: str, fingerprint: str) -> Path:
+        return self.folder / name / f"{fingerprint}.json"
