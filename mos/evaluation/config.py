@@ -1,0 +1,36 @@
+"""What is measured at the end of a run and what the report shows."""
+
+from pydantic import Field
+
+from mos.config import StrictConfig
+from mos.sampling.config import SamplerConfig, StageName
+
+
+class EvaluateConfig(StrictConfig):
+    """What `pipelines/evaluate.py` draws, checks and shows."""
+
+    stage: StageName | None = None
+    """Text-to-image stage that is judged; where none is named: the last finished one of stage1 to stage4."""
+    single_object_prompts: int = Field(64, ge=0)
+    """Held-out prompts of the category `single_object`, the one the demo's colour and shape figures are taken on."""
+    prompts_per_category: int = Field(16, ge=0)
+    """Held-out prompts of each other category; only runs on drawn scenes have any."""
+    sampler: SamplerConfig = SamplerConfig()
+    batch_size: int = Field(32, ge=1)
+    """Pictures drawn together."""
+    device: str = "cpu"
+    """Torch device of the model: `cpu`, `cuda`, `cuda:1`."""
+    num_edits: int = Field(6, ge=0)
+    """Editing examples drawn, where the editing stage is finished."""
+    grid_prompts: tuple[str, ...] = ()
+    """Prompts of the report's picture grid; where none are given: held-out prompts, or captions of the data."""
+    grid_images: int = Field(24, ge=1)
+    """Pictures in the report's grid."""
+    router_prompt: str = "a red circle to the left of a blue square"
+    """Prompt of the router figure."""
+    router_panels: int = Field(6, ge=2)
+    """Timesteps shown in the router figure."""
+    router_tokens: int = Field(8, ge=1)
+    """Tokens whose layer-by-block map the router figure shows."""
+    seed: int = 0
+    """Seed of every picture the evaluation draws."""

@@ -1,0 +1,1 @@
+"""Pictures out: prompts (and a picture to edit) in, images out; and what the router chose on the way."""

@@ -1,0 +1,50 @@
+"""How pictures are drawn: the solver's settings, and what `pipelines/sample.py` is to draw."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mos.config import StrictConfig
+
+StageName = Literal["stage1", "stage2", "stage3", "stage4", "edit"]
+
+
+class SamplerConfig(StrictConfig):
+    """Settings of the Euler solver (paper Algorithm 2 and Appendix B.6)."""
+
+    steps: int = Field(20, ge=1)
+    """Euler steps from t = 1 (noise) to t = 0 (image)."""
+    guidance: float = Field(4.0, ge=1.0)
+    """Classifier-free guidance scale; 1 is the conditional model alone, at half the work."""
+    guidance_rescale: float = Field(0.0, ge=0.0, le=1.0)
+    """Share of the guided velocity brought back to the spread of the conditional one (Lin et al. 2024)."""
+    schedule: Literal["linear", "linear_quadratic"] = "linear"
+    """Spacing of the timesteps; `linear_quadratic` takes small steps near the noise (Movie Gen)."""
+
+
+class SampleConfig(StrictConfig):
+    """What `pipelines/sample.py` draws."""
+
+    stage: StageName | None = None
+    """Stage whose model is used; where none is named: the last finished one of stage1 to stage4, or `edit` with a source."""
+    prompt: str | None = None
+    """One prompt, or the instruction where `source` is given."""
+    prompts: str | None = None
+    """Text file with one prompt a line; `#` starts a comment line."""
+    source: str | None = None
+    """Picture to edit; every prompt is then an instruction."""
+    negative_prompt: str = ""
+    """What guidance points away from; empty is the context that caption dropout trained."""
+    images_per_prompt: int = Field(1, ge=1)
+    """Pictures of each prompt, from different seeds."""
+    height: int | None = Field(None, ge=1)
+    """Pixels; where none is given: the stage's resolution."""
+    width: int | None = Field(None, ge=1)
+    """Pixels; where none is given: the stage's resolution."""
+    sampler: SamplerConfig = SamplerConfig()
+    batch_size: int = Field(16, ge=1)
+    """Pictures drawn together by one actor."""
+    num_actors: int = Field(1, ge=1)
+    """Ray Data actors, each with its own copy of the model."""
+    num_gpus_per_actor: float = Field(0.0, ge=0.0)
+    """GPUs of one actor; 0 draws on the CPU."""
