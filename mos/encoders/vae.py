@@ -1,0 +1,99 @@
+"""Latent codecs: uint8 images of one bucket in, normalised latents out, and back.
+
+Dimension key
+    batch           images of one bucket
+    height, width   px
+    channels, h, w  latent channels and grid: h = height / stride
+"""
+
+from typing import Annotated, Literal, Protocol
+
+from jaxtyping import Float, UInt8
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from mos.config import StrictConfig
+
+
+class Codec(Protocol):
+    """A frozen image autoencoder."""
+
+    codec_id: str
+    """Names its latents table: family and 12 hex digits over everything that decides a latent, weights included."""
+    channels: int
+    """Latent channels."""
+    stride: int
+    """Image pixels per latent cell, along each side."""
+
+    def encode(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
+        """Latents of about zero mean and unit variance per channel, float32.
+
+        Raises:
+            UserError: a side is no multiple of the stride.
+        """
+        ...
+
+    def decode(self, latents: Float[Tensor, "batch channels h w"]) -> UInt8[Tensor, "batch 3 height width"]:
+        """Images of latents; values outside the valid range are clipped."""
+        ...
+
+
+class PixelConfig(StrictConfig):
+    """A weight-free invertible codec: space to depth, scaled. Exact for every 8-bit image."""
+
+    type: Literal["pixel"] = "pixel"
+    stride: int = Field(default=2, ge=1)
+    """Pixels per latent cell; channels are 3 * stride²."""
+    scale: float = Field(default=1.0, gt=0)
+    """Pixel values [0, 255] become [-scale, scale]."""
+
+
+class RandomWan(StrictConfig):
+    """A tiny AutoencoderKLWan with seeded random weights: the real class and geometry (16x, 48 channels), no download."""
+
+    seed: int = 0
+    """Seed of the weights."""
+    base_dim: int = Field(default=8, ge=4)
+    """Width of encoder and decoder; Wan 2.2 has 160 and 256."""
+    num_res_blocks: int = Field(default=1, ge=1)
+    """Residual blocks per level; Wan 2.2 has 2."""
+
+
+class WanConfig(StrictConfig):
+    """The Wan 2.2 VAE (16x, 48 channels) as diffusers' AutoencoderKLWan, in float32 (paper, Appendix A)."""
+
+    type: Literal["wan"] = "wan"
+    path: str | None = None
+    """Folder of a diffusers checkpoint, or a hub id such as `Wan-AI/Wan2.2-TI2V-5B-Diffusers`."""
+    subfolder: str | None = None
+    """Folder inside `path` that holds the VAE, for a whole-pipeline checkpoint: `vae`."""
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    """Commit of the hub repository, 40 hex digits; required for a hub id, refused for a folder."""
+    random: RandomWan | None = None
+    """Random weights instead of a checkpoint."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "WanConfig":
+        if (self.path is None) == (self.random is None):
+            raise ValueError("a wan codec takes exactly one of `path` and `random`")
+        return self
+
+
+VaeConfig = Annotated[PixelConfig | WanConfig, Field(discriminator="type")]
+
+
+def load_codec(config: VaeConfig, device: str = "cpu") -> Codec:
+    """Build the codec that a config names; diffusers is imported only here.
+
+    Raises:
+        UserError: the weights are missing, incomplete or of another architecture.
+    """
+    match config:
+        case PixelConfig():
+            from mos.encoders.pixel_codec import PixelCodec
+
+            return PixelCodec(config)
+        case WanConfig():
+            from mos.encoders.wan_vae import WanCodec
+
+            return WanCodec.load(config, device)

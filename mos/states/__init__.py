@@ -1,0 +1,1 @@
+"""How hidden states and latents are named and laid out on disk."""
