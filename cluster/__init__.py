@@ -1,0 +1,1 @@
+"""Where jobs run: sessions, submitted jobs, resources of a cluster."""

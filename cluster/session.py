@@ -1,0 +1,152 @@
+"""One way into Ray for every script: the surrounding job's cluster, `RAY_ADDRESS`, or a local Ray of its own."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from pydantic import Field
+
+from cluster.resources import WorkerConfig
+from mos.config import StrictConfig
+from mos.errors import UserError
+
+CLONE = Path(__file__).resolve().parents[1]
+"""The checkout (or the unpacked working directory of a Ray job) that holds mos, operators, cluster and pipelines."""
+
+OLDEST_RAY = (2, 56)
+"""Older releases read WebDataset members with pickle and lack the fixes this project relies on."""
+
+UNSAFE_SWITCHES = ("RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION", "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE")
+"""Environment switches that let data files run code on the workers."""
+
+
+class ClusterConfig(StrictConfig):
+    """Where the run's jobs get their processes from."""
+
+    num_cpus: int | None = Field(default=None, ge=1)
+    """Logical cores of a local Ray (null: all of this machine). A cluster that is already there keeps its own."""
+    object_store_mb: int = Field(default=512, ge=80)
+    """Shared memory of a local Ray, in MiB."""
+    hub_downloads: bool = False
+    """Let workers fetch pinned weights from the Hugging Face hub; off, they only read local paths and caches."""
+    train: WorkerConfig = WorkerConfig()
+    """The training gang: `num` is the world size."""
+
+
+@contextmanager
+def ray_session(config: ClusterConfig) -> Iterator[None]:
+    """Connect to Ray for the duration of the block.
+
+    Inside a Ray job, or with `RAY_ADDRESS` set, this attaches to that cluster and leaves it running; otherwise it
+    starts a local Ray (no dashboard, bounded object store) and stops it at the end. Inside another session it does
+    nothing.
+
+    Raises:
+        UserError: an environment switch lets data run code, this Ray is too old, or `RAY_ADDRESS` does not answer.
+    """
+    refuse_unsafe_environment(os.environ)
+    refuse_old_ray(ray.__version__)
+    if ray.is_initialized():
+        yield
+        return
+    auth_mode = os.environ.get("RAY_AUTH_MODE")
+    _quiet()
+    _connect(config)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        _restore("RAY_AUTH_MODE", auth_mode)
+
+
+def refuse_unsafe_environment(environment: os._Environ[str] | dict[str, str]) -> None:
+    """Raise `UserError` if a switch that lets data files run code is set to anything but 0 or false."""
+    for name in UNSAFE_SWITCHES:
+        if environment.get(name, "0").lower() not in ("", "0", "false"):
+            raise UserError(f"{name}={environment[name]} lets a data file run code on the workers: unset it")
+
+
+def refuse_old_ray(version: str) -> None:
+    """Raise `UserError` for a Ray release before `OLDEST_RAY`."""
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < OLDEST_RAY:
+        raise UserError(f"ray {version} is too old: install ray>={OLDEST_RAY[0]}.{OLDEST_RAY[1]}")
+
+
+def worker_environment(config: ClusterConfig) -> dict[str, str]:
+    """Environment variables of every worker process."""
+    return {
+        "PYTHONPATH": python_path(),
+        "HF_HUB_OFFLINE": "0" if config.hub_downloads else "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def python_path() -> str:
+    """`PYTHONPATH` with this checkout in front, so that workers import it without an installation."""
+    others = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != str(CLONE)]
+    return os.pathsep.join([str(CLONE), *others])
+
+
+def _connect(config: ClusterConfig) -> None:
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True}
+    if _inside_job():
+        ray.init(runtime_env=_job_runtime_env(config), **options)
+    elif os.environ.get("RAY_ADDRESS"):
+        _attach(config, options)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=config.num_cpus,
+            object_store_memory=config.object_store_mb * 2**20,
+            include_dashboard=False,
+            runtime_env={"env_vars": worker_environment(config)},
+            **options,
+        )
+
+
+def _quiet() -> None:
+    """Keep a script's own lines readable: Ray reports problems, not its plans and settings."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # Where RAY_AUTH_MODE is unset, Ray gives a new local cluster a token and says so. That default is what we want.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+
+
+def _inside_job() -> bool:
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def _job_runtime_env(config: ClusterConfig) -> dict[str, Any]:
+    """What the job's own runtime environment does not decide already (Ray refuses to see a variable twice)."""
+    job = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"]).get("runtime_env") or {}
+    decided = set(job.get("env_vars") or {})
+    if "working_dir" in job:
+        decided.add("PYTHONPATH")  # Ray puts the unpacked working directory on every worker's path
+    return {"env_vars": {key: value for key, value in worker_environment(config).items() if key not in decided}}
+
+
+def _attach(config: ClusterConfig, options: dict[str, Any]) -> None:
+    """Join the cluster of `RAY_ADDRESS` from outside a job: the checkout travels as the working directory."""
+    environment = worker_environment(config)
+    del environment["PYTHONPATH"]
+    runtime_env = {"working_dir": str(CLONE), "excludes": [".git", ".venv", "runs"], "env_vars": environment}
+    try:
+        ray.init(runtime_env=runtime_env, **options)
+    except ConnectionError as error:
+        raise UserError(
+            f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or unset RAY_ADDRESS to "
+            "run on this machine alone"
+        ) from error
+
+
+def _restore(name: str, value: str | None) -> None:
+    """Put an environment variable back; `ray.init` leaves its own authentication mode behind."""
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value

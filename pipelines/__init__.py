@@ -1,0 +1,1 @@
+"""One file is one Ray job: wiring only. `dag.py` ties them together."""

@@ -1,0 +1,119 @@
+"""One TOML file configures every script of a run; each section belongs to the component that reads it."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from cluster.session import CLONE, ClusterConfig
+from mos.config import StrictConfig
+from mos.data.curation import CurateConfig
+from mos.encoders.encoding import EncodeConfig
+from mos.errors import UserError
+from mos.evaluation.config import EvaluateConfig
+from mos.model.mos import ModelConfig
+from mos.sampling.config import SampleConfig
+from mos.shapes.dataset import ShapesConfig
+from mos.training.stage import StageConfig
+
+STAGES = ("stage1", "stage2", "stage3", "stage4")
+"""Text-to-image stages in training order; each starts from the one before it."""
+
+
+class RunConfig(StrictConfig):
+    """A whole run: data, encoders, model, stages, sampling, evaluation and the cluster they run on."""
+
+    name: str
+    """Name of the run, for titles."""
+    root: str
+    """Folder of everything the run writes. Every node must see it under this path. A relative one stands in the
+    checkout (in `~/.mos` for a job whose checkout is temporary); `{root}` in any other value means this folder."""
+    tables: str | None = None
+    """Folder or object-store URI of the Lance tables; null: `<root>/tables`."""
+    seed: int = 0
+    """Seed of the model's weights, of the order of samples and of all noise."""
+    shapes: ShapesConfig | None = None
+    """Procedural demo data; leave the section out to use only your own sources."""
+    curate: CurateConfig
+    encode: EncodeConfig
+    model: ModelConfig
+    stage1: StageConfig | None = None
+    stage2: StageConfig | None = None
+    stage3: StageConfig | None = None
+    stage4: StageConfig | None = None
+    edit: StageConfig | None = None
+    sample: SampleConfig
+    evaluate: EvaluateConfig
+    cluster: ClusterConfig = ClusterConfig()
+
+    def resolved(self, base: Path) -> Self:
+        """The same run with an absolute `root` (a relative one stands in `base`) and every `{root}` filled in.
+
+        Raises:
+            UserError: `root` is an object-store URI.
+        """
+        if "://" in self.root:
+            raise UserError(
+                f"root = {self.root!r} is not a folder: name a path that every node mounts, and put only the tables "
+                "into the object store with `tables`"
+            )
+        root = str((base / Path(self.root).expanduser()).resolve())
+        tree = {key: _fill(value, root) for key, value in self.model_dump().items()}
+        return type(self).model_validate({**tree, "root": root})
+
+    def tables_folder(self) -> str:
+        """Folder or URI under which all tables of the run stand, without a trailing slash."""
+        return (self.tables or f"{self.root}/tables").rstrip("/")
+
+    def samples_uri(self) -> str:
+        """Table of kept samples, schema `mos.schema.samples_schema`."""
+        return f"{self.tables_folder()}/samples.lance"
+
+    def rejects_uri(self) -> str:
+        """Table of dropped items, schema `mos.schema.REJECTS`."""
+        return f"{self.tables_folder()}/rejects.lance"
+
+    def states_uri(self, tower_id: str) -> str:
+        """Table of one tower's hidden states, schema `mos.schema.STATES`."""
+        return f"{self.tables_folder()}/states/{tower_id}.lance"
+
+    def latents_uri(self, codec_id: str) -> str:
+        """Table of one codec's latents, schema `mos.schema.LATENTS`."""
+        return f"{self.tables_folder()}/latents/{codec_id}.lance"
+
+    def folder(self, *parts: str) -> Path:
+        """A folder below `root`, for example `folder("checkpoints", "stage1")`; not created."""
+        return Path(self.root, *parts)
+
+    def stage(self, name: str) -> StageConfig:
+        """The configuration of `stage1`...`stage4` or `edit`.
+
+        Raises:
+            UserError: the run has no such stage.
+        """
+        config = getattr(self, name)
+        if config is None:
+            raise UserError(f"config {self.name!r} has no [{name}] section: add one, or choose a stage it has")
+        return config
+
+    def stages(self) -> tuple[str, ...]:
+        """Names of the configured training steps in order, the editing stage last."""
+        return tuple(name for name in (*STAGES, "edit") if getattr(self, name) is not None)
+
+
+def load_run(path: Path, overrides: tuple[str, ...] = (), base: Path = CLONE) -> RunConfig:
+    """Read a TOML file and overrides into a run whose paths are absolute."""
+    return RunConfig.load(path, overrides).resolved(base)
+
+
+def _fill(value: Any, root: str) -> Any:
+    """Replace `{root}` in every string of a tree of plain values."""
+    match value:
+        case str():
+            return value.replace("{root}", root)
+        case Path():
+            return Path(str(value).replace("{root}", root))
+        case dict():
+            return {key: _fill(item, root) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(_fill(item, root) for item in value)
+        case _:
+            return value

@@ -1,0 +1,48 @@
+"""What every test may rely on: a known environment, the checkout, one local Ray for the whole run."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports ray or transformers, in this process and in those it starts.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.pop("RAY_ADDRESS", None)
+
+CLONE = Path(__file__).resolve().parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CLONE), os.environ.get("PYTHONPATH")]))
+
+
+@pytest.fixture(scope="session")
+def clone() -> Path:
+    """The checkout under test."""
+    return CLONE
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A local Ray of four logical cores, shared by all tests of this process."""
+    import ray
+
+    from cluster.session import ClusterConfig, ray_session
+
+    assert not ray.is_initialized()
+    with ray_session(ClusterConfig(num_cpus=4, object_store_mb=200)):
+        yield
+
+
+@pytest.fixture
+def demo_run(tmp_path: Path) -> Callable:
+    """`demo_run("curate.x=1", ...)`: the demo config with a root of its own and overrides."""
+    from pipelines.run_config import load_run
+
+    def load(*overrides: str):
+        return load_run(CLONE / "pipelines/configs/demo.toml", (f"root={tmp_path / 'run'}", *overrides))
+
+    return load
