@@ -17,15 +17,9 @@ class EvaluateConfig(StrictConfig):
     """Held-out prompts of each other category; only runs on drawn scenes have any."""
     sampler: SamplerConfig = SamplerConfig()
     batch_size: int = Field(32, ge=1)
-    """Pictures drawn together."""
-    device: str = "cpu"
-    """Torch device of the model: `cpu`, `cuda`, `cuda:1`."""
+    """Pictures drawn together by one actor; how many actors there are is `cluster.generate`."""
     num_edits: int = Field(6, ge=0)
     """Editing examples drawn, where the editing stage is finished."""
-    grid_prompts: tuple[str, ...] = ()
-    """Prompts of the report's picture grid; where none are given: held-out prompts, or captions of the data."""
-    grid_images: int = Field(24, ge=1)
-    """Pictures in the report's grid."""
     router_prompt: str = "a red circle to the left of a blue square"
     """Prompt of the router figure."""
     router_panels: int = Field(6, ge=2)

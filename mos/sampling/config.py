@@ -26,7 +26,7 @@ class SampleConfig(StrictConfig):
     """What `pipelines/sample.py` draws."""
 
     stage: StageName | None = None
-    """Stage whose model is used; where none is named: the last finished one of stage1 to stage4, or `edit` with a source."""
+    """Stage whose model draws; where none is named: the last finished of stage1 to stage4, or `edit` with a source."""
     prompt: str | None = None
     """One prompt, or the instruction where `source` is given."""
     prompts: str | None = None
@@ -35,6 +35,8 @@ class SampleConfig(StrictConfig):
     """Picture to edit; every prompt is then an instruction."""
     negative_prompt: str = ""
     """What guidance points away from; empty is the context that caption dropout trained."""
+    num_images: int = Field(24, ge=1)
+    """Pictures drawn where no prompt is given at all: held-out prompts of drawn scenes, else captions of the data."""
     images_per_prompt: int = Field(1, ge=1)
     """Pictures of each prompt, from different seeds."""
     height: int | None = Field(None, ge=1)
@@ -43,8 +45,4 @@ class SampleConfig(StrictConfig):
     """Pixels; where none is given: the stage's resolution."""
     sampler: SamplerConfig = SamplerConfig()
     batch_size: int = Field(16, ge=1)
-    """Pictures drawn together by one actor."""
-    num_actors: int = Field(1, ge=1)
-    """Ray Data actors, each with its own copy of the model."""
-    num_gpus_per_actor: float = Field(0.0, ge=0.0)
-    """GPUs of one actor; 0 draws on the CPU."""
+    """Pictures drawn together by one actor; how many actors there are is `cluster.generate`."""
