@@ -1,0 +1,71 @@
+"""The one interface between the training loop and whoever shards the model."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mos.training.fsdp import Fsdp2Config, Fsdp2Engine
+from mos.training.optimizer import OptimizerConfig
+
+EngineConfig = Fsdp2Config
+"""Every engine there is; a second one makes this a union discriminated on `type`."""
+
+NamedTensors = dict[str, Tensor]
+"""Tensors by parameter name; what a tensor holds (a shard, the whole) is the engine's own affair."""
+
+
+class Engine(Protocol):
+    """A sharded model with its optimizer. Every method is collective: all ranks call it, in the same order."""
+
+    device: torch.device
+    """Where batches go."""
+    model: nn.Module
+    """The model to call; computes in the configured precision."""
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add the gradients of one micro batch; at the `last` one of an update they are averaged over the ranks."""
+        ...
+
+    def step(self, lr: float) -> float:
+        """Clip, update and clear the gradients; returns their global norm before clipping.
+
+        A norm that is not finite is returned too, and then no weight has changed.
+        """
+        ...
+
+    def weights(self) -> NamedTensors:
+        """This rank's live fp32 master weights; writing to them changes the model."""
+        ...
+
+    def gather(self, tensors: NamedTensors) -> Iterator[tuple[str, Tensor]]:
+        """Whole tensors of the layout of `weights`, one after the other, on the CPU of rank 0 (others get none)."""
+        ...
+
+    def save(self, folder: Path, ema: NamedTensors, *, background: bool) -> Future[None] | None:
+        """Write model, optimizer and EMA, every rank its own shards; a future if written in the background."""
+        ...
+
+    def load(self, folder: Path, ema: NamedTensors, *, optimizer: bool) -> None:
+        """Read what `save` wrote, at any world size, into the model, `ema` and, where asked for, the optimizer."""
+        ...
+
+
+def build_engine(
+    config: EngineConfig, optimizer: OptimizerConfig, model: nn.Module, device: torch.device, *, recompute: bool
+) -> Engine:
+    """Shard a model over all ranks of the default process group.
+
+    Args:
+        config: which engine, and its settings.
+        optimizer: settings of AdamW.
+        model: the whole model, the same weights on every rank; its `blocks` and `router` are the units of sharding.
+        device: this rank's device.
+        recompute: activation checkpointing of every block.
+    """
+    match config:
+        case Fsdp2Config():
+            return Fsdp2Engine(config, optimizer, model, device, recompute=recompute)

@@ -1,0 +1,149 @@
+"""FSDP2: every block is one unit of sharding; gathered in bf16, reduced in fp32 (paper, Appendix A).
+
+The same code runs on CPU over gloo and on CUDA over NCCL, at any world size including one.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
+
+from mos.config import StrictConfig
+from mos.training.optimizer import OptimizerConfig, build_optimizer
+from mos.training.precision import PrecisionConfig, torch_dtype
+
+
+class Fsdp2Config(StrictConfig):
+    """PyTorch's fully_shard."""
+
+    type: Literal["fsdp2"] = "fsdp2"
+    precision: PrecisionConfig = PrecisionConfig()
+    """Dtypes of compute and of gradient reduction."""
+    reshard_after_forward: bool = True
+    """Free a block's gathered weights after its forward pass (ZeRO-3); off keeps them to the backward pass."""
+
+
+class Fsdp2Engine:
+    """A model sharded by fully_shard, with AdamW over its shards."""
+
+    def __init__(
+        self,
+        config: Fsdp2Config,
+        optimizer: OptimizerConfig,
+        model: nn.Module,
+        device: torch.device,
+        *,
+        recompute: bool,
+    ) -> None:
+        self.device = device
+        self._clip_norm = optimizer.clip_norm
+        if recompute:
+            recompute_blocks(model)
+        shard(model, config, device)
+        self.model = model
+        self._optimizer = build_optimizer(optimizer, model.parameters())
+        self._background_group: dist.ProcessGroup | None = None
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Accumulate gradients; shards are reduced at the last micro batch only."""
+        assert isinstance(self.model, FSDPModule)
+        self.model.set_requires_gradient_sync(last)
+        loss.backward()
+
+    def step(self, lr: float) -> float:
+        """Clip, update, clear; a non-finite norm leaves the weights alone."""
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm, error_if_nonfinite=False)
+        norm_value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        if math.isfinite(norm_value):
+            for group in self._optimizer.param_groups:
+                group["lr"] = lr
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return norm_value
+
+    def weights(self) -> dict[str, Tensor]:
+        """The sharded parameters, by name."""
+        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+
+    def gather(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Gather one tensor at a time, so that no rank holds more than one whole tensor on its device."""
+        for name, tensor in tensors.items():
+            whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if dist.get_rank() == 0:
+                yield name, whole.cpu()
+
+    def save(self, folder: Path, ema: dict[str, Tensor], *, background: bool) -> Future[None] | None:
+        """Write sharded tensors with torch.distributed.checkpoint."""
+        state = self._state(ema)
+        if not background:
+            dcp.save(state, checkpoint_id=folder)
+            return None
+        if self._background_group is None:
+            self._background_group = dist.new_group(backend="gloo")
+        pending = dcp.async_save(state, checkpoint_id=folder, process_group=self._background_group)
+        assert isinstance(pending, Future)
+        return pending
+
+    def load(self, folder: Path, ema: dict[str, Tensor], *, optimizer: bool) -> None:
+        """Read sharded tensors in place; torch.distributed.checkpoint reshards where the world size differs."""
+        state = self._state(ema)
+        if not optimizer:
+            del state["optimizer"]
+        dcp.load(state, checkpoint_id=folder)
+        model_state = state["model"]
+        if optimizer:
+            set_state_dict(
+                self.model, self._optimizer, model_state_dict=model_state, optim_state_dict=state["optimizer"]
+            )
+
+    def _state(self, ema: dict[str, Tensor]) -> dict[str, Any]:
+        model_state, optimizer_state = get_state_dict(self.model, self._optimizer)
+        return {"model": model_state, "optimizer": optimizer_state, "ema": ema}
+
+
+def shard(model: nn.Module, config: Fsdp2Config, device: torch.device) -> None:
+    """Apply fully_shard to every block, to the router and to what is left, over all ranks.
+
+    Inputs are not cast on the way in: the model rounds them where they meet a weight, see mos.training.precision.
+    """
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch_dtype(config.precision.compute),
+        reduce_dtype=torch_dtype(config.precision.reduce),
+        cast_forward_inputs=False,
+    )
+    for unit in units(model):
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=config.reshard_after_forward)
+    fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+
+
+def recompute_blocks(model: nn.Module) -> None:
+    """Activation checkpointing from outside: each block's forward pass runs again in the backward pass.
+
+    Wrapping `forward` and not the module keeps parameter names as they are; blocks draw no random numbers.
+    """
+    for block in _blocks(model):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def units(model: nn.Module) -> tuple[nn.Module, ...]:
+    """What is gathered at once: every generation block, and the router where the model has one."""
+    router = getattr(model, "router", None)
+    return _blocks(model) if router is None else (*_blocks(model), router)
+
+
+def _blocks(model: nn.Module) -> tuple[nn.Module, ...]:
+    assert isinstance(model.blocks, nn.ModuleList)
+    return tuple(model.blocks)

@@ -1,0 +1,72 @@
+"""What one training stage is: view, length, flow, optimiser, engine; stages 1-4 and editing differ by value only."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from mos.config import StrictConfig
+from mos.flow.timestep import LogitNormalTimesteps, TimestepConfig
+from mos.training.engine import EngineConfig, Fsdp2Config
+from mos.training.optimizer import OptimizerConfig
+
+
+class LoaderConfig(StrictConfig):
+    """How batches are read ahead of the training step, on each rank."""
+
+    prefetch_batches: int = Field(2, ge=1)
+    """Batches built ahead by the background thread."""
+    cache_bytes: int = Field(512 * 2**20, ge=0)
+    """Bound on decoded states and latents kept in RAM, in bytes; 0 reads every row from its table each time."""
+
+
+class StageConfig(StrictConfig):
+    """One stage of training; its seed is the run's."""
+
+    resolution: int = Field(gt=0)
+    """Buckets of this resolution are trained on: column `bucket_<resolution>` of the samples table."""
+    filter: str = ""
+    """View of the samples table: a Lance SQL expression over its columns; empty keeps every row."""
+    tasks: tuple[Literal["generate", "edit"], ...] = ("generate",)
+    """Kinds of sample to train on; a batch never mixes them."""
+    sources: dict[str, float] = Field(default_factory=dict)
+    """Mixing ratios by source name, of any scale; a source that is not named is left out. Empty: every source, as
+    large as it is."""
+    steps: int = Field(gt=0)
+    """Optimiser updates."""
+    batch_size: int = Field(gt=0)
+    """Samples of one update over all ranks; the number of ranks must divide it."""
+    micro_batch_size: int | None = Field(None, gt=0)
+    """Samples per forward pass on one rank; None: the rank's whole share at once. Must divide that share."""
+    timesteps: TimestepConfig = LogitNormalTimesteps()
+    """Distribution of training timesteps: logit-normal in stage 1, mode sampling later (Appendix A)."""
+    caption_dropout: float = Field(0.1, ge=0, le=1)
+    """Share of samples whose context is replaced by that of the empty caption, for classifier-free guidance."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights, which is what is exported."""
+    activation_checkpointing: bool = False
+    """Recompute each block in the backward pass instead of keeping its activations."""
+    engine: EngineConfig = Fsdp2Config()
+    """Who shards the model, and in which precision."""
+    max_nonfinite_steps: int = Field(10, ge=0)
+    """Updates skipped for a non-finite gradient, over the whole stage, before training stops with an error."""
+    checkpoint_every: int = Field(1000, gt=0)
+    """Updates between checkpoints; the last update always writes one."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Newest complete checkpoints kept."""
+    async_checkpoint: bool = False
+    """Write checkpoints in the background, from a copy in host memory."""
+    log_every: int = Field(10, gt=0)
+    """Updates between lines of metrics."""
+    sample_every: int | None = Field(None, gt=0)
+    """Updates between sample grids; None draws none."""
+    num_sample_images: int = Field(8, gt=0)
+    """Images of a sample grid: the first captions of the view, with the EMA weights."""
+    loader: LoaderConfig = LoaderConfig()
+
+    @model_validator(mode="after")
+    def _ratios_are_positive(self) -> Self:
+        for source, ratio in self.sources.items():
+            if not ratio > 0:
+                raise ValueError(f"mixing ratio of source {source!r} is {ratio}: make it positive or leave it out")
+        return self
