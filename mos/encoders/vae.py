@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mos.config import StrictConfig
+from mos.errors import UserError
 
 
 class Codec(Protocol):
@@ -49,7 +50,7 @@ class PixelConfig(StrictConfig):
 
 
 class RandomWan(StrictConfig):
-    """A tiny AutoencoderKLWan with seeded random weights: the real class and geometry (16x, 48 channels), no download."""
+    """A tiny AutoencoderKLWan with seeded random weights: the real class and geometry (16x, 48 channels)."""
 
     seed: int = 0
     """Seed of the weights."""
@@ -97,3 +98,13 @@ def load_codec(config: VaeConfig, device: str = "cpu") -> Codec:
             from mos.encoders.wan_vae import WanCodec
 
             return WanCodec.load(config, device)
+
+
+def require_multiple(images: UInt8[Tensor, "batch 3 height width"], stride: int) -> None:
+    """Raise `UserError` unless both sides are multiples of the codec's stride."""
+    height, width = images.shape[-2:]
+    if height % stride or width % stride:
+        raise UserError(
+            f"an image of {height}x{width} px does not divide into latent cells of {stride} px: choose buckets whose "
+            f"sides are multiples of {stride}"
+        )

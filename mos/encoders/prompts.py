@@ -1,0 +1,76 @@
+"""Text in, the prompt a tower is given out: cut to length, free of control tokens, inside the template."""
+
+from typing import Any
+
+from mos.encoders.weights import Checkpoint, first_line
+from mos.errors import UserError
+
+IMAGE_LABEL = "<image>"
+"""What every image token of a context is called."""
+
+
+class Prompter:
+    """A tokenizer with the template around each text.
+
+    Padding goes to the right: with the attention mask, neither a causal nor a bidirectional tower then gives a
+    token other states in a longer batch.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, template: str, max_tokens: int) -> None:
+        self._tokenizer = _load_tokenizer(checkpoint)
+        self._template = template
+        self._max_tokens = max_tokens
+        self._control_tokens = [
+            str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special and str(token)
+        ]
+        self._refuse_empty()
+
+    def render(self, text: str, image: str = "") -> str:
+        """The prompt of one text; `image` is what stands for its image."""
+        return self._template.replace("{image}", image).replace("{text}", self._cut(self._neutral(text)))
+
+    def tokenize(self, prompts: list[str]) -> Any:
+        """`input_ids` and `attention_mask` of a padded batch, as torch tensors."""
+        return self._tokenizer(prompts, padding=True, return_tensors="pt", return_token_type_ids=False)
+
+    def token(self, token_id: int) -> str:
+        """The tokenizer's spelling of one token id."""
+        return str(self._tokenizer.convert_ids_to_tokens(token_id))
+
+    def spell(self, token_ids: list[int]) -> list[str]:
+        """The tokenizer's spelling of token ids."""
+        return [str(token) for token in self._tokenizer.convert_ids_to_tokens(token_ids)]
+
+    def _neutral(self, text: str) -> str:
+        """A caption is data: a control token written out in it must not become one."""
+        for token in self._control_tokens:
+            text = text.replace(token, " ")
+        return text
+
+    def _cut(self, text: str) -> str:
+        """The longest beginning of a text that is at most `max_tokens` tokens."""
+        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return text if len(spans) <= self._max_tokens else text[: spans[self._max_tokens - 1][1]]
+
+    def _refuse_empty(self) -> None:
+        if not self._tokenizer(self.render(""))["input_ids"]:
+            raise UserError(
+                f"template {self._template!r} leaves the empty caption without a single token, and it is the null "
+                "context of guidance: put fixed words in front of {text}"
+            )
+
+
+def _load_tokenizer(checkpoint: Checkpoint) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            **checkpoint.options(), use_fast=True, trust_remote_code=False, padding_side="right"
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"the tokenizer of {checkpoint.path} cannot be loaded: {first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise UserError(f"{checkpoint.path} has no tokenizer.json: convert its tokenizer to the fast format")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer

@@ -1,0 +1,117 @@
+"""The Wan 2.2 VAE on single frames: 16x16 pixels become one latent cell of 48 channels, in float32.
+
+Dimension key
+    batch           images of one bucket
+    height, width   px
+    h, w            latent grid: height / 16
+"""
+
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mos.encoders.vae import RandomWan, WanConfig, require_multiple
+from mos.encoders.weights import Checkpoint, digest_weights, first_line, freeze, locate, refuse_incomplete
+from mos.errors import UserError
+from mos.fingerprint import fingerprint
+
+CODE_VERSION = 1
+"""Raise it when a latent changes: every table of older latents is then left aside."""
+
+CHANNELS = 48
+STRIDE = 16
+
+
+class WanCodec:
+    """A frozen AutoencoderKLWan; latents are the posterior mean, normalised by the model's own channel statistics."""
+
+    channels = CHANNELS
+    stride = STRIDE
+
+    def __init__(self, vae: Any, codec_id: str) -> None:
+        self._vae = vae
+        self.codec_id = codec_id
+        statistics = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=vae.device)
+        self._mean, self._std = statistics.view(2, 1, CHANNELS, 1, 1)
+
+    @classmethod
+    def load(cls, config: WanConfig, device: str = "cpu") -> Self:
+        """Load by path or pinned hub id, or draw the random weights that the config asks for.
+
+        Raises:
+            UserError: the weights are missing, incomplete or of another architecture or geometry.
+        """
+        vae = _build_random(config.random) if config.random is not None else _load(_checkpoint(config))
+        if (vae.config.z_dim, vae.config.scale_factor_spatial) != (CHANNELS, STRIDE):
+            raise UserError(
+                f"the VAE has {vae.config.z_dim} channels at {vae.config.scale_factor_spatial}x, Wan 2.2 has "
+                f"{CHANNELS} at {STRIDE}x: correct `path`"
+            )
+        return cls(vae.to(device), _codec_id(vae))
+
+    @torch.inference_mode()
+    def encode(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 48 h w"]:
+        """Normalised posterior means, float32 on the CPU."""
+        require_multiple(images, STRIDE)
+        frames = (images.to(self._vae.device).float() / 127.5 - 1)[:, :, None]  # b 3 1 height width
+        latents = self._vae.encode(frames).latent_dist.mode()[:, :, 0]  # b 48 h w
+        return ((latents - self._mean) / self._std).cpu()
+
+    @torch.inference_mode()
+    def decode(self, latents: Float[Tensor, "batch 48 h w"]) -> UInt8[Tensor, "batch 3 height width"]:
+        """Images; values outside the valid range are clipped."""
+        raw = latents.to(self._vae.device).float() * self._std + self._mean
+        frames = self._vae.decode(raw[:, :, None]).sample[:, :, 0]  # b 3 height width
+        return ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def _checkpoint(config: WanConfig) -> Checkpoint:
+    assert config.path is not None
+    return locate(config.path, config.revision, config.subfolder)
+
+
+def _load(checkpoint: Checkpoint) -> Any:
+    from diffusers import AutoencoderKLWan
+
+    try:
+        vae, report = AutoencoderKLWan.from_pretrained(
+            **checkpoint.options(), torch_dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"AutoencoderKLWan cannot be loaded from {checkpoint.path}: {first_line(error)}") from error
+    refuse_incomplete("AutoencoderKLWan", checkpoint, report["missing_keys"])
+    return freeze(vae)
+
+
+def _build_random(config: RandomWan) -> Any:
+    """The geometry of Wan 2.2 with few channels inside, weights drawn from the seed."""
+    from diffusers import AutoencoderKLWan
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        vae = AutoencoderKLWan(
+            base_dim=config.base_dim,
+            decoder_base_dim=config.base_dim,
+            z_dim=CHANNELS,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=config.num_res_blocks,
+            temperal_downsample=[False, True, True],
+            latents_mean=[0.0] * CHANNELS,
+            latents_std=[1.0] * CHANNELS,
+            is_residual=True,
+            in_channels=12,
+            out_channels=12,
+            patch_size=2,
+            scale_factor_spatial=STRIDE,
+            scale_factor_temporal=4,
+        )
+    return freeze(vae)
+
+
+def _codec_id(vae: Any) -> str:
+    """Over the weights themselves and the channel statistics, so that it does not matter where they came from."""
+    statistics = {"mean": list(vae.config.latents_mean), "std": list(vae.config.latents_std)}
+    digest = fingerprint(weights=digest_weights(vae.state_dict()), statistics=statistics, code=CODE_VERSION)
+    return f"wan-{digest[:12]}"
