@@ -1,0 +1,1 @@
+"""Rectified flow: path, timestep density, loss, solver, guidance (paper section 3.1, eq. 1)."""

@@ -1,0 +1,79 @@
+"""How states reach the generation tower: the method's router, and the fixed rules it is compared with (section 4.1).
+
+Dimension key
+    batch  samples            ctx    context tokens      layer  m understanding layers
+    block  n generation blocks                           k      picks of one token for one block
+"""
+
+from typing import Annotated, Literal, assert_never
+
+import torch
+from pydantic import Field
+
+from mos.config import StrictConfig
+from mos.errors import UserError
+from mos.model.router import RouterConfig
+
+
+class RoutedFusion(StrictConfig):
+    """Mixture of States: a learned router picks layers by token, timestep and latent."""
+
+    type: Literal["mos"] = "mos"
+    router: RouterConfig
+    """The router."""
+
+
+class HandCraftedFusion(StrictConfig):
+    """Fixed routing: generation blocks read evenly spaced understanding layers (paper table 3)."""
+
+    type: Literal["hand_crafted"] = "hand_crafted"
+
+
+class LayerwiseFusion(StrictConfig):
+    """Mixture of Transformers: block j reads layer j; both towers must be equally deep (paper figure 6)."""
+
+    type: Literal["mot"] = "mot"
+
+
+class SelfAttentionFusion(StrictConfig):
+    """The last layer, in context with the image tokens of every block (paper figure 2b)."""
+
+    type: Literal["self_attention"] = "self_attention"
+
+
+class CrossAttentionFusion(StrictConfig):
+    """The last layer, through a cross-attention of its own in every block (paper figure 2a, table 4)."""
+
+    type: Literal["cross_attention"] = "cross_attention"
+
+
+FusionConfig = Annotated[
+    RoutedFusion | HandCraftedFusion | LayerwiseFusion | SelfAttentionFusion | CrossAttentionFusion,
+    Field(discriminator="type"),
+]
+
+
+def fixed_layers(
+    fusion: HandCraftedFusion | LayerwiseFusion | SelfAttentionFusion | CrossAttentionFusion,
+    num_layers: int,
+    num_blocks: int,
+) -> list[int]:
+    """The layer (0..m-1) that each generation block reads when nothing is learned about it.
+
+    Raises:
+        UserError: `mot` with towers of different depth.
+    """
+    match fusion:
+        case HandCraftedFusion():
+            return torch.linspace(0, num_layers - 1, num_blocks).round().int().tolist()
+        case LayerwiseFusion():
+            if num_layers != num_blocks:
+                raise UserError(
+                    f"fusion 'mot' needs equally deep towers, but the understanding tower has {num_layers} layers and "
+                    f"the generation tower {num_blocks} blocks: set model.num_blocks = {num_layers} or use 'mos'"
+                )
+            return list(range(num_layers))
+        case SelfAttentionFusion() | CrossAttentionFusion():
+            return [num_layers - 1] * num_blocks
+        case _:
+            assert_never(fusion)

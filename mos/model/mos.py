@@ -1,0 +1,195 @@
+"""Mixture of States: the router and the generation tower put together (paper figure 3, algorithms 1 and 2).
+
+Dimension key
+    batch  samples            channels, height, width  of a latent       img    latent tokens
+    ctx    context tokens     layers  m + 1 hidden states                block  n generation blocks
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from mos.config import StrictConfig
+from mos.model.context import Context
+from mos.model.fusion import CrossAttentionFusion, FusionConfig, RoutedFusion, fixed_layers
+from mos.model.generation import CrossAttentionBlock, GenerationBlock
+from mos.model.layers import RMSNorm
+from mos.model.mixing import mix_states
+from mos.model.patchify import patchify, unpatchify
+from mos.model.rope import image_positions, rotary_angles
+from mos.model.router import Router
+from mos.model.routing import Exploration, Routing, route
+
+
+class ModelConfig(StrictConfig):
+    """Shape of the trainable model; the frozen tower and the codec appear only by their widths."""
+
+    latent_channels: int = Field(gt=0)
+    """Channels of the codec's latents."""
+    patch: int = Field(gt=0)
+    """Side of a token, in latent pixels."""
+    state_dim: int = Field(gt=0)
+    """Width of the understanding tower."""
+    state_layers: int = Field(gt=0)
+    """m, layers of the understanding tower, its input embedding not counted."""
+    dim: int = Field(gt=0)
+    """Width of the generation tower."""
+    num_blocks: int = Field(gt=0)
+    """n, generation blocks."""
+    num_heads: int = Field(gt=0)
+    """Attention heads; `dim` must divide by 4 * `num_heads` (two rotary axes, two channels a pair)."""
+    ffn_dim: int = Field(gt=0)
+    """Hidden width of the feed-forward."""
+    num_registers: int = Field(4, ge=0)
+    """Learnable tokens in the image stream (appendix A)."""
+    fusion: FusionConfig
+    """How hidden states reach the blocks; `mos` is the method, the others are its baselines."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "ModelConfig":
+        if self.dim % (4 * self.num_heads):
+            raise ValueError(f"dim {self.dim} must be a multiple of 4 * num_heads = {4 * self.num_heads}")
+        if isinstance(self.fusion, RoutedFusion):
+            router = self.fusion.router
+            if router.dim % (2 * router.num_heads):
+                raise ValueError(
+                    f"router.dim {router.dim} must be a multiple of 2 * num_heads = {2 * router.num_heads}"
+                )
+            if router.top_k > self.state_layers:
+                raise ValueError(f"router.top_k {router.top_k} exceeds the tower's {self.state_layers} layers")
+        return self
+
+
+class MoS(nn.Module):
+    """Velocity of a noised latent given all hidden states of a context."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        patch_channels = config.latent_channels * config.patch**2
+        self.patch_in = nn.Linear(patch_channels, config.dim)
+        self.reference_role = nn.Parameter(torch.zeros(config.dim))
+        self.registers = nn.Parameter(torch.zeros(config.num_registers, config.dim))
+        block_class = CrossAttentionBlock if isinstance(config.fusion, CrossAttentionFusion) else GenerationBlock
+        self.blocks = nn.ModuleList(
+            block_class(dim=config.dim, num_heads=config.num_heads, ffn_dim=config.ffn_dim, state_dim=config.state_dim)
+            for _ in range(config.num_blocks)
+        )
+        self.norm_out = RMSNorm(config.dim)
+        self.patch_out = nn.Linear(config.dim, patch_channels)
+        if isinstance(config.fusion, RoutedFusion):
+            self.router: Router | None = Router(
+                config.fusion.router,
+                state_dim=config.state_dim,
+                latent_dim=config.dim,
+                num_layers=config.state_layers,
+                num_generation_blocks=config.num_blocks,
+            )
+        else:
+            self.router = None
+            self.fixed_layers = fixed_layers(config.fusion, config.state_layers, config.num_blocks)
+
+    def forward(
+        self,
+        latents: Float[Tensor, "batch channels height width"],
+        timestep: Float[Tensor, " batch"],
+        context: Context,
+        *,
+        reference: Float[Tensor, "batch channels height width"] | None = None,
+        exploration: Exploration | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Velocity v = dz_t/dt at z_t, in float32.
+
+        Args:
+            latents: z_t; sides are multiples of the patch size.
+            timestep: t in [0, 1], 0 = data, 1 = noise; only the router sees it.
+            context: hidden states of the understanding tower.
+            reference: clean latent of the image to edit, of the size of `latents` (section 3.4).
+            exploration: epsilon-greedy draws; training only.
+        """
+        height, width = latents.shape[-2:]
+        tokens, positions = self._embed(latents)
+        routing = self._route(tokens, positions, timestep, context, exploration)
+        image, angles = self._image_stream(tokens, positions, reference)
+        for j, block in enumerate(self.blocks):
+            mixed = mix_states(context.states, routing.index[:, :, j], routing.picked[:, :, j])
+            image = block(image, mixed.to(image.dtype), context.mask, angles)
+        first = self.config.num_registers
+        out = self.patch_out(self.norm_out(image[:, first : first + tokens.shape[1]]))
+        return unpatchify(out.float(), self.config.patch, height, width)
+
+    def route(
+        self,
+        latents: Float[Tensor, "batch channels height width"],
+        timestep: Float[Tensor, " batch"],
+        context: Context,
+    ) -> Routing:
+        """The routing that `forward` would use without exploration: for figures and layer-usage reports."""
+        tokens, positions = self._embed(latents)
+        return self._route(tokens, positions, timestep, context, None)
+
+    def _embed(self, latents: Tensor) -> tuple[Float[Tensor, "batch img dim"], Float[Tensor, "img 2"]]:
+        """Patchify, shared by the generation tower and the router."""
+        p = self.config.patch
+        tokens = self.patch_in(patchify(latents, p).to(self.patch_in.weight.dtype))
+        return tokens, image_positions(latents.shape[-2] // p, latents.shape[-1] // p, latents.device)
+
+    def _route(
+        self, tokens: Tensor, positions: Tensor, timestep: Tensor, context: Context, exploration: Exploration | None
+    ) -> Routing:
+        if self.router is None:
+            return self._fixed_routing(context)
+        logits = self.router(context.states[:, :, 0], context.mask, timestep, tokens, positions)
+        return route(logits, self.router.config.top_k, exploration)
+
+    def _fixed_routing(self, context: Context) -> Routing:
+        """One layer a block with weight 1, the same for every token and timestep."""
+        layers = torch.tensor(self.fixed_layers, device=context.mask.device)
+        index = layers[None, None, :, None].expand(*context.mask.shape, -1, 1)
+        weights = nn.functional.one_hot(index[..., 0], self.config.state_layers).transpose(2, 3).float()
+        return Routing(weights, index, torch.ones_like(index, dtype=torch.float32))
+
+    def _image_stream(
+        self, tokens: Tensor, positions: Tensor, reference: Tensor | None
+    ) -> tuple[Float[Tensor, "batch seq dim"], Float[Tensor, "seq pairs"]]:
+        """[registers | latent | reference] and their rotary angles; the reference lies on the latent's positions."""
+        registers = self.registers.to(tokens.dtype).expand(len(tokens), -1, -1)
+        parts, places = [registers, tokens], [positions.new_zeros(registers.shape[1], 2), positions]
+        if reference is not None:
+            parts.append(self._embed(reference)[0] + self.reference_role.to(tokens.dtype))
+            places.append(positions)
+        head_dim = self.config.dim // self.config.num_heads
+        return torch.cat(parts, dim=1), rotary_angles(torch.cat(places), head_dim)
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Initialise in place; also the way to fill a model that was built on the meta device.
+
+        | parameters | values |
+        |---|---|
+        | norms | 1 |
+        | `patch_out` | 0, so that the first prediction is v = 0 |
+        | branch outputs (`out`, `cross_out`, `down`) | normal, std 1 / sqrt(fan_in * 2 * depth) |
+        | other linear weights | normal, std 1 / sqrt(fan_in); biases 0 |
+        | router head | normal, std 0.02: close to uniform weights without ties |
+        | registers, reference role, [CLS] | normal, std 0.02 |
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, RMSNorm):
+                module.weight.fill_(1.0)
+            elif isinstance(module, nn.Linear):
+                leaf = name.rsplit(".", 1)[-1]
+                std = 1 / math.sqrt(module.in_features)
+                if leaf in ("out", "cross_out", "down"):
+                    std /= math.sqrt(2 * self.config.num_blocks)
+                module.weight.normal_(0.0, 0.02 if leaf == "head" else std, generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+        self.patch_out.weight.zero_()
+        self.registers.normal_(0.0, 0.02, generator=generator)
+        self.reference_role.normal_(0.0, 0.02, generator=generator)
+        if self.router is not None and self.router.config.prediction == "sample":
+            self.router.cls.normal_(0.0, 0.02, generator=generator)

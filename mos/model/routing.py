@@ -1,0 +1,55 @@
+"""From logits to picks: softmax over layers, top-k, epsilon-greedy (paper section 3.2, eq. 3).
+
+Dimension key
+    batch  samples                 ctx    context tokens
+    layer  m understanding layers  block  n generation blocks      k  picks of one token for one block
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which layers each token sends to each block, and how strongly."""
+
+    weights: Float[Tensor, "batch ctx layer block"]
+    """Softmax over `layer`, before the selection."""
+    index: Int[Tensor, "batch ctx block k"]
+    """Picked layers, 0..m-1 (0 is the tower's first layer, not its embedding)."""
+    picked: Float[Tensor, "batch ctx block k"]
+    """Their softmax weights, not renormalised (eq. 4)."""
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Epsilon-greedy draws, made outside the model so that they depend on the sample alone."""
+
+    take: Bool[Tensor, "batch ctx block"]
+    """True where random layers replace the top-k; Bernoulli(epsilon)."""
+    layers: Int[Tensor, "batch ctx block k"]
+    """k distinct random layers in 0..m-1."""
+
+    @staticmethod
+    def draw(
+        num_tokens: int, num_blocks: int, num_layers: int, top_k: int, epsilon: float, generator: torch.Generator
+    ) -> tuple[Bool[Tensor, "ctx block"], Int[Tensor, "ctx block k"]]:
+        """Draws of one sample: where to explore, and which layers to take there."""
+        take = torch.rand(num_tokens, num_blocks, generator=generator) < epsilon
+        scores = torch.rand(num_tokens, num_blocks, num_layers, generator=generator)
+        return take, scores.topk(top_k, dim=-1).indices
+
+
+def route(
+    logits: Float[Tensor, "batch ctx layer block"], top_k: int, exploration: Exploration | None = None
+) -> Routing:
+    """Normalise each block's column over the layers and keep the k heaviest, or the random ones where exploring."""
+    weights = torch.softmax(logits.float(), dim=2)
+    per_block = weights.transpose(2, 3)  # b ctx block layer
+    index = per_block.topk(top_k, dim=-1).indices
+    if exploration is not None:
+        index = torch.where(exploration.take[..., None], exploration.layers, index)
+    return Routing(weights, index, per_block.gather(-1, index))

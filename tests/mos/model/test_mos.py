@@ -1,0 +1,151 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+from mos.errors import UserError
+from mos.model.context import Context
+from mos.model.full_concatenation import full_concatenation_forward
+from mos.model.fusion import (
+    CrossAttentionFusion,
+    HandCraftedFusion,
+    LayerwiseFusion,
+    RoutedFusion,
+    SelfAttentionFusion,
+    fixed_layers,
+)
+from mos.model.mos import MoS
+from mos.model.presets import ABLATION, DEMO, MOS_L, MOS_S
+from mos.model.routing import Exploration
+
+
+def draw_exploration(config, context, epsilon):
+    router = config.fusion.router
+    generator = torch.Generator().manual_seed(3)
+    draws = [
+        Exploration.draw(
+            context.mask.shape[1], config.num_blocks, config.state_layers, router.top_k, epsilon, generator
+        )
+        for _ in context.mask
+    ]
+    return Exploration(torch.stack([take for take, _ in draws]), torch.stack([layers for _, layers in draws]))
+
+
+@pytest.mark.parametrize("with_reference", [False, True], ids=["generate", "edit"])
+@pytest.mark.parametrize("epsilon", [0.0, 0.5])
+def test_kv_only_agrees_with_full_concatenation(tiny_config, tiny_inputs, build, with_reference, epsilon):
+    latents, timestep, context = tiny_inputs
+    reference = torch.randn_like(latents) if with_reference else None
+    exploration = draw_exploration(tiny_config, context, epsilon)
+    results = []
+    for forward in (MoS.forward, full_concatenation_forward):
+        model = build(tiny_config)
+        out = forward(model, latents, timestep, context, reference=reference, exploration=exploration)
+        out.square().mean().backward()
+        results.append((out, {name: p.grad for name, p in model.named_parameters()}))
+    (fast, fast_grads), (plain, plain_grads) = results
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
+    untouched = {"reference_role"} if reference is None else set()
+    assert {name for name, grad in fast_grads.items() if grad is None} == untouched
+    for name, grad in fast_grads.items():
+        if grad is not None:
+            torch.testing.assert_close(grad, plain_grads[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [HandCraftedFusion(), SelfAttentionFusion(), CrossAttentionFusion(), "sample"],
+    ids=lambda f: f if isinstance(f, str) else f.type,
+)
+def test_baselines_run_and_train(tiny_config, tiny_inputs, build, fusion):
+    if fusion == "sample":
+        router = tiny_config.fusion.router.model_copy(update={"prediction": "sample"})
+        fusion = RoutedFusion(router=router)
+    model = build(tiny_config.model_copy(update={"fusion": fusion}))
+    latents, timestep, context = tiny_inputs
+    out = model(latents, timestep, context)
+    assert out.shape == latents.shape
+    out.square().mean().backward()
+    assert all(p.grad is not None for name, p in model.named_parameters() if name != "reference_role")
+
+
+def test_sample_wise_routing_is_one_decision_for_all_tokens(tiny_config, tiny_inputs, build):
+    router = tiny_config.fusion.router.model_copy(update={"prediction": "sample"})
+    latents, timestep, context = tiny_inputs
+    weights = build(tiny_config.model_copy(update={"fusion": RoutedFusion(router=router)})).route(
+        latents, timestep, context
+    )
+    torch.testing.assert_close(weights.weights, weights.weights[:, :1].expand_as(weights.weights))
+    per_token = build(tiny_config).route(latents, timestep, context).weights[0]
+    assert (per_token[0] - per_token[1]).abs().max() > 1e-4
+
+
+def test_mot_needs_equally_deep_towers():
+    assert fixed_layers(LayerwiseFusion(), 4, 4) == [0, 1, 2, 3]
+    with pytest.raises(UserError, match="equally deep"):
+        fixed_layers(LayerwiseFusion(), 4, 6)
+
+
+def test_hand_crafted_spreads_over_all_layers():
+    assert fixed_layers(HandCraftedFusion(), 9, 5) == [0, 2, 4, 6, 8]
+
+
+def test_padding_changes_nothing(tiny_config, tiny_inputs, build):
+    latents, timestep, context = tiny_inputs
+    model = build(tiny_config)
+    padded = model(latents, timestep, context)
+    noise = torch.randn_like(context.states)
+    dirty = Context(torch.where(context.mask[..., None, None], context.states, noise), context.mask)
+    torch.testing.assert_close(model(latents, timestep, dirty), padded, atol=1e-6, rtol=1e-5)
+    for i, length in enumerate(context.mask.sum(1).tolist()):
+        alone = Context.pad([context.states[i, :length]])
+        single = model(latents[i : i + 1], timestep[i : i + 1], alone)
+        torch.testing.assert_close(single[0], padded[i], atol=1e-5, rtol=1e-5)
+
+
+def test_only_the_router_sees_the_timestep(tiny_config, tiny_inputs, build):
+    latents, timestep, context = tiny_inputs
+    routed = build(tiny_config)
+    assert not torch.equal(routed(latents, timestep, context), routed(latents, 1 - timestep, context))
+    fixed = build(tiny_config.model_copy(update={"fusion": HandCraftedFusion()}))
+    torch.testing.assert_close(fixed(latents, timestep, context), fixed(latents, 1 - timestep, context))
+
+
+def test_fresh_model_predicts_zero_velocity(tiny_config, tiny_inputs):
+    model = MoS(tiny_config)
+    model.init_weights(torch.Generator().manual_seed(0))
+    assert model(*tiny_inputs).abs().max() == 0
+
+
+def test_init_fills_a_meta_model_completely(tiny_config):
+    with torch.device("meta"):
+        model = MoS(tiny_config)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    model.init_weights(torch.Generator().manual_seed(0))
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("preset", "tower_params"), [(MOS_S, 3e9), (MOS_L, 5e9)], ids=["mos_s", "mos_l"])
+def test_presets_have_the_published_sizes(preset, tower_params):
+    with torch.device("meta"):
+        model = MoS(preset)
+    router = sum(p.numel() for p in model.router.parameters())
+    total = sum(p.numel() for p in model.parameters())
+    assert router == pytest.approx(100e6, rel=0.20)
+    assert total - router == pytest.approx(tower_params, rel=0.07)
+
+
+def test_small_presets_build():
+    with torch.device("meta"):
+        assert sum(p.numel() for p in MoS(ABLATION).parameters()) == pytest.approx(1.08e9, rel=0.07)
+        assert sum(p.numel() for p in MoS(DEMO).parameters()) < 8e6
+
+
+def test_impossible_shapes_are_refused(tiny_config):
+    with pytest.raises(ValidationError, match="multiple of 4"):
+        tiny_config.model_validate(tiny_config.model_dump() | {"num_heads": 5})
+    router = tiny_config.fusion.router.model_dump() | {"top_k": 6}
+    with pytest.raises(ValidationError, match="exceeds the tower's 5 layers"):
+        tiny_config.model_validate(tiny_config.model_dump() | {"fusion": {"type": "mos", "router": router}})

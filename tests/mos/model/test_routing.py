@@ -1,0 +1,49 @@
+import torch
+
+from mos.model.mixing import mix_states
+from mos.model.routing import Exploration, route
+
+
+def test_weights_are_a_softmax_over_layers_and_picks_are_its_largest():
+    logits = torch.randn(2, 3, 5, 4)
+    routing = route(logits, top_k=2)
+    torch.testing.assert_close(routing.weights.sum(dim=2), torch.ones(2, 3, 4))
+    for j in range(4):
+        index = logits[:, :, :, j].topk(2, dim=-1).indices
+        assert torch.equal(routing.index[:, :, j], index)
+        kept = torch.softmax(logits[:, :, :, j], dim=-1).gather(-1, index)
+        torch.testing.assert_close(routing.picked[:, :, j], kept)  # not renormalised
+
+
+def test_exploring_tokens_take_random_layers_with_their_own_weights():
+    logits = torch.randn(1, 2, 5, 3)
+    take = torch.tensor([[[True, False, False], [False, False, True]]])
+    layers = torch.tensor([4, 0]).expand(1, 2, 3, 2)
+    greedy, routing = route(logits, 2), route(logits, 2, Exploration(take, layers))
+    assert routing.index[0, 0, 0].tolist() == [4, 0]
+    assert torch.equal(routing.picked[0, 0, 0], routing.weights[0, 0, [4, 0], 0])
+    assert torch.equal(routing.index[~take], greedy.index[~take])
+
+
+def test_draws_are_distinct_layers_at_the_asked_rate():
+    take, layers = Exploration.draw(400, 5, 6, 2, 0.05, torch.Generator().manual_seed(0))
+    assert 0.03 < take.float().mean() < 0.07
+    assert (layers[..., 0] != layers[..., 1]).all()
+    assert layers.min() == 0
+    assert layers.max() == 5
+
+
+def test_mixing_is_the_weighted_sum_of_routable_layers():
+    states = torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    index, weights = torch.randint(0, 5, (2, 3, 2)), torch.rand(2, 3, 2, dtype=torch.float64)
+    mixed = mix_states(states, index, weights)
+    for b in range(2):
+        for c in range(3):
+            expected = sum(weights[b, c, i] * states[b, c, 1 + index[b, c, i]] for i in range(2))
+            torch.testing.assert_close(mixed[b, c], expected)
+
+
+def test_gradient_reaches_every_logit_through_the_softmax():
+    logits = torch.randn(1, 2, 5, 3, requires_grad=True)
+    route(logits, 2).picked.square().sum().backward()
+    assert (logits.grad != 0).all()
