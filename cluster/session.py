@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from mos.errors import UserError
 
 CLONE = Path(__file__).resolve().parents[1]
 """The checkout (or the unpacked working directory of a Ray job) that holds mos, operators, cluster and pipelines."""
+
+CHECKOUT_EXCLUDES = (".git", ".venv", "runs")
+"""What does not travel to a cluster with the checkout, besides the entries of .gitignore."""
 
 OLDEST_RAY = (2, 56)
 """Older releases read WebDataset members with pickle and lack the fixes this project relies on."""
@@ -36,6 +39,8 @@ class ClusterConfig(StrictConfig):
     """Let workers fetch pinned weights from the Hugging Face hub; off, they only read local paths and caches."""
     train: WorkerConfig = WorkerConfig()
     """The training gang: `num` is the world size."""
+    generate: WorkerConfig = WorkerConfig()
+    """The pool of actors that draw images."""
 
 
 @contextmanager
@@ -55,7 +60,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         yield
         return
     auth_mode = os.environ.get("RAY_AUTH_MODE")
-    _quiet()
+    quiet_ray()
     _connect(config)
     try:
         yield
@@ -64,7 +69,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         _restore("RAY_AUTH_MODE", auth_mode)
 
 
-def refuse_unsafe_environment(environment: os._Environ[str] | dict[str, str]) -> None:
+def refuse_unsafe_environment(environment: Mapping[str, str]) -> None:
     """Raise `UserError` if a switch that lets data files run code is set to anything but 0 or false."""
     for name in UNSAFE_SWITCHES:
         if environment.get(name, "0").lower() not in ("", "0", "false"):
@@ -110,7 +115,7 @@ def _connect(config: ClusterConfig) -> None:
         )
 
 
-def _quiet() -> None:
+def quiet_ray() -> None:
     """Keep a script's own lines readable: Ray reports problems, not its plans and settings."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # Where RAY_AUTH_MODE is unset, Ray gives a new local cluster a token and says so. That default is what we want.
@@ -134,7 +139,7 @@ def _attach(config: ClusterConfig, options: dict[str, Any]) -> None:
     """Join the cluster of `RAY_ADDRESS` from outside a job: the checkout travels as the working directory."""
     environment = worker_environment(config)
     del environment["PYTHONPATH"]
-    runtime_env = {"working_dir": str(CLONE), "excludes": [".git", ".venv", "runs"], "env_vars": environment}
+    runtime_env = {"working_dir": str(CLONE), "excludes": list(CHECKOUT_EXCLUDES), "env_vars": environment}
     try:
         ray.init(runtime_env=runtime_env, **options)
     except ConnectionError as error:
