@@ -98,6 +98,10 @@ class RunConfig(StrictConfig):
         """Names of the configured training steps in order, the editing stage last."""
         return tuple(name for name in (*STAGES, "edit") if getattr(self, name) is not None)
 
+    def resolutions(self) -> tuple[int, ...]:
+        """Resolutions that some training step reads, ascending: those whose latents are encoded."""
+        return tuple(sorted({self.stage(name).resolution for name in self.stages()}))
+
 
 def load_run(path: Path, overrides: tuple[str, ...] = (), base: Path = CLONE) -> RunConfig:
     """Read a TOML file and overrides into a run whose paths are absolute."""

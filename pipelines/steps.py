@@ -117,11 +117,13 @@ def fingerprint_of(name: str, config: RunConfig) -> str:
     """
     if getattr(config, name) is None:
         raise UserError(f"config {config.name!r} has no [{name}] section: add one, or choose a step it has")
-    sections = canonical_json({section: getattr(config, section) for section in SECTIONS[name]})
+    sections = {section: getattr(config, section) for section in SECTIONS[name]}
+    if name == "encode":
+        sections["resolutions"] = config.resolutions()
     identities = {step: require_step(step, config).outputs["identity"] for step in upstream(name, config)}
     return fingerprint(
         step=name,
         code=CODE_VERSIONS[name],
-        sections=sections.replace(config.root, "{root}"),
+        sections=canonical_json(sections).replace(config.root, "{root}"),
         upstream=identities,
     )
