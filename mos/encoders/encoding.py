@@ -1,5 +1,8 @@
 """What the encode step runs: which tower, which codec, and how much work at a time."""
 
+from pathlib import Path
+from typing import Self
+
 from pydantic import Field
 
 from mos.config import StrictConfig
@@ -25,3 +28,12 @@ class EncodeConfig(StrictConfig):
     """Rows an actor encodes before it writes them; its payloads are in memory until then."""
     fragments_per_commit: int = Field(default=4, ge=1)
     """Finished fragments between commits: a killed run loses at most these and what the actors hold."""
+
+    def anchored(self, base: Path) -> Self:
+        """The same config with absolute paths: a relative weights folder stands in `base`; a hub id stays as it is."""
+        tree = self.model_dump()
+        for section in (tree["tower"], tree["vae"]):
+            path = section.get("path")
+            if path is not None and (base / path).is_dir():
+                section["path"] = str((base / path).resolve())
+        return type(self).model_validate(tree)

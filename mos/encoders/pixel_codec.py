@@ -24,7 +24,7 @@ class PixelCodec:
     def __init__(self, config: PixelConfig) -> None:
         self.stride = config.stride
         self.channels = 3 * config.stride**2
-        self.codec_id = f"pixel-{fingerprint(config=config, code=CODE_VERSION)[:12]}"
+        self.codec_id = codec_id(config)
         self._scale = config.scale
 
     def encode(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
@@ -36,3 +36,8 @@ class PixelCodec:
         """The pixels again; values outside [-scale, scale] are clipped."""
         pixels = pixel_shuffle(latents.float() / self._scale, self.stride)
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def codec_id(config: PixelConfig) -> str:
+    """Family and 12 hex digits over everything that decides a latent."""
+    return f"pixel-{fingerprint(config=config, code=CODE_VERSION)[:12]}"

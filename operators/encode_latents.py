@@ -1,0 +1,62 @@
+"""Images -> normalised latents of their bucket, written as fragments of a latents table."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import pyarrow as pa
+import torch
+
+from mos.data.decode import ImageLimits
+from mos.data.encoded import latents_schema, write_encoded
+from mos.data.pictures import prepare_image
+from mos.data.reasons import Rejected
+from mos.encoders.encoding import EncodeConfig
+from mos.encoders.vae import load_codec
+from mos.states.latents import pack_latent
+from mos.tables import TableVersion
+
+
+class EncodeLatents:
+    """Callable class for `Dataset.map_batches` on Arrow tables; holds the codec. One call writes one fragment.
+
+    Reads   latent_key, bucket, column, row (LATENT_TASKS of mos.data.encode_plan)
+    Writes  fragment, keys, failed_keys, failures (ENCODED of mos.data.encoded); the latents go to the table itself
+    """
+
+    def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits, *,
+                 num_threads: int = 1, device: str = "cpu") -> None:  # fmt: skip
+        torch.set_num_threads(num_threads)
+        self._codec = load_codec(config.vae, device)
+        self._schema = latents_schema(self._codec.codec_id, self._codec.channels, self._codec.stride)
+        self._samples = samples.open()
+        self._uri = uri
+        self._limits = limits
+        self._batch_size = config.images_per_batch
+
+    def __call__(self, tasks: pa.Table) -> pa.Table:
+        """Encode the images of one block, one bucket and at most a batch of images at a time."""
+        failures: dict[str, str] = {}
+        rows: list[dict] = []
+        for (bucket, column), same in groupby(tasks.to_pylist(), key=lambda task: (task["bucket"], task["column"])):
+            group = list(same)
+            for start in range(0, len(group), self._batch_size):
+                rows += self._encode(group[start : start + self._batch_size], bucket, column, failures)
+        return write_encoded(self._uri, pa.Table.from_pylist(rows, schema=self._schema), failures)
+
+    def _encode(self, tasks: list[dict], bucket: str, column: str, failures: dict[str, str]) -> Iterator[dict]:
+        """Rows of the latents table for one forward pass; what cannot be encoded goes to `failures`."""
+        keys, images = [], []
+        data = self._samples.take([task["row"] for task in tasks], columns=[column]).column(column)
+        for task, encoded in zip(tasks, data, strict=True):
+            try:
+                images.append(prepare_image(encoded.as_py(), bucket, self._limits))
+                keys.append(task["latent_key"])
+            except Rejected as rejected:
+                failures[task["latent_key"]] = str(rejected)
+        if not keys:
+            return
+        for key, latent in zip(keys, self._codec.encode(torch.stack(images)), strict=True):
+            if latent.isfinite().all():
+                yield {"latent_key": key, "bucket": bucket, "payload": pack_latent(latent)}
+            else:
+                failures[key] = "the codec's latent is not finite"
