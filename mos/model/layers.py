@@ -12,6 +12,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+EXPLICIT_SCORES = 2**18
+"""Largest queries x keys for which a CPU attends explicitly in bfloat16: 12 ms against 38 ms of SDPA, forward and
+backward, at 32 x 4 heads of 68 x 82 on a 2.5 GHz Xeon core; SDPA's CPU backward has no bfloat16 matmul."""
+
 
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last dimension (Zhang and Sennrich 2019)."""
@@ -52,9 +56,20 @@ def attend(
     mask: Bool[Tensor, "batch kv"] | None,
 ) -> Float[Tensor, "batch seq dim"]:
     """Softmax attention of every query over the keys whose mask is True; heads are joined again."""
-    bias = None if mask is None else mask[:, None, None, :]
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    keep = None if mask is None else mask[:, None, None, :]
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] * k.shape[2] <= EXPLICIT_SCORES:
+        out = _explicit_attention(q, k, v, keep)
+    else:
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=keep)
     return out.transpose(1, 2).flatten(2)
+
+
+def _explicit_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+    """Scores, softmax, sum: the textbook form, with the scores held in memory."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if keep is not None:
+        scores = scores.masked_fill(~keep, float("-inf"))
+    return torch.softmax(scores, dim=-1) @ v
 
 
 def timestep_embedding(t: Float[Tensor, " batch"], dim: int) -> Float[Tensor, "batch dim"]:
