@@ -4,8 +4,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.session import CLONE
+from mos.config import StrictConfig
+from mos.data.sources import inventory_id, list_units
 from mos.errors import UserError
-from mos.fingerprint import canonical_json, fingerprint
+from mos.fingerprint import fingerprint
 from mos.steps import StepLedger, StepRecord
 from pipelines.run_config import STAGES, RunConfig
 
@@ -18,14 +21,13 @@ TRAINING = (*STAGES, "edit")
 CODE_VERSIONS = {"shapes": 1, "curate": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(TRAINING, 1)
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "shapes": ("shapes",),
-    "curate": ("curate",),
-    "encode": ("encode",),
-    "sample": ("seed", "sample"),
-    "evaluate": ("seed", "name", "sample", "evaluate"),
-} | {name: ("seed", "model", name) for name in TRAINING}
-"""Parts of the config that decide a step's outputs; the rest may change without running it again."""
+NOT_IN_OUTPUTS = {
+    "encode": {"actors", "contexts_per_batch", "images_per_batch", "rows_per_fragment", "fragments_per_commit"},
+    "stage": {"loader", "checkpoint_every", "keep_checkpoints", "async_checkpoint", "log_every", "sample_every"},
+    "sample": {"batch_size"},
+    "evaluate": {"batch_size"},
+}
+"""Fields that decide how fast or how verbosely a section's step runs, not what comes out; they may change freely."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def require_step(name: str, config: RunConfig) -> StepRecord:
     Raises:
         UserError: it is not finished; names the command that finishes it.
     """
-    return StepLedger(config.root).require(name, fingerprint_of(name, config), f"python pipelines/{name}.py <config>")
+    return StepLedger(config.root).require(name, fingerprint_of(name, config), _remedy(name))
 
 
 def configured_steps(config: RunConfig) -> tuple[str, ...]:
@@ -108,22 +110,50 @@ def upstream(name: str, config: RunConfig) -> tuple[str, ...]:
 
 
 def fingerprint_of(name: str, config: RunConfig) -> str:
-    """64 hex digits over the step's code version, its config sections and its upstream steps' identities.
-
-    The run's folder is left out, so a run keeps its fingerprints when it moves.
+    """64 hex digits over the step's code version, the config that decides its outputs and its upstream identities.
 
     Raises:
-        UserError: the config lacks the step's section, or an upstream step is not finished.
+        UserError: the config lacks the step's section, an upstream step is not finished, or a source is missing.
     """
     if getattr(config, name) is None:
         raise UserError(f"config {config.name!r} has no [{name}] section: add one, or choose a step it has")
-    sections = {section: getattr(config, section) for section in SECTIONS[name]}
-    if name == "encode":
-        sections["resolutions"] = config.resolutions()
-    identities = {step: require_step(step, config).outputs["identity"] for step in upstream(name, config)}
-    return fingerprint(
-        step=name,
-        code=CODE_VERSIONS[name],
-        sections=canonical_json(sections).replace(config.root, "{root}"),
-        upstream=identities,
-    )
+    return _fingerprint(name, config, {})
+
+
+def _fingerprint(name: str, config: RunConfig, known: dict[str, str]) -> str:
+    """As `fingerprint_of`; `known` keeps each step's so that none is computed twice."""
+    if name not in known:
+        ledger = StepLedger(config.root)
+        identities = {
+            step: ledger.require(step, _fingerprint(step, config, known), _remedy(step)).outputs["identity"]
+            for step in upstream(name, config)
+        }
+        parts = _deciding_parts(name, config)
+        known[name] = fingerprint(step=name, code=CODE_VERSIONS[name], parts=parts, upstream=identities)
+    return known[name]
+
+
+def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
+    """Everything in the config, and of the raw data, that decides a step's outputs."""
+    match name:
+        case "shapes":
+            return {"shapes": config.shapes}
+        case "curate":
+            units = list_units(config.curate.sources, CLONE, config.curate.files_per_unit)
+            return {"settings": config.curate.settings_id(), "inventory": inventory_id(units)}
+        case "encode":
+            return {"encode": _without(config.encode, "encode"), "resolutions": config.resolutions()}
+        case "sample":
+            return {"seed": config.seed, "sample": _without(config.sample, "sample")}
+        case "evaluate":
+            return {"seed": config.seed, "name": config.name, "evaluate": _without(config.evaluate, "evaluate")}
+        case _:
+            return {"seed": config.seed, "model": config.model, "stage": _without(config.stage(name), "stage")}
+
+
+def _without(section: StrictConfig, kind: str) -> dict[str, Any]:
+    return section.model_dump(mode="json", exclude=NOT_IN_OUTPUTS[kind])
+
+
+def _remedy(name: str) -> str:
+    return f"python pipelines/{name}.py <config>"

@@ -1,0 +1,154 @@
+"""The whole run as a Dagster DAG: every step an asset, every asset a real Ray job.
+
+As a script it materializes all steps of a config in this process and leaves no server behind:
+
+    python pipelines/dag.py                                   the demo
+    python pipelines/dag.py pipelines/configs/photos.toml     another run
+    python pipelines/dag.py seed=1 root=/data/runs/seed1      the demo with overrides
+
+Jobs go to the cluster of RAY_API_SERVER_ADDRESS where that is set, else to a Ray head started for this run. Finished
+steps are skipped; a step whose job is still running on the cluster is attached to.
+
+With `dagster dev -f pipelines/dag.py` the same assets show their lineage, history and the schedule of curation;
+MOS_CONFIG names the config there (default: the demo).
+
+Reads and writes: what the steps do, see `python pipelines/<step>.py --help`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from cluster.head import JobCluster
+from cluster.jobs import JobSpec, run_job
+from cluster.session import CLONE
+from mos.errors import UserError
+from mos.steps import StepRecord
+from pipelines.entry import DEFAULT_CONFIG, EXIT_USER_ERROR, base_folder, entry
+from pipelines.previews import asset_metadata
+from pipelines.run_config import RunConfig, load_run
+from pipelines.steps import configured_steps, open_step, upstream
+
+RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+"""For jobs that die of the machine's faults; a user's mistake is never retried."""
+
+CURATION_CRON = "0 3 * * *"
+"""Every night at three: new shards become new samples."""
+
+
+class RayJobs(dg.ConfigurableResource):
+    """The run's config and the cluster its jobs go to."""
+
+    config: str = str(DEFAULT_CONFIG)
+    """TOML file."""
+    overrides: list[str] = []  # noqa: RUF012 - a pydantic field
+    """`key=value`, as on the command line."""
+    force: bool = False
+    """Run steps again although finished runs are on record."""
+    _cluster: JobCluster = PrivateAttr()
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["RayJobs"]:
+        """Hold the cluster for the duration of a Dagster run; it starts with the first job."""
+        with JobCluster(self.run_config().cluster) as cluster:
+            self._cluster = cluster
+            yield self
+
+    def run_config(self) -> RunConfig:
+        """The run, with absolute paths."""
+        return load_run(Path(self.config), tuple(self.overrides), base_folder(CLONE))
+
+    def run_step(self, name: str) -> StepRecord:
+        """Have a step done by one job, unless it is on record.
+
+        Raises:
+            dg.Failure: the job failed; a mistake of the user is marked as not worth a retry.
+        """
+        config = self.run_config()
+        try:
+            step = open_step(name, config)
+            if step.already_finished(self.force):
+                return step.ledger.require(name, step.fingerprint, "")
+            arguments = [self._cluster.path(Path(self.config)), *self.overrides, f"root={config.root}"]
+            command = self._cluster.command(name, [*arguments, *(["--force"] if self.force else [])])
+            spec = JobSpec(name, step.fingerprint, command, self._cluster.runtime_env())
+            # No record: whatever an earlier job of this name left has been removed since.
+            outcome = run_job(self._cluster.client, spec, _print_line, repeat_finished=True)
+        except UserError as error:
+            raise dg.Failure(f"{name}: {error}", allow_retries=False) from error
+        if not outcome.succeeded:
+            raise dg.Failure(f"{name}: {outcome.error}", allow_retries=outcome.exit_code != EXIT_USER_ERROR)
+        return step.ledger.require(name, step.fingerprint, f"python pipelines/{name}.py --force")
+
+
+def build_definitions(config_path: Path, overrides: tuple[str, ...] = (), *, force: bool = False) -> dg.Definitions:
+    """Assets for the steps a config has, their jobs' cluster, and the nightly schedule of curation."""
+    config = load_run(config_path, overrides)
+    assets = [step_asset(name, upstream(name, config)) for name in configured_steps(config)]
+    raw_data = dg.AssetSelection.assets("curate").upstream()
+    return dg.Definitions(
+        assets=assets,
+        resources={"jobs": RayJobs(config=str(config_path), overrides=list(overrides), force=force)},
+        schedules=[dg.ScheduleDefinition(name="nightly_curation", cron_schedule=CURATION_CRON, target=raw_data)],
+        executor=dg.in_process_executor,  # one process and one Ray head for a run
+    )
+
+
+def step_asset(name: str, deps: tuple[str, ...]) -> dg.AssetsDefinition:
+    """The asset of one step; its data version is the step's fingerprint."""
+
+    @dg.asset(name=name, deps=deps, retry_policy=RETRIES, kinds={"ray", "python"}, description=f"pipelines/{name}.py")
+    def step(jobs: RayJobs) -> dg.MaterializeResult:
+        _print_header(name)
+        record = jobs.run_step(name)
+        return dg.MaterializeResult(
+            metadata=asset_metadata(record), data_version=dg.DataVersion(record.outputs["identity"])
+        )
+
+    return step
+
+
+def main(config: RunConfig, args: argparse.Namespace) -> None:
+    """Materialize every step in this process; ends with the place of the report.
+
+    Raises:
+        UserError: a step failed.
+    """
+    definitions = build_definitions(args.config, args.overrides, force=args.force)
+    run_job_quietly(definitions)
+    print(f"\nreport: {config.folder('report', 'report.html')}", flush=True)
+
+
+def run_job_quietly(definitions: dg.Definitions) -> None:
+    """Run all assets in this process; only the steps' own lines are printed."""
+    job = definitions.get_implicit_global_asset_job_def()
+    silence: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, run_config=silence, raise_on_error=False)
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        failure = event.step_failure_data.user_failure_data
+        cause = event.step_failure_data.error
+        raise UserError((failure and failure.description) or (cause and cause.message) or "a step failed")
+
+
+def _print_header(name: str) -> None:
+    print(f"\n=== {name} " + "=" * (74 - len(name)), flush=True)
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    entry(main, __doc__)
+else:
+    defs = build_definitions(Path(os.environ.get("MOS_CONFIG", DEFAULT_CONFIG)))
