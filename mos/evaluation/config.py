@@ -20,7 +20,7 @@ class EvaluateConfig(StrictConfig):
     """Pictures drawn together by one actor; how many actors there are is `cluster.generate`."""
     num_edits: int = Field(6, ge=0)
     """Editing examples drawn, where the editing stage is finished."""
-    router_prompt: str = "a red circle to the left of a blue square"
+    router_prompt: str = "a red circle left of a blue square"
     """Prompt of the router figure."""
     router_panels: int = Field(6, ge=2)
     """Timesteps shown in the router figure."""
