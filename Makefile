@@ -1,0 +1,58 @@
+# make demo   the whole pipeline on this machine, about ten minutes on two cores
+# make test   lint, types, import rules, tests
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint demo benchmark clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+CONFIG ?= pipelines/configs/demo.toml
+ARGS ?=
+
+help:
+	@echo "make setup      create $(VENV) with the pinned dependencies (the other targets do it when needed)"
+	@echo "make demo       run the whole pipeline; CONFIG=my.toml ARGS='key=value ...' run another"
+	@echo "make test       ruff, mypy, import rules, pytest"
+	@echo "make lint       the same without pytest"
+	@echo "make benchmark  measure the figures of tests/benchmarks and keep them"
+	@echo "make clean      remove $(VENV) and caches; runs/ stays"
+
+setup: $(STAMP)
+
+# One venv for each state of the two files: nothing to do while they are unchanged.
+$(STAMP): pyproject.toml constraints.txt
+	@python=""; \
+	for name in python3.11 python3.12 python3.13 python3; do \
+	  if command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; assert (3, 11) <= sys.version_info < (3, 14)' 2>/dev/null; \
+	  then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "error: no Python 3.11, 3.12 or 3.13 with the venv module was found: install one (Debian: apt install python3 python3-venv)" >&2; \
+	  exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$($$python --version); this takes a few minutes once"; \
+	rm -rf $(VENV); \
+	$$python -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -r constraints.txt
+	@$(BIN)/python -m pip check --disable-pip-version-check
+	@touch $@
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+demo: $(STAMP)
+	@$(BIN)/python pipelines/dag.py $(CONFIG) $(ARGS)
+
+benchmark: $(STAMP)
+	@for script in curate pipeline; do $(BIN)/python tests/benchmarks/$$script.py; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build dist *.egg-info
