@@ -23,10 +23,9 @@ class EncodeLatents:
     Writes  fragment, keys, failed_keys, failures (ENCODED of mos.data.encoded); the latents go to the table itself
     """
 
-    def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits, *,
-                 num_threads: int = 1, device: str = "cpu") -> None:  # fmt: skip
-        torch.set_num_threads(num_threads)
-        self._codec = load_codec(config.vae, device)
+    def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits) -> None:
+        torch.set_num_threads(config.actors.threads_per_actor)
+        self._codec = load_codec(config.vae, config.actors.device)
         self._schema = latents_schema(self._codec.codec_id, self._codec.channels, self._codec.stride)
         self._samples = samples.open()
         self._uri = uri

@@ -23,10 +23,9 @@ class EncodeStates:
     Writes  fragment, keys, failed_keys, failures (ENCODED of mos.data.encoded); the states go to the table itself
     """
 
-    def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits, *,
-                 num_threads: int = 1, device: str = "cpu") -> None:  # fmt: skip
-        torch.set_num_threads(num_threads)
-        self._tower = load_tower(config.tower, device)
+    def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits) -> None:
+        torch.set_num_threads(config.actors.threads_per_actor)
+        self._tower = load_tower(config.tower, config.actors.device)
         num_states, dim = self._tower.num_layers + 1, self._tower.dim
         self._format = state_format(config.state_format, num_states, dim)
         self._schema = states_schema(self._tower.tower_id, num_states, dim, config.state_format)

@@ -58,8 +58,6 @@ class Committer:
 
     table: TableVersion
     """The table as of its last commit."""
-    expected: Iterable[str]
-    """Keys that this run encodes; none of them is in the table yet."""
     fragments_per_commit: int
     """Fragments collected before they are committed."""
     failures: dict[str, str] = field(default_factory=dict)
@@ -68,9 +66,18 @@ class Committer:
     """Rows this run has appended."""
 
     def __post_init__(self) -> None:
-        self._open = set(self.expected)
+        self._open: set[str] = set()
         self._fragments: list[str] = []
         self._num_waiting = 0
+
+    @property
+    def num_encoded(self) -> int:
+        """Rows that have come, committed or not."""
+        return self.num_committed + self._num_waiting
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Name the keys that will come; none of them is in the table yet."""
+        self._open |= set(keys)
 
     def add(self, rows: Sequence[dict]) -> None:
         """Take ENCODED rows; commits when enough have come.

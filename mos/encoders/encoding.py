@@ -1,14 +1,49 @@
 """What the encode step runs: which tower, which codec, and how much work at a time."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mos.config import StrictConfig
 from mos.encoders.understanding import MiniLMConfig, TowerConfig
 from mos.encoders.vae import PixelConfig, VaeConfig
 from mos.states.payload import FormatName
+
+
+class ActorConfig(StrictConfig):
+    """The pool of actors that hold the frozen models: first the tower, then, in a new pool, the codec."""
+
+    min_actors: int = Field(default=1, ge=1)
+    """Actors kept from the start; the cluster must have room for them."""
+    max_actors: int = Field(default=2, ge=1)
+    """The pool grows up to here while work is waiting and there is room."""
+    threads_per_actor: int = Field(default=1, ge=1)
+    """CPU cores and torch threads of one actor."""
+    gpus_per_actor: float = Field(default=0.0, ge=0.0)
+    """GPUs of one actor; above zero the models run on CUDA."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Label selector of the nodes that may run them."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_actors < self.min_actors:
+            raise ValueError(f"max_actors = {self.max_actors} is less than min_actors = {self.min_actors}")
+        return self
+
+    @property
+    def device(self) -> str:
+        """Where the models of an actor live."""
+        return "cuda" if self.gpus_per_actor > 0 else "cpu"
+
+    def options(self) -> dict[str, Any]:
+        """What one actor asks of Ray."""
+        options: dict[str, Any] = {"num_cpus": self.threads_per_actor}
+        if self.gpus_per_actor:
+            options["num_gpus"] = self.gpus_per_actor
+        if self.labels:
+            options["label_selector"] = dict(self.labels)
+        return options
 
 
 class EncodeConfig(StrictConfig):
@@ -20,6 +55,8 @@ class EncodeConfig(StrictConfig):
     """Latent codec."""
     state_format: FormatName = "bf16"
     """Payload of the states table, see mos.states.payload."""
+    actors: ActorConfig = Field(default_factory=ActorConfig)
+    """Pool that runs the tower and then the codec."""
     contexts_per_batch: int = Field(default=32, ge=1)
     """Contexts of similar length in one forward pass of the tower."""
     images_per_batch: int = Field(default=32, ge=1)
