@@ -1,0 +1,106 @@
+"""Seeded scenes: category in, objects with non-overlapping places and sizes out.
+
+Everything is drawn from `random.Random(<text>)`, whose stream is fixed by the text alone on every platform, so scene
+`index` of a seed is the same whatever was drawn before it.
+"""
+
+import random
+from collections.abc import Mapping
+
+from mos.shapes.scene import Background, Category, Colour, Scene, SceneObject, Shape
+
+CATEGORY_WEIGHTS: Mapping[Category, float] = {
+    Category.SINGLE_OBJECT: 0.40,
+    Category.COLORS: 0.15,
+    Category.TWO_OBJECT: 0.10,
+    Category.COUNTING: 0.12,
+    Category.POSITION: 0.10,
+    Category.COLOR_ATTR: 0.13,
+}
+"""Share of each category; single objects lead because colour and shape are learned from them first."""
+
+MARGIN = 0.06
+"""Free border, share of a side: survives the centre crop that fits a picture into its aspect bucket."""
+LARGE = (0.46, 0.70)
+"""Sizes of an object that stands alone."""
+SMALL = (0.32, 0.39)
+"""Sizes of an object that shares the picture; with NEAR and FAR two of them stay 0.07 of a side apart."""
+NEAR, FAR = 0.26, 0.74
+"""Where two objects stand along the axis that separates them."""
+JITTER = 0.01
+
+Point = tuple[float, float]
+
+
+def stream(seed: int, name: str, index: int = 0) -> random.Random:
+    """The random numbers of one item; streams of different names never share a draw."""
+    return random.Random(f"mos.shapes/{name}/{seed}/{index}")
+
+
+def training_scene(seed: int, index: int, weights: Mapping[Category, float] = CATEGORY_WEIGHTS) -> Scene:
+    """Scene `index` of the training stream of a seed."""
+    rng = stream(seed, "train", index)
+    (category,) = rng.choices(list(weights), weights=list(weights.values()))
+    return sample_scene(category, rng)
+
+
+def sample_scene(category: Category, rng: random.Random) -> Scene:
+    """A random scene of one category."""
+    background = rng.choice(list(Background))
+    match category:
+        case Category.SINGLE_OBJECT | Category.COLORS:
+            objects = [lone_object(rng.choice(list(Shape)), rng.choice(list(Colour)), rng)]
+        case Category.COUNTING:
+            objects = _alike(rng)
+        case Category.TWO_OBJECT | Category.COLOR_ATTR:
+            objects = different_pair(rng.choice([_row(rng), _column(rng), _diagonal(rng)]), rng)
+        case Category.POSITION:
+            objects = different_pair(rng.choice([_row(rng), _column(rng)]), rng)
+    return Scene(category, background, tuple(objects))
+
+
+def lone_object(shape: Shape, colour: Colour, rng: random.Random) -> SceneObject:
+    """One large object anywhere inside the margins."""
+    size = round(rng.uniform(*LARGE), 3)
+    reach = MARGIN + size / 2
+    return SceneObject(shape, colour, _draw(rng, reach, 1 - reach), _draw(rng, reach, 1 - reach), size)
+
+
+def small_object(shape: Shape, colour: Colour, place: Point, rng: random.Random) -> SceneObject:
+    """An object of the size that leaves room for others, near a given place."""
+    x, y = (_draw(rng, centre - JITTER, centre + JITTER) for centre in place)
+    return SceneObject(shape, colour, x, y, round(rng.uniform(*SMALL), 3))
+
+
+def different_pair(places: list[Point], rng: random.Random) -> list[SceneObject]:
+    """Two objects that differ in shape and in colour."""
+    shapes, colours = rng.sample(list(Shape), 2), rng.sample(list(Colour), 2)
+    return [small_object(*what, rng) for what in zip(shapes, colours, places, strict=True)]
+
+
+def _alike(rng: random.Random) -> list[SceneObject]:
+    """Two to four objects of one shape and colour, in quadrants of the picture."""
+    shape, colour = rng.choice(list(Shape)), rng.choice(list(Colour))
+    places = rng.sample([(NEAR, NEAR), (FAR, NEAR), (NEAR, FAR), (FAR, FAR)], rng.randint(2, 4))
+    return [small_object(shape, colour, place, rng) for place in places]
+
+
+def _row(rng: random.Random) -> list[Point]:
+    return _shuffled([(NEAR, _draw(rng, 0.38, 0.62)), (FAR, _draw(rng, 0.38, 0.62))], rng)
+
+
+def _column(rng: random.Random) -> list[Point]:
+    return _shuffled([(_draw(rng, 0.38, 0.62), NEAR), (_draw(rng, 0.38, 0.62), FAR)], rng)
+
+
+def _diagonal(rng: random.Random) -> list[Point]:
+    return _shuffled(rng.choice([[(NEAR, NEAR), (FAR, FAR)], [(NEAR, FAR), (FAR, NEAR)]]), rng)
+
+
+def _shuffled(places: list[Point], rng: random.Random) -> list[Point]:
+    return rng.sample(places, len(places))
+
+
+def _draw(rng: random.Random, low: float, high: float) -> float:
+    """Three decimals, so that a scene reads well in JSON and survives it exactly."""
+    return round(rng.uniform(low, high), 3)
