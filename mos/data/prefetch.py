@@ -3,7 +3,6 @@
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -55,6 +54,3 @@ def prefetch(build: Callable[[Key], Item], keys: Iterable[Key], depth: int) -> I
     finally:
         stopped.set()
         thread.join()
-
-
-__all__ = ["closing", "prefetch"]

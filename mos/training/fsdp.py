@@ -64,6 +64,9 @@ class Fsdp2Engine:
 
     def step(self, lr: float) -> float:
         """Clip, update, clear; a non-finite norm leaves the weights alone."""
+        for parameter in self.model.parameters():
+            if parameter.grad is None:  # without state of its own a parameter would be missing in a checkpoint
+                parameter.grad = torch.zeros_like(parameter)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm, error_if_nonfinite=False)
         norm_value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         if math.isfinite(norm_value):

@@ -1,0 +1,112 @@
+"""Plan and tables in, complete batches out: one rank's share of every step, from any step on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mos.data.batch import Batch
+from mos.data.index import NO_ROW, SampleIndex
+from mos.data.payloads import LatentTable, StateTable
+from mos.data.plan import BatchPlan
+from mos.data.prefetch import prefetch
+from mos.data.randomness import ExplorationRule, SampleKey, draw_noise, draw_uniform, drops_caption
+from mos.model.context import Context
+from mos.model.routing import Exploration
+
+
+@dataclass(frozen=True)
+class DrawRule:
+    """How the random part of a sample is made."""
+
+    seed: int
+    """In [0, 2^64)."""
+    timesteps: Callable[[Tensor], Tensor]
+    """Uniform draws to timesteps, see mos.flow.timestep."""
+    caption_dropout: float
+    exploration: ExplorationRule | None
+    """None for models whose fusion has no router."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rank of how many; the number of ranks divides the global batch."""
+
+    rank: int
+    world_size: int
+
+    def columns(self, batch_size: int) -> range:
+        """This rank's places in every global batch."""
+        size = batch_size // self.world_size
+        return range(self.rank * size, (self.rank + 1) * size)
+
+
+class BatchBuilder:
+    """Builds any step's batch for one rank."""
+
+    def __init__(
+        self,
+        plan: BatchPlan,
+        index: SampleIndex,
+        states: StateTable,
+        latents: LatentTable,
+        rule: DrawRule,
+        share: Share,
+    ) -> None:
+        self.plan = plan
+        self._index = index
+        self._states = states
+        self._latents = latents
+        self._rule = rule
+        self._share = share
+        self._epoch = lru_cache(maxsize=1)(plan.epoch)
+
+    def stream(self, first: int, last: int, depth: int) -> Iterator[Batch]:
+        """Batches of steps first..last - 1, counted from the start of training, read `depth` ahead."""
+        return prefetch(self.build, range(first, last), depth)
+
+    def build(self, step: int) -> Batch:
+        """The batch of one step, counted from the start of training."""
+        epoch, place = self.plan.locate(step)
+        columns = self._share.columns(self.plan.batch_size)
+        rows = self._epoch(epoch).rows[place, columns.start : columns.stop]
+        keys = [SampleKey(self._rule.seed, epoch, place * self.plan.batch_size + column) for column in columns]
+        latents = torch.stack(self._latents.read(self._index.latent[rows].tolist()))
+        context = self._context(rows, keys)
+        uniform = torch.tensor([draw_uniform(key) for key in keys])
+        return Batch(
+            epoch=epoch,
+            step=place,
+            latents=latents,
+            noise=torch.stack([draw_noise(key, tuple(latents.shape[1:])) for key in keys]),
+            timesteps=self._rule.timesteps(uniform),
+            context=context,
+            reference=self._reference(rows),
+            exploration=self._exploration(keys, context),
+        )
+
+    def _context(self, rows: np.ndarray, keys: list[SampleKey]) -> Context:
+        """Hidden states, those of the null context where the caption is dropped."""
+        dropped = np.array([drops_caption(key, self._rule.caption_dropout) for key in keys])
+        table_rows = np.where(dropped, self._index.null_state[rows], self._index.state[rows])
+        return Context.pad(self._states.read(table_rows.tolist()))
+
+    def _reference(self, rows: np.ndarray) -> Tensor | None:
+        references = self._index.reference[rows]
+        if (references == NO_ROW).all():
+            return None
+        return torch.stack(self._latents.read(references.tolist()))
+
+    def _exploration(self, keys: list[SampleKey], context: Context) -> Exploration | None:
+        """Draws of every sample over its own tokens; padding explores nothing."""
+        rule = self._rule.exploration
+        if rule is None or rule.epsilon == 0:
+            return None
+        draws = [rule.draw(key, int(num)) for key, num in zip(keys, context.mask.sum(dim=1), strict=True)]
+        pad = torch.nn.utils.rnn.pad_sequence
+        return Exploration(
+            pad([take for take, _ in draws], batch_first=True), pad([layers for _, layers in draws], batch_first=True)
+        )

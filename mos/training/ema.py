@@ -1,0 +1,51 @@
+"""Exponential moving average of the weights, in fp32, sharded as the weights are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+
+class Ema:
+    """The average after `num_updates` updates: average += (1 - decay) (weights - average)."""
+
+    def __init__(self, weights: dict[str, Tensor], decay: float) -> None:
+        self.decay = decay
+        self.num_updates = 0
+        self.average = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        """Tensors of the layout of `weights`."""
+
+    def update(self, weights: dict[str, Tensor]) -> None:
+        """Follow one optimiser update.
+
+        The decay of update n is at most (1 + n) / (10 + n): the average forgets its start within a few updates, and
+        an average carried on from an earlier stage keeps what it has.
+        """
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        self.num_updates += 1
+        local = [_local(weights[name]) for name in self.average]
+        torch._foreach_lerp_([_local(tensor) for tensor in self.average.values()], local, 1 - decay)
+
+    @contextmanager
+    def swapped_into(self, weights: dict[str, Tensor]) -> Iterator[None]:
+        """The model carries the average inside the block, and its own weights again after it."""
+        self._swap(weights)
+        try:
+            yield
+        finally:
+            self._swap(weights)
+
+    @torch.no_grad()
+    def _swap(self, weights: dict[str, Tensor]) -> None:
+        for name, average in self.average.items():
+            mine, theirs = _local(average), _local(weights[name])
+            kept = mine.clone()
+            mine.copy_(theirs)
+            theirs.copy_(kept)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

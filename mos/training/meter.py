@@ -1,0 +1,62 @@
+"""Means over the updates between two lines of metrics."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.distributed as dist
+
+from mos.data.batch import Batch
+from mos.training.checkpoint import TrainState
+from mos.training.metrics import StepMetrics
+from mos.training.step import StepResult
+
+
+class Meter:
+    """Times and averages updates; the loss stays on the device until a line is due."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches, with the time spent waiting for them on record."""
+        iterator = iter(batches)
+        while True:
+            started = time.perf_counter()
+            batch = next(iterator, None)
+            self._waited_s += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, batch: Batch, result: StepResult) -> None:
+        """Count one update."""
+        self._losses.append(result.loss)
+        self._num_samples += len(batch)
+        self._latest = batch.epoch, result.grad_norm
+
+    def line(self, state: TrainState, lr: float) -> StepMetrics:
+        """The metrics since the last line. Collective: the loss is averaged over the ranks."""
+        loss = torch.stack(self._losses).mean()
+        dist.all_reduce(loss)
+        elapsed_s = time.perf_counter() - self._started
+        epoch, grad_norm = self._latest
+        metrics = StepMetrics(
+            step=state.step,
+            epoch=epoch,
+            loss=loss.item() / dist.get_world_size(),
+            lr=lr,
+            grad_norm=grad_norm,
+            samples_per_s=self._num_samples * dist.get_world_size() / elapsed_s,
+            data_wait=self._waited_s / elapsed_s,
+            nonfinite_steps=state.nonfinite_steps,
+        )
+        self._clear()
+        return metrics
+
+    def _clear(self) -> None:
+        self._losses: list[torch.Tensor] = []
+        self._num_samples = 0
+        self._waited_s = 0.0
+        self._latest = (0, 0.0)
+        self._started = time.perf_counter()

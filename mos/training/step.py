@@ -1,0 +1,43 @@
+"""One optimiser update: flow-matching loss of a batch, gradients of its micro batches, clipped step (Algorithm 1)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mos.data.batch import Batch
+from mos.flow.loss import velocity_loss
+from mos.flow.path import interpolate, velocity
+from mos.training.engine import Engine
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one update saw, before it changed the weights."""
+
+    loss: Float[Tensor, ""]
+    """Mean over this rank's samples, on the device."""
+    grad_norm: float
+    """Global L2 norm before clipping; not finite: the update was skipped."""
+
+
+def sample_losses(model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
+    """Loss of each sample: squared error of the velocity at its own z_t."""
+    z_t = interpolate(batch.latents, batch.noise, batch.timesteps)
+    predicted = model(z_t, batch.timesteps, batch.context, reference=batch.reference, exploration=batch.exploration)
+    return velocity_loss(predicted, velocity(batch.latents, batch.noise))
+
+
+def update(engine: Engine, batch: Batch, lr: float, micro_batch_size: int | None = None) -> StepResult:
+    """Train on one global batch, of which `batch` is this rank's share.
+
+    The gradient is that of the mean over the global batch, whatever the number of ranks and of micro batches.
+    """
+    total = torch.zeros((), device=engine.device)
+    parts = list(batch.split(micro_batch_size))
+    for number, part in enumerate(parts):
+        loss = sample_losses(engine.model, part).sum() / len(batch)
+        engine.backward(loss, last=number == len(parts) - 1)
+        total += loss.detach()
+    return StepResult(total, engine.step(lr))

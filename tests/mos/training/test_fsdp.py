@@ -1,0 +1,133 @@
+"""FSDP2 over real processes trains like one process, in shards."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+from mos.training.checkpoint import Checkpoint, Checkpoints, TrainState, newest_checkpoint
+from mos.training.ema import Ema
+from mos.training.engine import Engine
+from mos.training.export import write_export
+from mos.training.fsdp import Fsdp2Config
+from mos.training.loop import train
+from mos.training.metrics import StepMetrics
+from mos.training.optimizer import build_optimizer, learning_rate
+from mos.training.step import sample_losses
+from tests.mos.training.gloo import run_ranks
+from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_model, tiny_stage
+
+
+def plain_training(stage, num_steps: int) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Six lines of PyTorch that the engine must agree with."""
+    model = tiny_model()
+    optimizer = build_optimizer(stage.optimizer, model.parameters())
+    losses = []
+    for step in range(num_steps):
+        loss = sample_losses(model, tiny_batch(step)).mean()
+        losses.append(loss.item())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), stage.optimizer.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(stage.optimizer, step, stage.steps)
+        optimizer.step()
+        optimizer.zero_grad()
+    return dict(model.named_parameters()), losses
+
+
+def whole(engine: Engine, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in tensors.items()}
+
+
+def train_ranks(stage, folder: Path, first: TrainState = TrainState(), last: int | None = None):  # noqa: B008
+    """Train steps first..last of the tiny stage, from the newest checkpoint where `first` is not the start."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    engine = tiny_engine(stage)
+    ema = Ema(engine.weights(), stage.ema_decay)
+    if first.step:
+        found = newest_checkpoint(folder)
+        assert found is not None
+        assert found.state == first
+        found.restore(engine, ema, optimizer=True)
+    lines: list[StepMetrics] = []
+    batches = (tiny_batch(step, rank, world, stage.batch_size) for step in range(first.step, last or stage.steps))
+    checkpoints = Checkpoints(folder, {"run": "test"}, keep=2, background=stage.async_checkpoint)
+    state = train(engine, ema, batches, stage, first, checkpoints=checkpoints, report=lines.append)
+    return engine, ema, state, lines
+
+
+def check_two_ranks_equal_one_process(folder: Path) -> None:
+    for options in ({}, {"micro_batch_size": 2}, {"activation_checkpointing": True}):
+        stage = tiny_stage(**options)
+        engine, _, _, lines = train_ranks(stage, folder / str(len(options)))
+        expected, losses = plain_training(stage, stage.steps)
+        assert [line.loss for line in lines] == pytest.approx(losses, rel=1e-5)
+        for name, tensor in whole(engine, engine.weights()).items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+    shards = [tensor.to_local().numel() for tensor in engine.weights().values()]
+    assert sum(shards) < 0.6 * sum(tensor.numel() for tensor in expected.values())
+    write_export(folder / "export", engine, Ema(engine.weights(), 0.9), {"run": {}})
+    if dist.get_rank() == 0:
+        from safetensors.torch import load_file
+
+        exported = load_file(folder / "export" / "model.safetensors")
+        assert exported.keys() == expected.keys()
+        tiny_model().load_state_dict(exported)
+
+
+def check_resume_is_bitwise(folder: Path) -> None:
+    for background in (False, True):
+        stage = tiny_stage(steps=5, checkpoint_every=3, async_checkpoint=background)
+        broken, unbroken = folder / f"broken{background}", folder / f"unbroken{background}"
+        train_ranks(stage, broken, last=4)
+        engine, ema, state, _ = train_ranks(stage, broken, first=TrainState(step=3))
+        expected, expected_ema, expected_state, _ = train_ranks(stage, unbroken)
+        assert state == expected_state
+        assert ema.num_updates == expected_ema.num_updates == 5
+        for mine, theirs in ((engine.weights(), expected.weights()), (ema.average, expected_ema.average)):
+            assert all(torch.equal(mine[name].to_local(), theirs[name].to_local()) for name in theirs)
+
+
+def check_bfloat16_compute_keeps_fp32_masters(folder: Path) -> None:
+    stage = tiny_stage(engine=Fsdp2Config())
+    engine, ema, _, lines = train_ranks(stage, folder)
+    assert all(tensor.dtype == torch.float32 for tensor in (*engine.weights().values(), *ema.average.values()))
+    _, losses = plain_training(stage, stage.steps)
+    assert [line.loss for line in lines] == pytest.approx(losses, rel=3e-2)
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one_process(tmp_path):
+    run_ranks(check_two_ranks_equal_one_process, 2, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
+    run_ranks(check_resume_is_bitwise, 2, tmp_path)
+
+
+@pytest.mark.slow
+def test_bfloat16_compute_keeps_fp32_masters(tmp_path):
+    run_ranks(check_bfloat16_compute_keeps_fp32_masters, 2, tmp_path)
+
+
+def save_at_three(folder: Path) -> None:
+    train_ranks(tiny_stage(checkpoint_every=3), folder, last=3)
+
+
+def finish_from_three(folder: Path) -> None:
+    engine, ema, _, _ = train_ranks(tiny_stage(checkpoint_every=3), folder, first=TrainState(step=3))
+    expected, _ = plain_training(tiny_stage(), 6)
+    for name, tensor in whole(engine, engine.weights()).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+    assert ema.num_updates == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_checkpoint_continues_at_another_world_size(tmp_path, before, after):
+    run_ranks(save_at_three, before, tmp_path)
+    run_ranks(finish_from_three, after, tmp_path)
+    assert Checkpoint.read(tmp_path / "step-000000006").state.step == 6
