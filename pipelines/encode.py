@@ -20,7 +20,7 @@ import pyarrow as pa
 import ray
 
 from cluster.session import CLONE, ray_session
-from mos.data.encode_plan import keep_missing, plan_contexts, plan_latents, split_tasks
+from mos.data.encode_plan import keep_missing, num_pieces, plan_contexts, plan_latents
 from mos.data.encoded import Committer, latents_schema, states_schema
 from mos.encoders.understanding import TowerSpec, describe_tower, tower_id
 from mos.encoders.vae import CodecSpec, describe_codec
@@ -119,8 +119,8 @@ def run_pool(
         return
     actors = config.encode.actors
     ray.data.DataContext.get_current().enable_progress_bars = False
-    pieces = split_tasks(tasks, config.encode.rows_per_fragment, actors.max_actors)
-    manifests = ray.data.from_arrow(pieces).map_batches(
+    pieces = num_pieces(tasks.num_rows, config.encode.rows_per_fragment, actors.max_actors)
+    manifests = ray.data.from_items(tasks.to_pylist(), override_num_blocks=pieces).map_batches(
         operator,
         batch_size=None,
         batch_format="pyarrow",

@@ -69,10 +69,9 @@ def keep_missing(tasks: pa.Table, present: Iterable[str]) -> pa.Table:
     return tasks.filter(pa.array([key not in known for key in tasks.column(0).to_pylist()], pa.bool_()))
 
 
-def split_tasks(tasks: pa.Table, rows_per_fragment: int, num_actors: int) -> list[pa.Table]:
-    """Pieces of at most `rows_per_fragment` rows, and at least one for each actor while there are rows enough."""
-    size = max(1, min(rows_per_fragment, -(-tasks.num_rows // num_actors)))
-    return [tasks.slice(start, size) for start in range(0, tasks.num_rows, size)]
+def num_pieces(num_rows: int, rows_per_fragment: int, num_actors: int) -> int:
+    """Into how many fragments to cut tasks: none above its bound, and one for each actor while there are rows enough."""
+    return max(-(-num_rows // rows_per_fragment), min(num_actors, num_rows))
 
 
 def _light_rows(samples: TableVersion, resolutions: Iterable[int]) -> Iterator[dict]:

