@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,8 +104,8 @@ def _connect(config: ClusterConfig) -> None:
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True}
     if _inside_job():
         ray.init(runtime_env=_job_runtime_env(config), **options)
-    elif os.environ.get("RAY_ADDRESS"):
-        _attach(config, options)
+    elif address := os.environ.get("RAY_ADDRESS"):
+        _attach(config, address, options)
     else:
         ray.init(
             address="local",
@@ -135,18 +137,30 @@ def _job_runtime_env(config: ClusterConfig) -> dict[str, Any]:
     return {"env_vars": {key: value for key, value in worker_environment(config).items() if key not in decided}}
 
 
-def _attach(config: ClusterConfig, options: dict[str, Any]) -> None:
-    """Join the cluster of `RAY_ADDRESS` from outside a job: the checkout travels as the working directory."""
+def _attach(config: ClusterConfig, address: str, options: dict[str, Any]) -> None:
+    """Join a cluster from outside a job: the checkout travels as the working directory."""
+    if "://" in address:
+        raise UserError(
+            f"RAY_ADDRESS={address} is no address a script can join: give the cluster's host:port, or submit the script "
+            f"with `ray job submit --working-dir . -- python pipelines/{Path(sys.argv[0]).name}`"
+        )
     environment = worker_environment(config)
     del environment["PYTHONPATH"]
     runtime_env = {"working_dir": str(CLONE), "excludes": list(CHECKOUT_EXCLUDES), "env_vars": environment}
     try:
+        _probe(address)
         ray.init(runtime_env=runtime_env, **options)
-    except ConnectionError as error:
+    except OSError as error:
         raise UserError(
-            f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: start it, or unset RAY_ADDRESS to "
-            "run on this machine alone"
+            f"no Ray cluster answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS to run on this machine alone"
         ) from error
+
+
+def _probe(address: str) -> None:
+    """Raise OSError within seconds where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def _restore(name: str, value: str | None) -> None:
