@@ -43,6 +43,11 @@ class StepLedger:
             return None
         return StepRecord(**json.loads(path.read_text(encoding="utf-8")))
 
+    def latest(self, name: str) -> StepRecord | None:
+        """The step's record that was written last, whatever its fingerprint."""
+        records = (StepRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in self._records(name))
+        return max(records, key=lambda record: record.finished_at, default=None)
+
     def require(self, name: str, fingerprint: str, remedy: str) -> StepRecord:
         """The record, or a `UserError` that names the unfinished step and the command that finishes it."""
         record = self.find(name, fingerprint)
@@ -63,6 +68,9 @@ class StepLedger:
         partial.write_text(json.dumps(asdict(record), indent=2), encoding="utf-8")
         partial.replace(path)
         return record
+
+    def _records(self, name: str) -> list[Path]:
+        return sorted((self.folder / name).glob("*.json"))
 
     def _path(self, name: str, fingerprint: str) -> Path:
         return self.folder / name / f"{fingerprint}.json"

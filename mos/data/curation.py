@@ -77,9 +77,8 @@ class CurateConfig(StrictConfig):
     """Fills the `alignment` column with the image-caption cosine; null leaves it null."""
     files_per_unit: int = Field(64, ge=1)
     """Samples of a folder that one task reads."""
-    rows_per_fragment: int = Field(1024, ge=1)
-    bytes_per_fragment: int = Field(128 * 2**20, ge=1)
-    """A task writes a fragment when it holds this many rows or bytes: it bounds a task's memory."""
+    fragment_mb: int = Field(64, ge=1)
+    """A task writes a fragment when it holds this many MiB of samples: it bounds a task's memory."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -40,15 +40,15 @@ _KNOWN = (
 
 
 class ImageLimits(StrictConfig):
-    """What an image may be; the defaults let through anything a camera makes."""
+    """What an image may be; the defaults let through nearly anything a camera makes."""
 
     max_bytes: int = Field(64 * 2**20, gt=0)
     """Encoded size."""
     max_pixels: int = Field(64_000_000, gt=0)
     """Width times height, judged from the header."""
-    min_side_px: int = Field(1, ge=1)
+    min_side_px: int = Field(16, ge=1)
     """Shorter side."""
-    max_aspect: float = Field(1e6, ge=1)
+    max_aspect: float = Field(10.0, ge=1)
     """Longer side over shorter side."""
 
 

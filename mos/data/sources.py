@@ -196,8 +196,8 @@ def _values(line: str, keys: tuple[str, ...]) -> list[str]:
 
 
 def suffix(name: str) -> str:
-    """The part of a file's name after its last dot, in lower case."""
-    return PurePosixPath(name).suffix[1:].lower()
+    """What follows the last dot of a file's name or of a component (`source.png`, `png`), in lower case."""
+    return name.rpartition("/")[2].rpartition(".")[2].lower()
 
 
 def _list_tars(source: WebDatasetSource | EditsSource, base: Path) -> list[_File]:

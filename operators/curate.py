@@ -1,0 +1,64 @@
+"""The chain of curation operators as one lazy dataset."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, Dataset
+
+from mos.data.curation import CurateConfig, ScorerConfig
+from mos.data.decode import ImageLimits
+from mos.data.sources import Unit
+from operators.assign_bucket import AssignBucket
+from operators.decode_image import DecodeImage
+from operators.measure_image import MeasureImage
+from operators.read_shards import ReadShards
+from operators.score_aesthetic import ScoreAesthetic
+from operators.score_alignment import ScoreAlignment
+
+Sink = Callable[[pa.Table], pa.Table]
+
+
+def curation(config: CurateConfig, units: Sequence[Unit], sink: Sink) -> Dataset:
+    """Units -> marks. Without scorers all operators fuse into one task a unit; nothing runs until it is iterated.
+
+    Args:
+        config: limits, buckets, scorers.
+        units: what to read.
+        sink: last operator: that of `WriteSamples`, or of `DropImages` to look without writing.
+    """
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    rows = ray.data.from_items([{"unit": unit.to_json()} for unit in units], override_num_blocks=len(units))
+    # Between fused operators Ray gathers rows up to this size: it bounds a task's memory and is a fragment's size.
+    rows.context.target_max_block_size = config.fragment_mb * 2**20
+    rows = rows.map_batches(ReadShards(config).__call__, batch_size=1, batch_format="pyarrow")
+    rows = _apply(rows, DecodeImage(config.image).__call__)
+    rows = _apply(rows, MeasureImage().__call__)
+    if config.aesthetic is not None:
+        rows = _score(rows, ScoreAesthetic, config.aesthetic, config.image)
+    if config.alignment is not None:
+        rows = _score(rows, ScoreAlignment, config.alignment, config.image)
+    rows = _apply(rows, AssignBucket(config.buckets(), config.max_upscale).__call__)
+    return _apply(rows, sink)
+
+
+def _apply(rows: Dataset, operator: Sink) -> Dataset:
+    """A stateless operator: a bound method, so that Ray pickles it with its config and runs it in fused tasks."""
+    return rows.map_batches(operator, batch_size=None, batch_format="pyarrow")
+
+
+def _score(
+    rows: Dataset, scorer: type[ScoreAesthetic] | type[ScoreAlignment], config: ScorerConfig, limits: ImageLimits
+) -> Dataset:
+    """An operator with a model: a fixed pool of actors, because a growing one starves devices at the start."""
+    return rows.map_batches(
+        scorer,
+        fn_constructor_args=(config, limits),
+        batch_size=config.batch_size,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=config.num_actors),
+        num_gpus=config.gpus_per_actor or None,
+    )

@@ -1,0 +1,71 @@
+"""Units of work -> candidates with their bytes."""
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from mos.data.curation import CurateConfig
+from mos.data.items import ITEMS, Item
+from mos.data.shards import read_unit
+from mos.data.sources import EditsSource, SourceConfig, Unit
+from mos.schema import TASK_EDIT, TASK_GENERATE
+
+BATCH_ROWS = 256
+BATCH_BYTES = 16 * 2**20
+"""A batch is passed on when it has either."""
+
+
+class ReadShards:
+    """Reads each unit front to back and yields batches bounded in rows and bytes.
+
+    Reads   unit: str, `mos.data.sources.Unit` as JSON
+    Writes  the columns of `mos.data.items.ITEMS`; every item of the unit once, refused ones without bytes
+    """
+
+    def __init__(self, config: CurateConfig) -> None:
+        self._config = config
+        self._sources = {source.name: source for source in config.sources}
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """One or more tables for each unit."""
+        for text in batch.column("unit").to_pylist():
+            unit = Unit.from_json(text)
+            source = self._sources[unit.source]
+            yield from self._batches(unit, source, read_unit(unit, source, self._config))
+
+    def _batches(self, unit: Unit, source: SourceConfig, items: Iterable[Item]) -> Iterator[pa.Table]:
+        rows: list[Item] = []
+        num_bytes = place = 0
+        for item in items:
+            rows.append(item)
+            num_bytes += item.num_bytes
+            if len(rows) >= BATCH_ROWS or num_bytes >= BATCH_BYTES:
+                yield _table(unit, source, rows, place)
+                place += len(rows)
+                rows, num_bytes = [], 0
+        if rows:
+            yield _table(unit, source, rows, place)
+
+
+def _table(unit: Unit, source: SourceConfig, rows: list[Item], place: int) -> pa.Table:
+    task = TASK_EDIT if isinstance(source, EditsSource) else TASK_GENERATE
+    columns = {
+        "source": [unit.source] * len(rows),
+        "shard": [unit.shard] * len(rows),
+        "key": [_storable(item.key) for item in rows],
+        "task": [task] * len(rows),
+        "unit": [unit.index] * len(rows),
+        "order": [unit.index << 32 | place + index for index in range(len(rows))],
+        "image": [item.image for item in rows],
+        "reference": [item.reference for item in rows],
+        "caption": [item.caption for item in rows],
+        "meta": [item.meta for item in rows],
+        "reason": [item.refusal and str(item.refusal.reason) for item in rows],
+        "detail": [item.refusal and _storable(item.refusal.detail) for item in rows],
+    }
+    return pa.table(columns, schema=ITEMS)
+
+
+def _storable(text: str) -> str:
+    """Text from outside may hold lone surrogates, which no table takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
