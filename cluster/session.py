@@ -41,6 +41,8 @@ class ClusterConfig(StrictConfig):
     """Let workers fetch pinned weights from the Hugging Face hub; off, they only read local paths and caches."""
     train: WorkerConfig = WorkerConfig()
     """The training gang: `num` is the world size."""
+    max_failures: int = Field(default=3, ge=-1)
+    """Restarts of a training gang that lost a worker, before the step fails; -1: without end."""
     generate: WorkerConfig = WorkerConfig()
     """The pool of actors that draw images."""
 
@@ -141,8 +143,8 @@ def _attach(config: ClusterConfig, address: str, options: dict[str, Any]) -> Non
     """Join a cluster from outside a job: the checkout travels as the working directory."""
     if "://" in address:
         raise UserError(
-            f"RAY_ADDRESS={address} is no address a script can join: give the cluster's host:port, or submit the script "
-            f"with `ray job submit --working-dir . -- python pipelines/{Path(sys.argv[0]).name}`"
+            f"RAY_ADDRESS={address} is no address a script can join: give the cluster's host:port, or submit it with "
+            f"`ray job submit --working-dir . -- python pipelines/{Path(sys.argv[0]).name}`"
         )
     environment = worker_environment(config)
     del environment["PYTHONPATH"]
@@ -152,7 +154,7 @@ def _attach(config: ClusterConfig, address: str, options: dict[str, Any]) -> Non
         ray.init(runtime_env=runtime_env, **options)
     except OSError as error:
         raise UserError(
-            f"no Ray cluster answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS to run on this machine alone"
+            f"no Ray cluster answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS to use this machine alone"
         ) from error
 
 

@@ -1,6 +1,6 @@
 """Plan and tables in, complete batches out: one rank's share of every step, from any step on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -64,7 +64,7 @@ class BatchBuilder:
         self._share = share
         self._epoch = lru_cache(maxsize=1)(plan.epoch)
 
-    def stream(self, first: int, last: int, depth: int) -> Iterator[Batch]:
+    def stream(self, first: int, last: int, depth: int) -> Generator[Batch, None, None]:
         """Batches of steps first..last - 1, counted from the start of training, read `depth` ahead."""
         return prefetch(self.build, range(first, last), depth)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mos.data.views import View, count_view
 from mos.errors import UserError
 from mos.schema import TASK_EDIT
 from mos.states.keys import latent_key, sample_contexts
@@ -43,6 +44,8 @@ class SampleIndex:
     """Row of the image in the latents table."""
     reference: NDArray[np.int64]
     """Row of the image to edit in the latents table, or `NO_ROW`."""
+    num_left_out: int = 0
+    """Samples of the view without encodings, which are not here."""
 
     def __len__(self) -> int:
         return len(self.group)
@@ -67,7 +70,7 @@ class SampleIndex:
             values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
         for name in ("groups", "sources"):
             values[name] = tuple(values[name].tolist())
-        return cls(**values)
+        return cls(**values | {"num_left_out": int(values["num_left_out"])})
 
 
 @dataclass(frozen=True)
@@ -82,58 +85,45 @@ class EncodedTables:
     """Whether the tower reads the image to edit."""
 
 
-def build_index(tables: EncodedTables, *, resolution: int, filter: str = "", tasks: Sequence[str]) -> SampleIndex:
-    """Join a view of the samples with its encodings.
-
-    Args:
-        tables: the pinned tables.
-        resolution: column `bucket_<resolution>`; samples too small for it are left out.
-        filter: Lance SQL over the columns of the samples table; empty keeps every row.
-        tasks: kinds of sample to keep.
+def build_index(tables: EncodedTables, view: View) -> SampleIndex:
+    """Join a view of the samples with its encodings; samples that have none are left out.
 
     Raises:
-        UserError: the table has no such resolution, the filter is not understood, the view is empty, or an
-            encoding is missing.
+        UserError: the view's resolution or filter does not fit the samples table, or nothing is left.
     """
-    view = _scan(tables.samples, f"bucket_{resolution}", filter, tasks)
-    if not view.num_rows:
-        raise UserError(
-            f"the view of tasks {tuple(tasks)} at resolution {resolution} with filter {filter!r} has 0 of the "
-            f"{tables.samples.rows} samples: loosen the filter or add larger images"
-        )
-    states, null_states = _context_keys(view, tables.sees_images)
-    bucket = view["bucket"]
-    latents = _latent_keys(view["image_hash"], bucket, tables.codec_id)
-    references = _latent_keys(_references(view), bucket, tables.codec_id)
-    group, groups = _codes(pc.binary_join_element_wise(view["task"], bucket, " "))
-    source, sources = _codes(view["source"])
+    samples = _scan(tables.samples, view)
+    states, null_states = _context_keys(samples, tables.sees_images)
+    bucket, references = samples["bucket"], _references(samples)
     state_keys = tables.states.open().to_table(columns=["context_key"])["context_key"]
     image_keys = tables.latents.open().to_table(columns=["latent_key"])["latent_key"]
-    return SampleIndex(
-        group=group,
-        groups=groups,
-        source=source,
-        sources=sources,
-        state=_find(states, state_keys, tables.states.uri),
-        null_state=_find(null_states, state_keys, tables.states.uri),
-        latent=_find(latents, image_keys, tables.latents.uri),
-        reference=_find(references, image_keys, tables.latents.uri),
-    )
+    group, groups = _codes(pc.binary_join_element_wise(samples["task"], bucket, " "))
+    source, sources = _codes(samples["source"])
+    columns: dict[str, NDArray] = {
+        "group": group,
+        "source": source,
+        "state": _find(states, state_keys),
+        "null_state": _find(null_states, state_keys),
+        "latent": _find(_latent_keys(samples["image_hash"].to_pylist(), bucket, tables.codec_id), image_keys),
+        "reference": _find(_latent_keys(references, bucket, tables.codec_id), image_keys),
+    }
+    is_edit = np.array([reference is not None for reference in references], dtype=bool)
+    kept = np.minimum.reduce([columns["state"], columns["null_state"], columns["latent"]]) != NO_ROW
+    kept &= ~is_edit | (columns["reference"] != NO_ROW)
+    if not kept.any():
+        raise UserError(
+            f"the view {view.predicate()!r} has {len(kept)} samples in {tables.samples.uri}, of which 0 are encoded: "
+            "loosen the filter, add larger images, or run pipelines/encode.py"
+        )
+    arrays: dict[str, Any] = {name: values[kept] for name, values in columns.items()}
+    return SampleIndex(groups=groups, sources=sources, num_left_out=int((~kept).sum()), **arrays)
 
 
-def _scan(samples: TableVersion, bucket: str, filter: str, tasks: Sequence[str]) -> pa.Table:
+def _scan(samples: TableVersion, view: View) -> pa.Table:
     """Light columns of the view, with the stage's bucket renamed `bucket`."""
     dataset = samples.open()
-    if bucket not in dataset.schema.names:
-        has = [name for name in dataset.schema.names if name.startswith("bucket_")]
-        raise UserError(f"table {samples.uri} has no column {bucket}, only {has}: add the resolution to [curate]")
-    kept = f"{bucket} IS NOT NULL AND task IN ({', '.join(repr(task) for task in tasks)})"
-    columns = ["task", "source", "caption", "image_hash", "reference_hash", bucket]
-    try:
-        view = dataset.to_table(columns=columns, filter=f"({filter}) AND {kept}" if filter else kept)
-    except (ValueError, OSError) as error:
-        raise UserError(f"filter {filter!r} is not understood by table {samples.uri}: {error}") from error
-    return view.rename_columns([*columns[:-1], "bucket"])
+    count_view(dataset, view)  # explains what is wrong with a view
+    columns = ["task", "source", "caption", "image_hash", "reference_hash", f"bucket_{view.resolution}"]
+    return dataset.to_table(columns=columns, filter=view.predicate()).rename_columns([*columns[:-1], "bucket"])
 
 
 def _context_keys(view: pa.Table, sees_images: bool) -> tuple[list[str], list[str]]:
@@ -148,25 +138,18 @@ def _references(view: pa.Table) -> list[str | None]:
     return [reference if task == TASK_EDIT else None for task, reference in pairs]
 
 
-def _latent_keys(image_hashes: pa.ChunkedArray | list[str | None], bucket: pa.ChunkedArray, codec_id: str) -> list:
-    hashes = image_hashes if isinstance(image_hashes, list) else image_hashes.to_pylist()
-    pairs = zip(hashes, bucket.to_pylist(), strict=True)
+def _latent_keys(image_hashes: Sequence[str | None], bucket: pa.ChunkedArray, codec_id: str) -> list[str | None]:
+    pairs = zip(image_hashes, bucket.to_pylist(), strict=True)
     return [None if image is None else latent_key(image, codec_id, size) for image, size in pairs]
 
 
 def _codes(names: pa.ChunkedArray) -> tuple[NDArray[np.int16], tuple[str, ...]]:
     """Each name as a number into the sorted distinct names."""
     distinct = sorted(names.unique().to_pylist())
-    return pc.index_in(names, pa.array(distinct)).to_numpy().astype(np.int16), tuple(distinct)
+    return pc.index_in(names, pa.array(distinct, pa.string())).to_numpy().astype(np.int16), tuple(distinct)
 
 
-def _find(keys: Sequence[str | None], present: pa.ChunkedArray, uri: str) -> NDArray[np.int64]:
-    """Row of each key in a table; `NO_ROW` for no key."""
-    wanted = pa.array(keys, pa.string())
-    rows = pc.fill_null(pc.index_in(wanted, present, skip_nulls=True), NO_ROW).to_numpy(zero_copy_only=False)
-    num_missing = int(((rows == NO_ROW) & pc.is_valid(wanted).to_numpy(zero_copy_only=False)).sum())
-    if num_missing:
-        raise UserError(
-            f"table {uri} lacks {num_missing} of the {len(keys)} rows that this stage needs: run pipelines/encode.py"
-        )
-    return rows.astype(np.int64)
+def _find(keys: Sequence[str | None], present: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Row of each key in a table; `NO_ROW` where it has none."""
+    rows = pc.index_in(pa.array(keys, pa.string()), present, skip_nulls=True)
+    return pc.fill_null(rows, NO_ROW).to_numpy(zero_copy_only=False).astype(np.int64)

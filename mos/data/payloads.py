@@ -9,12 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-import torch
 from jaxtyping import BFloat16, Float
 from torch import Tensor
 
 from mos.data.buckets import Bucket
+from mos.states.latents import unpack_latent
 from mos.states.payload import state_format
 from mos.tables import TableVersion
 
@@ -91,7 +90,6 @@ class LatentTable(PayloadTable):
         self.codec = self.metadata["codec"]
         self.channels = int(self.metadata["channels"])
         self.stride = int(self.metadata["stride"])
-        self._dtype = np.dtype(self.metadata["dtype"])
 
     def read(self, rows: Iterable[int]) -> list[Float[Tensor, "channels h w"]]:
         """Latents of table rows in float32, in the order given; not to be written to."""
@@ -99,5 +97,5 @@ class LatentTable(PayloadTable):
 
     def _decode(self, row: dict[str, Any]) -> Tensor:
         bucket = Bucket.parse(row["bucket"])
-        values = np.frombuffer(row["payload"], dtype=self._dtype).astype(np.float32)
-        return torch.from_numpy(values).view(self.channels, bucket.height // self.stride, bucket.width // self.stride)
+        grid = bucket.height // self.stride, bucket.width // self.stride
+        return unpack_latent(row["payload"], self.channels, grid)

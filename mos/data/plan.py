@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int32] | NDArray[np.int64]
+Rows = NDArray[np.signedinteger]
 
 _PASS, _MIX, _BATCHES = range(3)
 """What a random stream is for; part of its key."""

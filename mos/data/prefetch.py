@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ class _Failure:
 _END = object()
 
 
-def prefetch(build: Callable[[Key], Item], keys: Iterable[Key], depth: int) -> Iterator[Item]:
+def prefetch(build: Callable[[Key], Item], keys: Iterable[Key], depth: int) -> Generator[Item, None, None]:
     """Yield `build(key)` for every key, at most `depth` items ahead.
 
     An error of `build` is raised here, in its turn. Closing the iterator ends the thread before it returns.

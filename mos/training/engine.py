@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mos.model.mos import MoS
 from mos.training.fsdp import Fsdp2Config, Fsdp2Engine
 from mos.training.optimizer import OptimizerConfig
 
@@ -23,7 +24,7 @@ class Engine(Protocol):
 
     device: torch.device
     """Where batches go."""
-    model: nn.Module
+    model: MoS
     """The model to call; computes in the configured precision."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -55,7 +56,7 @@ class Engine(Protocol):
 
 
 def build_engine(
-    config: EngineConfig, optimizer: OptimizerConfig, model: nn.Module, device: torch.device, *, recompute: bool
+    config: EngineConfig, optimizer: OptimizerConfig, model: MoS, device: torch.device, *, recompute: bool
 ) -> Engine:
     """Shard a model over all ranks of the default process group.
 

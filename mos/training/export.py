@@ -1,7 +1,7 @@
 """The deliverable of a stage: EMA weights in safetensors and the configs that give them meaning, in one folder.
 
-    export/model.safetensors   every parameter of a plain `mos.model.mos.MoS`, float32
-    export/config.json         read by mos.sampling.export
+export/model.safetensors   every parameter of a plain `mos.model.mos.MoS`, float32
+export/config.json         read by mos.sampling.export
 """
 
 import json

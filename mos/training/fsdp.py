@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from mos.config import StrictConfig
+from mos.model.mos import MoS
 from mos.training.optimizer import OptimizerConfig, build_optimizer
 from mos.training.precision import PrecisionConfig, torch_dtype
 
@@ -42,7 +43,7 @@ class Fsdp2Engine:
         self,
         config: Fsdp2Config,
         optimizer: OptimizerConfig,
-        model: nn.Module,
+        model: MoS,
         device: torch.device,
         *,
         recompute: bool,
@@ -116,7 +117,7 @@ class Fsdp2Engine:
         return {"model": model_state, "optimizer": optimizer_state, "ema": ema}
 
 
-def shard(model: nn.Module, config: Fsdp2Config, device: torch.device) -> None:
+def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
     """Apply fully_shard to every block, to the router and to what is left, over all ranks.
 
     Inputs are not cast on the way in: the model rounds them where they meet a weight, see mos.training.precision.
@@ -132,21 +133,15 @@ def shard(model: nn.Module, config: Fsdp2Config, device: torch.device) -> None:
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
 
 
-def recompute_blocks(model: nn.Module) -> None:
+def recompute_blocks(model: MoS) -> None:
     """Activation checkpointing from outside: each block's forward pass runs again in the backward pass.
 
     Wrapping `forward` and not the module keeps parameter names as they are; blocks draw no random numbers.
     """
-    for block in _blocks(model):
+    for block in model.blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def units(model: nn.Module) -> tuple[nn.Module, ...]:
+def units(model: MoS) -> tuple[nn.Module, ...]:
     """What is gathered at once: every generation block, and the router where the model has one."""
-    router = getattr(model, "router", None)
-    return _blocks(model) if router is None else (*_blocks(model), router)
-
-
-def _blocks(model: nn.Module) -> tuple[nn.Module, ...]:
-    assert isinstance(model.blocks, nn.ModuleList)
-    return tuple(model.blocks)
+    return (*model.blocks, *([] if model.router is None else [model.router]))

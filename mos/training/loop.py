@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Iterable
 
-from torch import nn
-
 from mos.data.batch import Batch
 from mos.errors import UserError
+from mos.model.mos import MoS
 from mos.training.checkpoint import Checkpoints, TrainState
 from mos.training.ema import Ema
 from mos.training.engine import Engine
@@ -16,7 +15,7 @@ from mos.training.optimizer import learning_rate
 from mos.training.stage import StageConfig
 from mos.training.step import StepResult, update
 
-SampleGrid = Callable[[nn.Module, int], None]
+SampleGrid = Callable[[MoS, int], None]
 """Draws pictures with the model, which then carries the EMA weights, after so many steps. Every rank calls it at the
 same time; one of them writes the pictures."""
 

@@ -1,0 +1,74 @@
+"""A grid of pictures drawn during training: always the same captions and noise, so that grids of one stage compare.
+
+Dimension key
+    batch  pictures of the grid, of one size      c, h, w  latent channels and grid
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from mos.encoders.vae import Codec
+from mos.model.context import Context
+from mos.model.mos import MoS
+from mos.sampling.config import SamplerConfig
+from mos.sampling.denoise import denoise, seeded_noise
+from mos.sampling.pictures import to_images
+
+
+@dataclass(frozen=True)
+class PreviewInputs:
+    """What the pictures are drawn from."""
+
+    contexts: list[Float[Tensor, "_ layers dim"]]
+    """Hidden states of each caption."""
+    null_contexts: list[Float[Tensor, "_ layers dim"]]
+    """What takes their place in the unconditional half."""
+    latents: Float[Tensor, "batch c h w"]
+    """The captions' own pictures: they give the size."""
+    reference: Float[Tensor, "batch c h w"] | None
+    """Latents of the pictures to edit."""
+
+
+class Preview:
+    """Draws one grid after so many steps, and writes it where this rank is the one to."""
+
+    def __init__(
+        self, inputs: PreviewInputs, sampler: SamplerConfig, codec: Codec, folder: Path | None, device: torch.device
+    ) -> None:
+        """`folder` is None on the ranks that only take part in drawing."""
+        self._context = Context.pad(inputs.contexts + inputs.null_contexts * (sampler.guidance > 1)).to(device)
+        shape = inputs.latents.shape[1:]
+        self._noise = seeded_noise(range(len(inputs.latents)), (shape[0], shape[1], shape[2])).to(device)
+        self._reference = None if inputs.reference is None else inputs.reference.to(device)
+        self._sampler = sampler
+        self._codec = codec
+        self._folder = folder
+
+    def __call__(self, model: MoS, step: int) -> None:
+        """Draw with the weights the model carries now; every rank of a sharded model calls this together."""
+        latents = denoise(model, self._noise, self._context, self._sampler, reference=self._reference)
+        if self._folder is None:
+            return
+        rows = [to_images(self._codec.decode(latents))]
+        if self._reference is not None:
+            rows.insert(0, to_images(self._codec.decode(self._reference)))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        picture_grid([image for pair in zip(*rows, strict=True) for image in pair]).save(
+            self._folder / f"step-{step:09d}.png"
+        )
+
+
+def picture_grid(images: list[Image.Image], gap: int = 2) -> Image.Image:
+    """Pictures of one size side by side, as near to a square as an even number of columns comes."""
+    columns = min(len(images), 2 * math.ceil(math.sqrt(len(images)) / 2))
+    width, height = (side + gap for side in images[0].size)
+    grid = Image.new("RGB", (columns * width + gap, -(-len(images) // columns) * height + gap), "white")
+    for number, image in enumerate(images):
+        grid.paste(image, (gap + number % columns * width, gap + number // columns * height))
+    return grid

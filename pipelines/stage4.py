@@ -1,0 +1,28 @@
+"""Stage 4: tune at the highest resolution.
+
+Only samples large enough for it, with activation checkpointing (paper section 3.5).
+
+Reads   tables/samples.lance, tables/states/<tower>.lance, tables/latents/<codec>.lance, at recorded versions
+        the final checkpoint of stage 3
+Writes  <root>/checkpoints/stage4/<fingerprint>/
+          step-*/          sharded checkpoints, from which an interrupted run goes on
+          metrics.jsonl    loss, learning rate, gradient norm, samples/s; tensorboard/ has the same
+          samples/*.png    pictures drawn on the way, if [stage4] has sample_every
+          export/          EMA weights (safetensors) and config.json, for sampling
+
+  python pipelines/stage4.py
+  python pipelines/stage4.py pipelines/configs/demo.toml steps=100 optimizer.lr=1e-3 cluster.train.num=2
+  ray job submit --working-dir . -- python pipelines/stage4.py
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pipelines.entry import entry
+from pipelines.train_stage import train_stage
+
+if __name__ == "__main__":
+    entry(partial(train_stage, "stage4"), __doc__, section="stage4")

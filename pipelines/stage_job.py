@@ -1,0 +1,123 @@
+"""What one training stage is given: finished records and config in, one plain `StageJob` for every worker out."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cluster.session import CLONE
+from mos.data.index import EncodedTables, SampleIndex
+from mos.data.plan import BatchPlan, make_plan
+from mos.encoders.vae import VaeConfig
+from mos.errors import UserError
+from mos.fingerprint import fingerprint
+from mos.model.mos import ModelConfig, MoS
+from mos.sampling.config import SamplerConfig
+from mos.tables import TableVersion
+from mos.training.checkpoint import Checkpoint
+from mos.training.stage import StageConfig
+from pipelines.run_config import RunConfig
+from pipelines.steps import TRAINING, Step, require_step, upstream
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """Everything a worker needs to train a stage; plain data."""
+
+    name: str
+    stage: StageConfig
+    model: ModelConfig
+    vae: VaeConfig
+    tables: EncodedTables
+    seed: int
+    """Of this stage's order and draws, in [0, 2^64)."""
+    model_seed: int
+    """Of the first stage's weights."""
+    folder: Path
+    """Checkpoints, metrics, pictures and export."""
+    start: Path | None
+    """Checkpoint of the stage before, where there is one."""
+    sampler: SamplerConfig
+    provenance: dict[str, Any]
+    """Resolved config and table versions, written into every checkpoint."""
+    export: dict[str, Any]
+    """`config.json` of the export."""
+
+
+def make_job(step: Step, config: RunConfig) -> StageJob:
+    """Everything that is known before the data is looked at."""
+    name, stage = step.name, config.stage(step.name)
+    encoded = require_step("encode", config).outputs
+    curated = require_step("curate", config).outputs
+    tables = EncodedTables(
+        samples=TableVersion(**curated["samples"]),
+        states=TableVersion(**encoded["states"]),
+        latents=TableVersion(**encoded["latents"]),
+        codec_id=encoded["codec_id"],
+        sees_images=encoded["sees_images"],
+    )
+    encode = config.encode.anchored(CLONE)
+    run = {
+        "name": config.name,
+        "stage": name,
+        "resolution": stage.resolution,
+        "fingerprint": step.fingerprint,
+        "seed": config.seed,
+        "tower_id": encoded["tower_id"],
+        "codec_id": encoded["codec_id"],
+        "tables": asdict(tables),
+        "config": stage.model_dump(mode="json"),
+    }
+    model = config.model.model_dump(mode="json")
+    return StageJob(
+        name=name,
+        stage=stage,
+        model=config.model,
+        vae=encode.vae,
+        tables=tables,
+        seed=int(fingerprint(seed=config.seed, stage=name)[:16], 16),
+        model_seed=config.seed,
+        folder=config.folder("checkpoints", name, step.short),
+        start=find_start(name, config),
+        sampler=config.sample.sampler,
+        provenance={**run, "model": model, "run_config": config.model_dump(mode="json")},
+        export={
+            "model": model,
+            "tower": encode.tower.model_dump(mode="json"),
+            "vae": encode.vae.model_dump(mode="json"),
+            "run": run,
+        },
+    )
+
+
+def find_start(name: str, config: RunConfig) -> Path | None:
+    """The final checkpoint of the training stage before this one.
+
+    Raises:
+        UserError: it was removed, or holds another model.
+    """
+    before = [step for step in upstream(name, config) if step in TRAINING]
+    if not before:
+        return None
+    path = Path(require_step(before[-1], config).outputs["checkpoint"])
+    checkpoint = Checkpoint.read(path)
+    if checkpoint is None:
+        raise UserError(
+            f"checkpoint {path} of {before[-1]} is missing or damaged: run `python pipelines/{before[-1]}.py --force`"
+        )
+    if ModelConfig.model_validate(checkpoint.provenance["model"]) != config.model:
+        raise UserError(f"checkpoint {path} of {before[-1]} holds another model than [model] describes: use its values")
+    return path
+
+
+def stage_plan(job: StageJob, index: SampleIndex) -> BatchPlan:
+    """The batch plan of a stage over its view."""
+    ratios = {index.sources.index(name): ratio for name, ratio in job.stage.sources.items()}
+    return make_plan(index.group, index.source, batch_size=job.stage.batch_size, seed=job.seed, ratios=ratios or None)
+
+
+def num_parameters(model: ModelConfig) -> int:
+    """Trainable parameters of a model."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in MoS(model).parameters())

@@ -1,0 +1,108 @@
+"""The wiring that all training scripts share: records in, a gang of workers trains, a record out."""
+
+import shutil
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.session import ray_session
+from cluster.train import run_workers
+from mos.data.fit import check_share, check_tables, check_view
+from mos.data.index import SampleIndex, build_index
+from mos.data.payloads import LatentTable, RowCache, StateTable
+from mos.data.views import View
+from mos.training.checkpoint import step_folders
+from mos.training.metrics import latest_metrics, progress_line
+from pipelines.run_config import RunConfig
+from pipelines.stage_job import StageJob, make_job, num_parameters, stage_plan
+from pipelines.steps import open_step
+from pipelines.train_worker import train_worker
+
+PROGRESS_EVERY_S = 5.0
+"""Seconds between looks at the metrics of a running stage."""
+
+
+def train_stage(name: str, config: RunConfig, args: Namespace) -> None:
+    """Train one stage unless it is on record, from the newest checkpoint of an interrupted run where there is one."""
+    step = open_step(name, config)
+    if step.already_finished(args.force):
+        return
+    job = make_job(step, config)
+    if args.force:
+        shutil.rmtree(job.folder, ignore_errors=True)
+    index = prepare(job, config)
+    describe(job, index, config)
+    with ray_session(config.cluster), shown_progress(job):
+        run_workers(
+            train_worker,
+            job,
+            config.cluster.train,
+            folder=job.folder / "ray",
+            max_failures=config.cluster.max_failures,
+        )
+    latest = latest_metrics(job.folder)
+    assert latest is not None
+    step.finish(
+        {
+            "checkpoint": str(step_folders(job.folder)[-1]),
+            "export": str(job.folder / "export"),
+            "folder": str(job.folder),
+            "metrics": str(job.folder / "metrics.jsonl"),
+            "steps": latest.step,
+            "final_loss": latest.loss,
+            "num_params": num_parameters(job.model),
+        }
+    )
+    print(f"{name}: {latest.step} steps, loss {latest.loss:.4f}; weights in {job.folder / 'export'}", flush=True)
+
+
+def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
+    """Check that tables, model and stage fit, and leave the joined view in the stage's folder."""
+    stage, workers = job.stage, config.cluster.train.num
+    check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
+    states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
+    check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
+    index = build_index(job.tables, View(stage.resolution, stage.filter, stage.tasks, tuple(stage.sources)))
+    check_view(
+        index, batch_size=stage.batch_size, token_px=latents.stride * job.model.patch, sources=dict(stage.sources)
+    )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    index.save(job.folder / "index.npz")
+    return index
+
+
+def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
+    """Say what is about to be trained on what."""
+    plan = stage_plan(job, index)
+    start = "new weights" if job.start is None else f"the weights of {job.start.parent.parent.name}"
+    left_out = f", {index.num_left_out} without encodings left out" if index.num_left_out else ""
+    print(
+        f"{job.name}: {num_parameters(job.model) / 1e6:.1f}M parameters from {start}; {job.stage.steps} steps of "
+        f"{job.stage.batch_size} on {config.cluster.train.num} workers\n"
+        f"{job.name}: {len(index)} samples{left_out}, {plan.first_step(1)} batches in the first epoch; "
+        f"by source {index.counts('source')}; by bucket {index.counts('group')}",
+        flush=True,
+    )
+
+
+@contextmanager
+def shown_progress(job: StageJob) -> Iterator[None]:
+    """Print a line whenever the running stage has new metrics."""
+    done = threading.Event()
+
+    def watch() -> None:
+        shown = latest_metrics(job.folder)
+        while not done.wait(PROGRESS_EVERY_S):
+            latest = latest_metrics(job.folder)
+            if latest is not None and latest != shown:
+                print(f"{job.name}: {progress_line(latest, job.stage.steps, job.stage.batch_size)}", flush=True)
+                shown = latest
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
