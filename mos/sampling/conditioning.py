@@ -12,9 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from mos.encoders.understanding import Encoded, Tower
-from mos.encoders.vae import Codec
 from mos.model.context import Context
-from mos.sampling.pictures import to_tensor
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,3 @@ def encode_contexts(
     found: dict[tuple[str, int], Encoded] = {keys[i]: result for i, result in zip(order, encoded, strict=True)}
     context = Context.pad([found[key].states for key in keys])
     return context, tuple(tuple(found[key].tokens) for key in keys[: len(prompts)])
-
-
-def encode_references(codec: Codec, references: Sequence[Image.Image], device: str) -> Float[Tensor, "batch c h w"]:
-    """Clean latents of pictures that already have the size to be drawn."""
-    return codec.encode(to_tensor(references).to(device))

@@ -1,7 +1,7 @@
-"""What a training stage hands over for drawing: weights and the three configs that give them meaning.
+"""Reading what a training stage exported: the model, and the configs of the tower and the codec it was trained with.
 
-`<folder>/model.safetensors` holds the EMA weights, `<folder>/config.json` the sections `model`, `tower`, `vae` and
-`run` (provenance).
+`<folder>/model.safetensors` holds the EMA weights under the names of a plain `MoS`, `<folder>/config.json` is an
+`ExportConfig`.
 """
 
 import json
@@ -28,15 +28,20 @@ class ExportConfig(StrictConfig):
     tower: TowerConfig
     vae: VaeConfig
     run: dict[str, Any]
-    """Provenance; `resolution` is the side in pixels the model was trained at last."""
+    """Where the weights come from; `resolution` is the side in pixels of the square bucket trained last."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """A model on the CPU in float32, and what it was trained with."""
+    """A trained model on the CPU in float32, and what it was trained with."""
 
     model: MoS
     config: ExportConfig
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of a picture whose size is not given."""
+        return int(self.config.run["resolution"])
 
 
 def read_export(folder: str | Path) -> Export:
@@ -45,20 +50,26 @@ def read_export(folder: str | Path) -> Export:
     Raises:
         UserError: there is none, or its config or weights do not belong to this model.
     """
-    folder = Path(folder)
-    config = _read_config(folder / "config.json")
+    config = read_export_config(folder)
     with torch.device("meta"):
         model = MoS(config.model)
+    path = Path(folder) / "model.safetensors"
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"), strict=True, assign=True)
+        model.load_state_dict(load_file(path), strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"weights {folder / 'model.safetensors'} cannot be used: {error}") from error
+        raise UserError(f"weights {path} cannot be used: {error}") from error
     return Export(model.float(), config)
 
 
-def _read_config(path: Path) -> ExportConfig:
+def read_export_config(folder: str | Path) -> ExportConfig:
+    """Read the config of an export alone.
+
+    Raises:
+        UserError: there is none, or it is not one.
+    """
+    path = Path(folder) / "config.json"
     if not path.is_file():
-        raise UserError(f"{path.parent} holds no exported model (no config.json): name the `export` folder of a stage")
+        raise UserError(f"{folder} holds no exported model (no config.json): name the `export` folder of a stage")
     try:
         return ExportConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, ValidationError) as error:

@@ -3,25 +3,27 @@
 import io
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from mos.data.buckets import Bucket
+from mos.data.pictures import fit_to_bucket
 
-def fit(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Upright RGB picture of a size in pixels: scaled to cover it, cropped around the centre, transparency on white."""
+
+def upright(image: Image.Image) -> Image.Image:
+    """An RGB picture as it is meant to be seen: EXIF orientation applied, transparency on white."""
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+    return image.convert("RGB")
 
 
-def to_tensor(images: Sequence[Image.Image]) -> UInt8[Tensor, "batch 3 height width"]:
-    """RGB pictures of one size as a batch."""
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
+def fit(images: Sequence[Image.Image], height: int, width: int) -> UInt8[Tensor, "batch 3 height width"]:
+    """Scale upright pictures to cover a size in pixels and crop around the centre, as training did."""
+    return torch.stack([fit_to_bucket(image, Bucket(height, width)) for image in images])
 
 
 def to_images(pixels: UInt8[Tensor, "batch 3 height width"]) -> list[Image.Image]:

@@ -22,11 +22,11 @@ from mos.encoders.understanding import Tower, load_tower
 from mos.encoders.vae import Codec, load_codec
 from mos.errors import UserError
 from mos.model.mos import MoS
-from mos.sampling.conditioning import Conditioning, encode_contexts, encode_references
+from mos.sampling.conditioning import Conditioning, encode_contexts
 from mos.sampling.config import SamplerConfig
 from mos.sampling.denoise import DenoisingStep, denoise, seeded_noise
 from mos.sampling.export import read_export
-from mos.sampling.pictures import fit, to_images
+from mos.sampling.pictures import fit, to_images, upright
 from mos.sampling.trace import RouterRecorder, RouterTrace
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class MosPipeline:
         """
         export = read_export(folder)
         tower, codec = load_tower(export.config.tower, device), load_codec(export.config.vae, device)
-        return cls(export.model, tower, codec, resolution=export.config.run["resolution"], device=device)
+        return cls(export.model, tower, codec, resolution=export.resolution, device=device)
 
     @property
     def token_px(self) -> int:
@@ -165,11 +165,11 @@ class MosPipeline:
         negative_prompt: str = "",
     ) -> Conditioning:
         """Run tower and codec over prompts and references of pictures of one (height, width)."""
-        fitted = [None if reference is None else fit(reference, *size) for reference in references]
+        seen = [None if reference is None else upright(reference) for reference in references]
         negative = negative_prompt if sampler.guidance > 1 else None
-        context, tokens = encode_contexts(self.tower, prompts, fitted, negative)
-        pictures = [reference for reference in fitted if reference is not None]
-        latents = encode_references(self.codec, pictures, self.device) if pictures else None
+        context, tokens = encode_contexts(self.tower, prompts, seen, negative)
+        pictures = [picture for picture in seen if picture is not None]
+        latents = self.codec.encode(fit(pictures, *size).to(self.device)) if pictures else None
         return Conditioning(context.to(self.device, self.model.patch_in.weight.dtype), tokens, latents)
 
     def picture_size(self, height: int | None, width: int | None) -> tuple[int, int]:
