@@ -64,7 +64,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         yield
         return
     auth_mode = os.environ.get("RAY_AUTH_MODE")
-    quiet_ray()
+    _quiet()
     _connect(config)
     try:
         yield
@@ -103,7 +103,8 @@ def python_path() -> str:
 
 
 def _connect(config: ClusterConfig) -> None:
-    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True}
+    # What workers print stays in Ray's session folder: a step's own lines are the driver's.
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if _inside_job():
         ray.init(runtime_env=_job_runtime_env(config), **options)
     elif address := os.environ.get("RAY_ADDRESS"):
@@ -119,11 +120,16 @@ def _connect(config: ClusterConfig) -> None:
         )
 
 
-def quiet_ray() -> None:
+def _quiet() -> None:
     """Keep a script's own lines readable: Ray reports problems, not its plans and settings."""
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "WARNING")  # for a ray.data that is imported later
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says that its bars are off
     # Where RAY_AUTH_MODE is unset, Ray gives a new local cluster a token and says so. That default is what we want.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    if _inside_job():
+        # Of this driver alone: its core worker prints advice about Ray's own actors to stderr as errors.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 def _inside_job() -> bool:
@@ -136,7 +142,9 @@ def _job_runtime_env(config: ClusterConfig) -> dict[str, Any]:
     decided = set(job.get("env_vars") or {})
     if "working_dir" in job:
         decided.add("PYTHONPATH")  # Ray puts the unpacked working directory on every worker's path
-    return {"env_vars": {key: value for key, value in worker_environment(config).items() if key not in decided}}
+    # Ray Train's watchdog asks for the cluster by its address, which workers do not inherit from the driver.
+    environment = {**worker_environment(config), "RAY_ADDRESS": os.environ["RAY_ADDRESS"]}
+    return {"env_vars": {key: value for key, value in environment.items() if key not in decided}}
 
 
 def _attach(config: ClusterConfig, address: str, options: dict[str, Any]) -> None:

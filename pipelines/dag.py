@@ -130,7 +130,7 @@ def main(config: RunConfig, args: argparse.Namespace) -> None:
 
 def run_job_quietly(definitions: dg.Definitions) -> None:
     """Run all assets in this process; only the steps' own lines are printed."""
-    job = definitions.get_implicit_global_asset_job_def()
+    job = definitions.resolve_implicit_global_asset_job_def()
     silence: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, run_config=silence, raise_on_error=False)
