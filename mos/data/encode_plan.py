@@ -70,7 +70,7 @@ def keep_missing(tasks: pa.Table, present: Iterable[str]) -> pa.Table:
 
 
 def num_pieces(num_rows: int, rows_per_fragment: int, num_actors: int) -> int:
-    """Into how many fragments to cut tasks: none above its bound, and one for each actor while there are rows enough."""
+    """Into how many fragments to cut tasks: none above its bound, one for each actor while there are rows enough."""
     return max(-(-num_rows // rows_per_fragment), min(num_actors, num_rows))
 
 
