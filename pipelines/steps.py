@@ -102,9 +102,10 @@ def upstream(name: str, config: RunConfig) -> tuple[str, ...]:
         case "encode":
             return ("curate",)
         case "sample":
-            return ("encode", *trained[-1:])
+            return ("encode", config.sample.stage) if config.sample.stage else ("encode", *trained[-1:])
         case "evaluate":
-            return ("curate", "encode", *trained, "sample")
+            named = config.evaluate.stage
+            return ("curate", "encode", named) if named else ("curate", "encode", *trained, "sample")
         case _:
             return ("encode", *trained[-1:])
 

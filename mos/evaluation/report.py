@@ -9,7 +9,6 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
-from PIL import Image
 
 from mos.evaluation.charts import LossCurve, bucket_chart, loss_chart, reject_chart, score_chart
 from mos.evaluation.grids import Captioned, EditExample, edit_grid, picture_grid

@@ -46,10 +46,10 @@ def router_figure(story: RouterStory, theme: Theme, *, num_panels: int = 6, num_
     heights = [2.55, 1.65, 0.5 + 1.15 * rows]
     figure = new_figure(FIGURE_WIDTH, sum(heights) + 0.3)
     figure.suptitle(f"“{story.prompt}”", x=0.012, ha="left", fontsize=11, fontweight="bold")
-    trajectory, layers, maps = figure.subfigures(3, 1, height_ratios=heights)
-    _draw_trajectory(trajectory, story, steps, theme)
-    _draw_layers(layers, story.trace, steps, theme)
-    _draw_maps(maps, story.trace, tokens, theme)
+    bands = figure.subfigures(3, 1, height_ratios=heights, squeeze=False)[:, 0]
+    _draw_trajectory(bands[0], story, steps, theme)
+    _draw_layers(bands[1], story.trace, steps, theme)
+    _draw_maps(bands[2], story.trace, tokens, theme)
     return figure
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image
 
-from mos.shapes.captions import Prompt, evaluation_prompts
+from mos.shapes.captions import Prompt
 from mos.shapes.checker import CategoryScore, CheckResult, check, score_images
 from mos.shapes.edits import Edit, check_edit
 from mos.shapes.scene import Category
@@ -29,15 +29,6 @@ class Scores:
         """Plain data for scores.json."""
         categories = {str(category): asdict(score) for category, score in self.categories.items()}
         return {"overall": self.overall, "categories": categories}
-
-
-def held_out_prompts(num_single_object: int, num_per_category: int, seed: int) -> list[Prompt]:
-    """Prompts that no training caption was drawn with, category by category."""
-    prompts = []
-    for category in Category:
-        num = num_single_object if category is Category.SINGLE_OBJECT else num_per_category
-        prompts += evaluation_prompts(category, num, seed)
-    return prompts
 
 
 def score_pictures(pictures: Sequence[Image.Image], prompts: Sequence[Prompt]) -> Scores:

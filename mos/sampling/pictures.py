@@ -10,6 +10,22 @@ from torch import Tensor
 
 from mos.data.buckets import Bucket
 from mos.data.pictures import fit_to_bucket
+from mos.errors import UserError
+
+
+def picture_size(height: int | None, width: int | None, resolution: int, token_px: int) -> tuple[int, int]:
+    """(height, width) in pixels, the resolution where not given.
+
+    Raises:
+        UserError: a side is not a multiple of the token size; names the nearest that are.
+    """
+    sides = {"height": resolution if height is None else height, "width": resolution if width is None else width}
+    for name, side in sides.items():
+        below = side // token_px * token_px
+        if side != below or side < 1:
+            near = " or ".join(str(value) for value in (below, below + token_px) if value > 0)
+            raise UserError(f"{name} = {side} is not a multiple of the token size, {token_px} px: use {near}")
+    return sides["height"], sides["width"]
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -26,7 +26,7 @@ from mos.sampling.conditioning import Conditioning, encode_contexts
 from mos.sampling.config import SamplerConfig
 from mos.sampling.denoise import DenoisingStep, denoise, seeded_noise
 from mos.sampling.export import read_export
-from mos.sampling.pictures import fit, to_images, upright
+from mos.sampling.pictures import fit, picture_size, to_images, upright
 from mos.sampling.trace import RouterRecorder, RouterTrace
 
 T = TypeVar("T")
@@ -123,7 +123,7 @@ class MosPipeline:
         references = [reference] * len(prompts) if isinstance(reference, Image.Image | None) else list(reference)
         _require_one_each(prompts, seed=seeds, reference=references)
         sampler = _sampler(steps, guidance, guidance_rescale, schedule)
-        size = self.picture_size(height, width)
+        size = picture_size(height, width, self.resolution, self.token_px)
         images: list[Image.Image] = []
         with Progress(transient=True, disable=not (sys.stderr.isatty() if progress is None else progress)) as bar:
             batches = range(0, len(prompts), batch_size)
@@ -137,7 +137,7 @@ class MosPipeline:
 
     def trace(self, prompt: str, sampler: SamplerConfig, *, seed: int = 0) -> TracedPicture:
         """Draw one picture at the model's own resolution and keep every step of it."""
-        size = self.picture_size(None, None)
+        size = picture_size(None, None, self.resolution, self.token_px)
         conditioning = self.condition([prompt], [None], size, sampler)
         recorder = RouterRecorder(conditioning.tokens[0])
         kept: list[DenoisingStep] = []
@@ -171,20 +171,6 @@ class MosPipeline:
         pictures = [picture for picture in seen if picture is not None]
         latents = self.codec.encode(fit(pictures, *size).to(self.device)) if pictures else None
         return Conditioning(context.to(self.device, self.model.patch_in.weight.dtype), tokens, latents)
-
-    def picture_size(self, height: int | None, width: int | None) -> tuple[int, int]:
-        """(height, width) in pixels, the model's own resolution where not given.
-
-        Raises:
-            UserError: a side is not a multiple of the token size; names the nearest that are.
-        """
-        sides = {"height": height or self.resolution, "width": width or self.resolution}
-        for name, side in sides.items():
-            below = side // self.token_px * self.token_px
-            if side != below or side < 1:
-                near = " or ".join(str(value) for value in (below, below + self.token_px) if value > 0)
-                raise UserError(f"{name} = {side} is not a multiple of the token size, {self.token_px} px: use {near}")
-        return sides["height"], sides["width"]
 
     def _denoise(
         self,

@@ -1,0 +1,111 @@
+"""Evaluate: a finished run -> scores, figures and one self-contained page.
+
+Reads   records and metrics of every step, the exports of the last text-to-image stage and of the editing stage
+Writes  report/: report.html, a PNG of each figure, scores.json, router_trace.npz
+
+  python pipelines/evaluate.py
+  python pipelines/evaluate.py stage=stage1 sampler.steps=50 router_prompt="two green stars"
+  ray job submit --working-dir . -- python pipelines/evaluate.py
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cluster.session import ray_session
+from mos.evaluation.cases import scored_prompts
+from mos.evaluation.report import Report, write_report
+from mos.evaluation.scores import Scores, score_pictures
+from pipelines.drawing import draw, trace_router
+from pipelines.entry import entry
+from pipelines.evidence import (
+    edit_cases,
+    edit_examples,
+    edit_requests,
+    gather_counts,
+    gather_facts,
+    gather_losses,
+    sampled_pictures,
+)
+from pipelines.picture_requests import Request, export_folder, text_stage
+from pipelines.run_config import RunConfig
+from pipelines.steps import open_step
+
+
+def main(config: RunConfig, args: Namespace) -> None:
+    """Draw what is judged, check it, gather what the other steps left, write the report."""
+    step = open_step("evaluate", config)
+    page = config.folder("report", "report.html")
+    if step.already_finished(args.force) and page.is_file():
+        print(f"evaluate: the report is {page}", flush=True)
+        return
+    settings, stage = config.evaluate, text_stage(config, config.evaluate.stage)
+    print(f"evaluate: judging {stage}", flush=True)
+    prompts = []
+    if config.shapes is not None:
+        prompts = scored_prompts(settings.single_object_prompts, settings.prompts_per_category, settings.seed)
+    side = config.stage(stage).resolution
+    requests = [Request(stage, prompt.text, settings.seed + i, side, side) for i, prompt in enumerate(prompts)]
+    cases = edit_cases(config)
+    exports: dict[str, str] = {name: export_folder(config, name) for name in ({stage, "edit"} if cases else {stage})}
+    with ray_session(config.cluster):
+        pictures = draw(
+            requests + edit_requests(config, cases),
+            exports,
+            settings.sampler,
+            pool=config.cluster.generate,
+            batch_size=settings.batch_size,
+            label="evaluate",
+        )
+        router = trace_router(
+            exports[stage],
+            settings.router_prompt,
+            settings.sampler,
+            seed=settings.seed,
+            pool=config.cluster.generate,
+        )
+    scores = score_pictures(pictures[: len(prompts)], prompts) if prompts else None
+    counts, buckets = gather_counts(config)
+    report = Report(
+        name=config.name,
+        facts=gather_facts(config, stage),
+        counts=counts,
+        buckets=buckets,
+        losses=gather_losses(config),
+        pictures=sampled_pictures(config),
+        scores=scores,
+        edits=edit_examples(cases, pictures[len(prompts) :]),
+        router=router,
+        router_panels=settings.router_panels,
+        router_tokens=settings.router_tokens,
+        omissions={
+            "scores": "they need the demo's drawn scenes, whose checker knows what a picture should show",
+            "edits": "this run has no editing stage, or no editing triples",
+        },
+        settings=config.model_dump_json(indent=2),
+    )
+    write_report(report, page.parent)
+    print_scores(scores)
+    step.finish({"report": str(page), "stage": stage, "scores": None if scores is None else scores.as_dict()})
+    print(f"evaluate: the report is {page}", flush=True)
+
+
+def print_scores(scores: Scores | None) -> None:
+    """The six categories as lines, as they are."""
+    if scores is None:
+        print("evaluate: no scores, they need the demo's drawn scenes", flush=True)
+        return
+    for category, score in scores.categories.items():
+        colour = "   -" if score.colour is None else f"{score.colour:.2f}"
+        print(
+            f"evaluate: {category:14} right {score.correct:.2f}  shape {score.shape:.2f}  colour {colour}  "
+            f"({score.num} prompts)",
+            flush=True,
+        )
+    print(f"evaluate: {'overall':14} right {scores.overall:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    entry(main, __doc__, section="evaluate")

@@ -1,0 +1,95 @@
+"""Sample: prompts (and a picture to edit) -> pictures.
+
+Without a prompt it draws held-out prompts of the demo's scenes, or captions of your own data.
+
+Reads   the export of a finished stage: the one named, else the last finished of stage1 to stage4 (`edit` with a source)
+Writes  images/<fingerprint>/: a PNG and a JSON sidecar for each picture, grid.png
+
+  python pipelines/sample.py prompt="a red circle"
+  python pipelines/sample.py prompts=prompts.txt images_per_prompt=4 sampler.steps=50 sampler.guidance=5
+  python pipelines/sample.py source=photo.png prompt="make the circle blue"
+  python pipelines/sample.py prompt="two blue stars" stage=stage1 height=32 width=48
+  ray job submit --working-dir . -- python pipelines/sample.py prompt="a red circle"
+"""
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from PIL import Image
+
+from cluster.session import ray_session
+from mos.evaluation.grids import Captioned, picture_grid
+from mos.evaluation.theme import LIGHT, figure_png
+from mos.sampling.config import StageName
+from pipelines.drawing import draw
+from pipelines.entry import entry
+from pipelines.picture_requests import Request, export_folder, is_finished, make_requests, text_stage
+from pipelines.run_config import RunConfig
+from pipelines.steps import open_step, require_step
+
+
+def main(config: RunConfig, args: Namespace) -> None:
+    """Choose the stage, draw every request, write pictures, sidecars and grid."""
+    config, stage = choose_stage(config)
+    step = open_step("sample", config)
+    print(f"sample: drawing with {stage}", flush=True)
+    folder = config.folder("images", step.short)
+    if step.already_finished(args.force):
+        print(f"sample: pictures are in {folder}", flush=True)
+        return
+    requests = make_requests(config, stage)
+    exports: dict[str, str] = {stage: export_folder(config, stage)}
+    sampler = config.sample.sampler
+    with ray_session(config.cluster):
+        pictures = draw(
+            requests,
+            exports,
+            sampler,
+            pool=config.cluster.generate,
+            batch_size=config.sample.batch_size,
+            label="sample",
+        )
+    sidecar = {"export": exports[stage], "sampler": sampler.model_dump(mode="json"), "source": config.sample.source}
+    paths = write_pictures(folder, requests, pictures, sidecar)
+    step.finish({"stage": stage, "folder": str(folder), "grid": str(folder / "grid.png"), "images": paths})
+    print(f"sample: {len(pictures)} pictures in {folder}, all of them in {folder / 'grid.png'}", flush=True)
+
+
+def choose_stage(config: RunConfig) -> tuple[RunConfig, StageName]:
+    """The stage that draws; where the run is not finished yet, the choice becomes part of the config."""
+    sample = config.sample
+    if sample.source is not None:
+        stage: StageName = sample.stage or "edit"
+        require_step(stage, config)
+    else:
+        stage = text_stage(config, sample.stage)
+    if all(is_finished(config, name) for name in config.stages()):
+        return config, stage
+    return config.model_copy(update={"sample": sample.model_copy(update={"stage": stage})}), stage
+
+
+def write_pictures(folder: Path, requests: list[Request], pictures: list[Image.Image], sidecar: dict) -> list[str]:
+    """Write each picture with what it was drawn from, and the grid of all; returns the pictures' paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, (request, picture) in enumerate(zip(requests, pictures, strict=True)):
+        path = folder / f"{number:05d}.png"
+        picture.save(path)
+        told = {key: value for key, value in asdict(request).items() if key != "source"}
+        path.with_suffix(".json").write_text(json.dumps({**told, **sidecar}, indent=2) + "\n", encoding="utf-8")
+        paths.append(str(path))
+    captioned = [
+        Captioned(picture, request.prompt) for request, picture in zip(requests[:96], pictures[:96], strict=True)
+    ]
+    (folder / "grid.png").write_bytes(figure_png(partial(picture_grid, captioned), LIGHT))
+    return paths
+
+
+if __name__ == "__main__":
+    entry(main, __doc__, section="sample")
