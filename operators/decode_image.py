@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from mos.data.decode import ImageLimits, decode_image, read_header
+from mos.data.decode import ImageLimits, decode_image, decode_with_header
 from mos.data.items import refuse, still_in
 from mos.data.measure import MEASURE_SIDE_PX
 from mos.data.reasons import Reason, Rejected
@@ -42,8 +42,7 @@ class DecodeImage:
     def _decode(self, image: bytes, reference: bytes | None) -> tuple[tuple[int, int], np.ndarray]:
         if image == reference:
             raise Rejected(Reason.EDIT_UNCHANGED, "source and target are the same bytes")
-        header = read_header(image, self._limits)
-        picture = decode_image(image, self._limits, MEASURE_SIDE_PX)
+        header, picture = decode_with_header(image, self._limits, MEASURE_SIDE_PX)
         if reference is not None:
             try:
                 decode_image(reference, self._limits, MEASURE_SIDE_PX)

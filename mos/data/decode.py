@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,10 @@ from mos.data.reasons import Reason, Rejected
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """The only decoders ever given foreign bytes."""
+
+# Both are judged here, by the limits and by falling back to upright; in a large run the lines would drown all others.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", message="Corrupt EXIF data", module="PIL")
 
 ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -88,6 +93,13 @@ def decode_image(data: bytes, limits: ImageLimits, max_side_px: int | None = Non
     Raises:
         Rejected: the bytes are no image of an allowed format, size or shape, or they are damaged.
     """
+    return decode_with_header(data, limits, max_side_px)[1]
+
+
+def decode_with_header(
+    data: bytes, limits: ImageLimits, max_side_px: int | None = None
+) -> tuple[ImageHeader, Image.Image]:
+    """As `decode_image`, with the header: its size is that of the picture before any reduction."""
     with _open(data, limits) as image:
         header = _judge(image, limits)
         if max_side_px is not None:
@@ -96,7 +108,9 @@ def decode_image(data: bytes, limits: ImageLimits, max_side_px: int | None = Non
         picture = _to_srgb(image)
     if max_side_px is not None and max(picture.size) > max_side_px:
         picture = picture.resize(_within(picture.size, max_side_px), Image.Resampling.BOX, reducing_gap=2.0)
-    return picture.transpose(_UPRIGHT[header.orientation]) if header.orientation in _UPRIGHT else picture
+    if header.orientation in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[header.orientation])
+    return header, picture
 
 
 def _open(data: bytes, limits: ImageLimits) -> Image.Image:
