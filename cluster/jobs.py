@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,10 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 POLL_S = 0.5
 """Seconds between looks at a job's status."""
 
-RAY_OWN_LINES = ("job_manager.py:", "Running entrypoint for job ")
-"""Marks of the lines that Ray itself puts at the head of a job's log."""
+RAY_OWN_LINES = re.compile(
+    r"\S+ \S+\tINFO job_manager\.py:|Running entrypoint for job |\[[-\d]+ [:,\d]+ [IWE] \d+ \d+\] \w+\.cc:\d+: "
+)
+"""What Ray itself writes into a job's log: how the job started, and its core worker's advice on Ray's own actors."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class _Log:
             self._line(self._partial)
 
     def _line(self, line: str) -> None:
-        if any(mark in line for mark in RAY_OWN_LINES):
+        if RAY_OWN_LINES.match(line):
             return
         if line.startswith("error: "):
             self.error = line.removeprefix("error: ")

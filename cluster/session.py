@@ -127,9 +127,6 @@ def _quiet() -> None:
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says that its bars are off
     # Where RAY_AUTH_MODE is unset, Ray gives a new local cluster a token and says so. That default is what we want.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    if _inside_job():
-        # Of this driver alone: its core worker prints advice about Ray's own actors to stderr as errors.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 def _inside_job() -> bool:
