@@ -80,7 +80,7 @@ def check(image: UInt8[np.ndarray, "height width 3"], scene: Scene) -> CheckResu
     background = seen.background == scene.background if category.names_background else None
     return CheckResult(
         category=category,
-        correct=named and position is not False and background is not False,
+        correct=named and position in (None, True) and background in (None, True),
         count_correct=count,
         shape_correct={item.shape for item in promised} == {item.shape for item in main},
         colour_correct={item.colour for item in promised} == {item.colour for item in main}
