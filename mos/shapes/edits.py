@@ -13,8 +13,8 @@ from mos.shapes.layout import FAR, NEAR, Point, different_pair, small_object, st
 from mos.shapes.scene import Background, Category, Colour, Scene, SceneObject, Shape
 
 MIDDLE = 0.5
-MOVED = (0.40, 0.50)
-"""Sizes of an object that moves or changes colour alone: large, with room to go elsewhere."""
+MOVED = (0.36, 0.40)
+"""Sizes of an object that moves or changes colour alone: as large as a place beside the border allows."""
 NEARBY = 0.15
 """Share of the side by which a centre may miss the place it should have."""
 

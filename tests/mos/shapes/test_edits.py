@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mos.shapes.edits import SIDES, Edit, EditKind, check_edit, evaluation_edits, training_edit
+from mos.shapes.layout import MARGIN
 from mos.shapes.render import render
 from mos.shapes.scene import Colour, Shape
 
@@ -47,6 +48,12 @@ def test_targets_pass_and_untouched_sources_do_not(size: tuple[int, int]) -> Non
         untouched = check_edit(render(edit.source, *size), edit)
         assert untouched.preserved
         assert not untouched.applied
+
+
+def test_objects_keep_clear_of_the_border() -> None:
+    for edit in EDITS:
+        for item in (*edit.source.objects, *edit.target.objects):
+            assert item.size / 2 + MARGIN - 0.015 <= min(item.x, item.y, 1 - item.x, 1 - item.y)
 
 
 def test_an_edit_that_loses_the_rest_is_not_preserved() -> None:
