@@ -24,7 +24,7 @@ def test_wide_limits_give_more_buckets():
 
 @pytest.mark.parametrize(("resolution", "token_px", "aspect"), [(30, 4, 2.0), (2, 4, 2.0), (32, 4, 0.5)])
 def test_impossible_buckets_are_refused(resolution, token_px, aspect):
-    with pytest.raises(ValueError, match="multiple|below 1"):
+    with pytest.raises(ValueError, match=r"multiple|below 1"):
         aspect_buckets(resolution, token_px, aspect)
 
 

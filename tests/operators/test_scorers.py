@@ -1,0 +1,86 @@
+"""Scorers with a real CLIP class, tiny and with random weights."""
+
+import json
+
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from mos.data.curation import AestheticConfig, ScorerConfig
+from mos.data.decode import ImageLimits
+from mos.data.reasons import Reason
+from mos.errors import UserError
+from operators.score_aesthetic import ScoreAesthetic
+from operators.score_alignment import ScoreAlignment
+from tests.operators.bad_inputs import encode, noise
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> str:
+    """A folder with a two-layer CLIP, its tokenizer and an aesthetic head."""
+    folder = tmp_path_factory.mktemp("clip")
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    letters = [chr(code) for code in range(97, 123)]
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
+    text = {"vocab_size": len(vocabulary), "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 1, **tower}
+    torch.manual_seed(0)
+    vision = {"image_size": 32, "patch_size": 8, **tower}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
+    save_file({"weight": torch.randn(1, 8), "bias": torch.tensor([5.0])}, folder / "head.safetensors")
+    save_file({"weight": torch.full((1, 8), torch.nan), "bias": torch.zeros(1)}, folder / "broken.safetensors")
+    return str(folder)
+
+
+def batch(captions: list[str]) -> pa.Table:
+    """Sound rows, and one refused before."""
+    num = len(captions)
+    rows = {
+        "image": [encode(noise(seed, 80, 50), "PNG") for seed in range(num)] + [None],
+        "reference": pa.array([None] * (num + 1), pa.large_binary()),
+        "caption": [*captions, None],
+        "reason": pa.array([None] * num + ["image_empty"], pa.string()),
+        "detail": pa.array([None] * (num + 1), pa.string()),
+        "aesthetic": pa.array([None] * (num + 1), pa.float32()),
+        "alignment": pa.array([None] * (num + 1), pa.float32()),
+    }
+    table = pa.table(rows)
+    return table.set_column(0, "image", table.column("image").cast(pa.large_binary()))
+
+
+def test_aesthetic_scores_fill_their_column(clip):
+    score = ScoreAesthetic(AestheticConfig(path=clip, head=f"{clip}/head.safetensors"), ImageLimits())
+    rows = batch(["a cat", "a dog", "a bird"])
+    scores = score(rows).column("aesthetic").to_pylist()
+    assert scores[3] is None
+    assert len(set(scores[:3])) == 3
+    alone = score(rows.slice(1, 1)).column("aesthetic").to_pylist()
+    assert alone[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_alignment_is_a_cosine_of_image_and_caption(clip):
+    score = ScoreAlignment(ScorerConfig(path=clip), ImageLimits())
+    scores = score(batch(["a cat", "a dog " * 50, "x"])).column("alignment").to_pylist()
+    assert all(-1 <= value <= 1 for value in scores[:3])
+    assert scores[3] is None
+    other = score(batch(["xyz", "a dog " * 50, "x"])).column("alignment").to_pylist()
+    assert other[0] != pytest.approx(scores[0], abs=1e-6)
+    assert other[2] == pytest.approx(scores[2], abs=1e-5)
+
+
+def test_scores_that_are_not_finite_are_refused(clip):
+    score = ScoreAesthetic(AestheticConfig(path=clip, head=f"{clip}/broken.safetensors"), ImageLimits())
+    scored = score(batch(["a cat"]))
+    assert scored.column("reason").to_pylist() == [Reason.SCORE_NOT_FINITE, Reason.IMAGE_EMPTY]
+    assert scored.column("image").to_pylist() == [None, None]
+
+
+def test_missing_models_are_named(tmp_path, clip):
+    with pytest.raises(UserError, match="config.json"):
+        ScoreAlignment(ScorerConfig(path=str(tmp_path)), ImageLimits())
+    with pytest.raises(UserError, match="gone"):
+        ScoreAesthetic(AestheticConfig(path=clip, head="gone"), ImageLimits())
