@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow as pa
-import ray
+import ray.data
 
 from cluster.session import CLONE, ray_session
 from mos.data.encode_plan import keep_missing, num_pieces, plan_contexts, plan_latents

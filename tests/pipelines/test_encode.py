@@ -1,0 +1,194 @@
+"""The encode step as its script runs it, on a real Ray: what it writes, what it leaves alone, what it survives."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from mos.data.decode import ImageLimits
+from mos.data.encode_plan import plan_contexts
+from mos.encoders.understanding import MiniLMConfig, tower_id
+from mos.errors import UserError
+from mos.states.keys import context_key
+from mos.tables import TableVersion, open_table, read_column, table_exists
+from operators.encode_states import EncodeStates
+from pipelines import encode
+from pipelines.run_config import RunConfig, load_run
+from pipelines.steps import open_step, require_step
+from tests.samples import Pair, append_samples, picture
+
+CONFIG = """
+name = "test"
+root = "{root}"
+
+[curate]
+resolutions = [32, 48]
+token_px = 4
+
+[[curate.sources]]
+name = "test"
+type = "folder"
+path = "{root}/pictures"
+
+[encode]
+rows_per_fragment = 4
+fragments_per_commit = 2
+actors = {{ max_actors = 1 }}
+
+[model]
+latent_channels = 12
+patch = 2
+state_dim = 384
+state_layers = 6
+dim = 32
+num_blocks = 2
+num_heads = 2
+ffn_dim = 64
+fusion = {{ type = "mos", router = {{ dim = 32, num_heads = 2, ffn_dim = 64 }} }}
+
+[stage1]
+resolution = 32
+steps = 1
+batch_size = 2
+
+[stage2]
+resolution = 48
+steps = 1
+batch_size = 2
+
+[sample]
+[evaluate]
+"""
+
+PAIRS = [
+    Pair("a red circle", "red"),
+    Pair("a red circle", "blue"),
+    Pair("a green square", "green"),
+    Pair("a broken picture", "black", broken=True),
+    Pair("make it pink", "pink", reference="red"),
+]
+ARGS = Namespace(force=False)
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(picture("red"))
+    (tmp_path / "pictures" / "a.txt").write_text("a red circle")
+    path = tmp_path / "run.toml"
+    path.write_text(CONFIG.format(root=tmp_path))
+    return path
+
+
+def curated(config: RunConfig, pairs: list[Pair]) -> TableVersion:
+    """Append to the samples table and record it as the curate step would."""
+    samples = append_samples(Path(config.tables_folder()), pairs)
+    open_step("curate", config).finish({"identity": f"{samples.rows} samples", "samples": asdict(samples)})
+    return samples
+
+
+def encoded(config: RunConfig, args: Namespace = ARGS) -> dict:
+    encode.main(config, args)
+    return require_step("encode", config).outputs
+
+
+def test_only_what_is_missing_is_encoded(
+    config_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_run(config_path)
+    curated(config, PAIRS)
+    first = encoded(config)
+    assert first["encoded"] == {"states": 5, "latents": 8}  # 4 captions and the null; 4 pictures in 2 buckets
+    assert first["failed"] == 2  # the broken picture, in both buckets
+    assert (first["num_layers"], first["dim"], first["channels"], first["stride"]) == (6, 384, 12, 2)
+    keys = read_column(TableVersion(**first["states"]), "context_key")
+    assert sorted(keys) == sorted(context_key(text) for text in {pair.caption for pair in PAIRS} | {""})
+
+    capsys.readouterr()
+    assert encoded(config) == first
+    assert "already finished" in capsys.readouterr().out
+    again = encoded(config, Namespace(force=True))
+    assert again["encoded"] == {"states": 0, "latents": 0}
+    assert again["identity"] == first["identity"]
+    assert again["states"] == first["states"]
+
+    curated(config, [Pair("a red circle", "yellow"), Pair("a new star", "red"), Pair("a new ring", "orange")])
+    grown = encoded(config)
+    assert grown["encoded"] == {"states": 2, "latents": 4}  # 2 new captions; yellow and orange in 2 buckets
+    assert grown["identity"] != first["identity"]
+    for table, column in (("states", "context_key"), ("latents", "latent_key")):
+        keys = read_column(TableVersion(**grown[table]), column)
+        assert len(keys) == len(set(keys)) == grown[table]["rows"]
+
+
+def test_fragments_that_a_killed_run_never_committed_are_not_seen(config_path: Path, local_ray: None) -> None:
+    config = load_run(config_path)
+    samples = curated(config, PAIRS[:3])
+    states, _ = encode.open_tables(
+        config, encode.describe_tower(config.encode.tower), encode.describe_codec(config.encode.vae)
+    )
+    operator = EncodeStates(config.encode, samples, states.table.uri, ImageLimits())
+    operator(plan_contexts(samples, (32,), sees_images=False))
+    assert open_table(states.table.uri).count_rows() == 0
+    assert encoded(config)["states"]["rows"] == 3
+
+
+@pytest.mark.slow
+def test_a_killed_run_keeps_its_commits_and_the_next_one_does_the_rest(config_path: Path, clone: Path) -> None:
+    config = load_run(config_path)
+    curated(config, [Pair(f"caption number {index}", "red") for index in range(200)])
+    command = [sys.executable, str(clone / "pipelines/encode.py"), str(config_path), "encode.contexts_per_batch=1"]
+    uri = config.states_uri(tower_id(MiniLMConfig()))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        deadline = time.monotonic() + 200
+        while not (table_exists(uri) and open_table(uri).count_rows()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(run.pid, signal.SIGKILL)
+    kept = open_table(uri).count_rows()
+    assert 0 < kept < 201, "the run was to be killed half way"
+    with pytest.raises(UserError, match="not finished"):
+        require_step("encode", config)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{kept} already there" in done.stdout
+    keys = read_column(TableVersion(**require_step("encode", config).outputs["states"]), "context_key")
+    assert len(keys) == len(set(keys)) == 201
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.state_dim=512", "model.state_dim = 512, but the tower's width is 384"),
+        ("model.state_layers=5", "the tower's number of layers is 6"),
+        ("encode.vae={type='wan', random={}}", "model.latent_channels = 12, but the codec's channels is 48"),
+        ("encode.tower={type='llama', path='/nowhere'}", "weights /nowhere do not exist"),
+        ("stage2.resolution=64", "a stage trains at resolution 64"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    config_path: Path, override: str, message: str
+) -> None:
+    config = load_run(config_path, (override,))
+    curated(config, PAIRS[:1])
+    with pytest.raises(UserError, match=message):
+        encode.main(config, ARGS)
+    assert not Path(config.tables_folder(), "states").exists()
+    assert not Path(config.tables_folder(), "latents").exists()
+
+
+def test_curation_comes_first(config_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run `python pipelines/curate.py"):
+        encode.main(load_run(config_path), ARGS)
+
+
+def test_relative_weights_stand_in_the_checkout(config_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights" / "tower").mkdir(parents=True)
+    config = load_run(config_path, ("encode.tower={type='llama', path='weights/tower'}",)).encode
+    assert config.anchored(tmp_path).tower.path == str(tmp_path / "weights/tower")
+    hub = load_run(config_path, ("encode.tower={type='llama', path='meta-llama/x'}",)).encode
+    assert hub.anchored(tmp_path).tower.path == "meta-llama/x"
