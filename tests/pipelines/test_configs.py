@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from mos.errors import UserError
+from pipelines.run_config import RunConfig, load_run
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "pipelines/configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_loads_and_agrees_with_itself(path: Path):
+    config = load_run(path)
+    assert Path(config.root).is_absolute()
+    assert set(config.resolutions()) <= set(config.curate.resolutions)
+    assert config.curate.token_px == config.model.patch * {12: 2, 48: 16}[config.model.latent_channels]
+    for name in config.stages():
+        per_rank, remainder = divmod(config.stage(name).batch_size, config.cluster.train.num)
+        assert not remainder
+        assert per_rank % (config.stage(name).micro_batch_size or per_rank) == 0
+
+
+def test_the_first_line_of_every_config_says_what_it_is_for():
+    assert CONFIGS
+    assert all(path.read_text(encoding="utf-8").startswith("# ") for path in CONFIGS)
+
+
+def test_root_stands_in_the_base_and_fills_every_value(clone: Path, tmp_path: Path):
+    config = load_run(clone / "pipelines/configs/demo.toml", ("root=here",), tmp_path)
+    assert config.root == str(tmp_path / "here")
+    assert config.curate.sources[0].paths == (f"{tmp_path}/here/shards/pairs-*.tar",)
+    assert config.samples_uri() == f"{tmp_path}/here/tables/samples.lance"
+    assert config.folder("checkpoints", "stage1") == tmp_path / "here/checkpoints/stage1"
+
+
+def test_resolving_twice_changes_nothing(demo_run):
+    config = demo_run()
+    assert config.resolved(Path("/elsewhere")) == config
+
+
+def test_tables_may_stand_elsewhere(demo_run):
+    config = demo_run("tables=s3://bucket/run/")
+    assert config.latents_uri("pixel-1") == "s3://bucket/run/latents/pixel-1.lance"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("curate.token_pixels=4", "unknown key 'curate.token_pixels'"),
+        ("stage1.steps=0", r"'stage1.steps' = 0 is refused"),
+        ("encode.tower.type=bert", "encode.tower"),
+        ("root=s3://bucket/run", r"root = 's3://bucket/run' is not a folder"),
+        ("steps", "not of the form"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(override: str, sentence: str, clone: Path):
+    with pytest.raises(UserError, match=sentence) as caught:
+        load_run(clone / "pipelines/configs/demo.toml", (override,))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_without_a_stage_says_so(clone: Path):
+    config = load_run(clone / "pipelines/configs/photos.toml")
+    with pytest.raises(UserError, match=r"has no \[stage3\] section"):
+        config.stage("stage3")
+
+
+def test_every_field_is_documented():
+    assert all(field.description for name, field in RunConfig.model_fields.items() if name in ("name", "root", "seed"))

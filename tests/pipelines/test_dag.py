@@ -1,0 +1,120 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from cluster.head import LocalHead
+from cluster.session import ClusterConfig
+from mos.steps import StepRecord
+from pipelines.dag import CURATION_CRON, build_definitions, defs
+from pipelines.previews import asset_metadata
+from pipelines.steps import STEPS
+
+
+def keys(definitions: dg.Definitions) -> list[str]:
+    graph = definitions.resolve_asset_graph()
+    return [key.to_user_string() for level in graph.toposorted_asset_keys_by_level for key in level]
+
+
+def test_assets_follow_the_steps_of_the_config(clone: Path):
+    assert keys(defs) == list(STEPS)
+    photos = build_definitions(clone / "pipelines/configs/photos.toml")
+    assert keys(photos) == ["curate", "encode", "stage1", "stage2", "edit", "sample", "evaluate"]
+
+
+def test_lineage_runs_from_raw_data_to_the_report():
+    graph = defs.resolve_asset_graph()
+    parents = {name: {key.to_user_string() for key in graph.get(dg.AssetKey(name)).parent_keys} for name in STEPS}
+    assert parents["shapes"] == set()
+    assert parents["encode"] == {"curate"}
+    assert parents["stage3"] == {"encode", "stage2"}
+    assert parents["edit"] == {"encode", "stage4"}
+    assert parents["evaluate"] >= {"curate", "edit", "sample"}
+
+
+def test_curation_is_scheduled_and_every_step_retried():
+    schedule = defs.resolve_schedule_def("nightly_curation")
+    assert schedule.cron_schedule == CURATION_CRON
+    selected = defs.resolve_job_def(schedule.job_name).asset_layer.selected_asset_keys
+    assert {key.to_user_string() for key in selected} == {"shapes", "curate"}
+    for node in defs.resolve_implicit_global_asset_job_def().all_node_defs:
+        assert node.retry_policy.max_retries > 0
+
+
+def test_metadata_shows_numbers_and_pictures(tmp_path: Path):
+    picture = tmp_path / "grid.png"
+    picture.write_bytes(b"\x89PNG")
+    outputs = {"kept": 7, "loss": 0.5, "samples": {"uri": str(tmp_path)}, "grid": str(picture), "none": None}
+    entries = asset_metadata(StepRecord("curate", "f", outputs, seconds=1.0, finished_at=0.0))
+    assert entries["kept"] == dg.MetadataValue.int(7)
+    assert entries["samples/uri"] == dg.MetadataValue.path(str(tmp_path))
+    assert entries["grid"].value.startswith("![grid.png](data:image/png;base64,")
+    assert entries.keys() == {"seconds", "kept", "loss", "samples/uri", "grid"}
+
+
+def materialize(clone: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Materialize shapes and curate, as the DAG's own entry does with all steps."""
+    code = (
+        "import sys; from pathlib import Path; import dagster as dg\n"
+        "from mos.errors import UserError; from pipelines.dag import *\n"
+        "definitions = build_definitions(DEFAULT_CONFIG, tuple(sys.argv[1:]))\n"
+        "assets = [asset for asset in definitions.assets if asset.key.to_user_string() in ('shapes', 'curate')]\n"
+        "try:\n    run_job_quietly(dg.Definitions(assets=assets, resources=definitions.resources,"
+        " executor=definitions.executor))\n"
+        "except UserError as error:\n    sys.exit(f'error: {error}')"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(
+        command, cwd=clone, env=os.environ | environment, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+SMALL = ("shapes.num_scenes=12", "shapes.num_edits=2", "shapes.broken_share=0.0", "cluster.num_cpus=2")
+
+
+@pytest.mark.slow
+def test_steps_run_as_jobs_and_are_skipped_once_finished(clone: Path, tmp_path: Path):
+    first = materialize(clone, f"root={tmp_path}", *SMALL)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "=== shapes ===" in first.stdout
+    assert "14 read" in first.stdout
+    assert "dagster" not in first.stdout + first.stderr
+    again = materialize(clone, f"root={tmp_path}", *SMALL)
+    assert again.stdout.count("already finished") == 2
+    assert "rows/s" not in again.stdout
+
+
+@pytest.mark.slow
+def test_a_failed_step_ends_the_run_with_its_sentence(clone: Path, tmp_path: Path):
+    result = materialize(clone, f"root={tmp_path}", *SMALL, 'curate.sources=[{name="n",type="folder",path="/nowhere"}]')
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: curate: source 'n': ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_three_ways_to_run_share_their_results(clone: Path, tmp_path: Path):
+    """A plain script's work is found by a job from an unpacked, uninstalled checkout, and by the DAG."""
+    arguments = [f"root={tmp_path}", *SMALL]
+    plain = [sys.executable, str(clone / "pipelines/shapes.py"), *arguments]
+    subprocess.run(plain, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    head = LocalHead(ClusterConfig(num_cpus=2, object_store_mb=100))
+    try:
+        client = head.connect()
+        command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--working-dir", str(clone), "--"]
+        submit = [*command, sys.executable, "pipelines/curate.py", *arguments]
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": head.headers["Authorization"].removeprefix("Bearer ")}
+        environment = {**os.environ, **token, "RAY_API_SERVER_ADDRESS": client.get_address()}
+        environment.pop("PYTHONPATH")
+        job = subprocess.run(
+            submit, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
+    finally:
+        head.stop()
+    assert job.returncode == 0, job.stdout + job.stderr
+    assert "14 read" in job.stdout
+    dag = materialize(clone, *arguments)
+    assert dag.stdout.count("already finished") == 2
