@@ -82,7 +82,8 @@ def main(config: RunConfig, args: Namespace) -> None:
         router_tokens=settings.router_tokens,
         omissions={
             "scores": "they need the demo's drawn scenes, whose checker knows what a picture should show",
-            "edits": "this run has no editing stage, or no editing triples",
+            "edits": f"there is no editing stage up to {stage}, or no editing triples",
+            "pictures": f"this report is about {stage} alone; pipelines/sample.py draws for the whole run",
         },
         settings=config.model_dump_json(indent=2),
     )

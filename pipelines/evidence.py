@@ -32,10 +32,16 @@ def gather_counts(config: RunConfig) -> tuple[Counts, dict[str, dict[str, int]]]
     return Counts(outputs["read"], outputs["kept"], outputs["rejected"]), buckets
 
 
+def judged_stages(config: RunConfig) -> tuple[str, ...]:
+    """The trained stages that the report covers: all of them, or those up to the one that is named."""
+    stages, named = config.stages(), config.evaluate.stage
+    return stages if named is None else stages[: stages.index(named) + 1]
+
+
 def gather_losses(config: RunConfig) -> list[LossCurve]:
-    """The loss curve of every trained stage."""
+    """The loss curve of every stage covered."""
     curves = []
-    for stage in config.stages():
+    for stage in judged_stages(config):
         lines = read_metrics(Path(require_step(stage, config).outputs["folder"]))
         if lines:
             curves.append(LossCurve(stage, tuple(line.step for line in lines), tuple(line.loss for line in lines)))
@@ -45,21 +51,25 @@ def gather_losses(config: RunConfig) -> list[LossCurve]:
 def gather_facts(config: RunConfig, stage: str) -> dict[str, str]:
     """The head of the report."""
     encoded = require_step("encode", config).outputs
-    records = [require_step(step, config) for step in configured_steps(config) if step != "evaluate"]
+    covered = judged_stages(config)
+    before = [step for step in configured_steps(config) if step in ("shapes", "curate", "encode", *covered)]
+    minutes = sum(require_step(step, config).seconds for step in before) / 60
     return {
         "model": f"{require_step(stage, config).outputs['num_params'] / 1e6:.1f} M parameters",
         "understanding tower": f"{encoded['tower_id']}, {encoded['num_layers']} layers",
         "codec": f"{encoded['codec_id']}, {encoded['channels']} channels, stride {encoded['stride']}",
         "judged": f"{stage} at {config.stage(stage).resolution} px",
-        "training steps": f"{sum(config.stage(name).steps for name in config.stages()):,}",
-        "time of all steps": f"{sum(record.seconds for record in records) / 60:.1f} min",
+        "training steps": f"{sum(config.stage(name).steps for name in covered):,}",
+        "data and training took": f"{minutes:.1f} min",
         "guidance": f"{config.evaluate.sampler.guidance:g}, {config.evaluate.sampler.steps} steps",
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
 
 
 def sampled_pictures(config: RunConfig) -> list[Captioned]:
-    """What the sample step drew; checked where its prompts are the demo's own held-out ones."""
+    """What the sample step drew, checked where its prompts are the demo's own; none for a report on a named stage."""
+    if config.evaluate.stage is not None:
+        return []
     paths = [Path(path) for path in require_step("sample", config).outputs["images"]]
     prompts = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["prompt"] for path in paths]
     pictures = [from_png(path.read_bytes()) for path in paths]
@@ -72,8 +82,8 @@ def sampled_pictures(config: RunConfig) -> list[Captioned]:
 
 
 def edit_cases(config: RunConfig) -> list[EditCase]:
-    """Held-out edits where the data was drawn, else the first of the table's own; none without an editing stage."""
-    if config.edit is None:
+    """Held-out edits where the data was drawn, else the first of the table's own; none before the editing stage."""
+    if "edit" not in judged_stages(config):
         return []
     if config.shapes is not None:
         return drawn_edits(config.evaluate.num_edits, config.evaluate.seed, config.edit.resolution)

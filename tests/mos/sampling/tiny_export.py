@@ -1,0 +1,49 @@
+"""A model of real parts that is small enough to draw with in a test, and its export folder."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mos.model.fusion import RoutedFusion
+from mos.model.mos import ModelConfig, MoS
+from mos.model.router import RouterConfig
+
+TINY = ModelConfig(
+    latent_channels=12,
+    patch=2,
+    state_dim=384,
+    state_layers=6,
+    dim=32,
+    num_blocks=3,
+    num_heads=2,
+    ffn_dim=64,
+    fusion=RoutedFusion(router=RouterConfig(dim=16, num_heads=2, ffn_dim=32)),
+)
+
+
+def random_model(config: ModelConfig = TINY, seed: int = 0) -> MoS:
+    """Random weights in every layer, so that the velocity depends on prompt, noise, time and reference."""
+    generator = torch.Generator().manual_seed(seed)
+    model = MoS(config)
+    model.init_weights(generator)
+    with torch.no_grad():
+        model.patch_out.weight.normal_(0.0, 0.2, generator=generator)
+        for block in model.blocks:
+            block.out.weight.mul_(4.0)
+    return model.eval()
+
+
+def save_export(folder: Path, *, seed: int = 0, **changes: object) -> Path:
+    """What a training stage leaves behind; `changes` replace sections of its config."""
+    folder.mkdir(parents=True)
+    save_file(random_model(seed=seed).state_dict(), folder / "model.safetensors")
+    config = {
+        "model": TINY.model_dump(mode="json"),
+        "tower": {"type": "minilm"},
+        "vae": {"type": "pixel"},
+        "run": {"resolution": 16},
+    }
+    (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+    return folder
