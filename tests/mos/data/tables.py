@@ -15,7 +15,7 @@ from mos.states.latents import pack_latent
 from mos.states.payload import state_format
 from mos.tables import TableVersion, commit_fragments, create_table, write_rows
 
-RESOLUTION, STRIDE, CHANNELS = 16, 2, 3
+RESOLUTION, STRIDE, CHANNELS = 16, 2, 12
 NUM_STATES, DIM = 4, 12
 BUCKETS = ("16x16", "8x32", "32x8")
 

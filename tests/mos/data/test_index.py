@@ -69,12 +69,12 @@ def test_a_view_that_does_not_work_is_explained(tables, view, message):
         ({}, "other", "was made by 'tower-x', this run uses 'other'"),
         ({"state_dim": 16}, "tower-x", "set model.state_dim = 12"),
         ({"state_layers": 5}, "tower-x", "set model.state_layers = 3"),
-        ({"latent_channels": 4}, "tower-x", "set model.latent_channels = 3"),
+        ({"latent_channels": 4}, "tower-x", "set model.latent_channels = 12"),
     ],
 )
 def test_tables_of_another_shape_are_refused(tables, change, tower, message):
     cache = RowCache(0)
-    model = ModelConfig.model_validate(MODEL.model_dump() | {"latent_channels": 3} | change)
+    model = ModelConfig.model_validate(MODEL.model_dump() | {"latent_channels": 12} | change)
     with pytest.raises(UserError, match=message):
         check_tables(StateTable(tables.states, cache), LatentTable(tables.latents, cache), model, tower, "codec-x")
 

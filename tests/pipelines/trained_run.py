@@ -1,0 +1,55 @@
+"""A run whose curate and encode steps are finished, over tiny tables: what a training script starts from."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from pipelines.run_config import RunConfig
+from pipelines.steps import open_step
+from tests.mos.data.tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, STRIDE, make_tables
+
+MODEL = (
+    f"model.latent_channels={CHANNELS}",
+    "model.patch=2",
+    f"model.state_dim={DIM}",
+    f"model.state_layers={NUM_STATES - 1}",
+    "model.dim=16",
+    "model.num_blocks=2",
+    "model.num_heads=2",
+    "model.ffn_dim=24",
+    "model.fusion.router={dim=16, num_heads=2, ffn_dim=24}",
+)
+STAGE = (
+    'filter=""',
+    "tasks=['generate']",
+    "sources={}",
+    "micro_batch_size=2",
+    f"resolution={RESOLUTION}",
+    "steps=6",
+    "batch_size=8",
+    "log_every=2",
+    "checkpoint_every=3",
+    "optimizer={lr=1e-2, final_lr=1e-3, warmup_steps=2}",
+)
+
+
+def stage(name: str, *overrides: str) -> tuple[str, ...]:
+    """Overrides that make a stage of the demo tiny."""
+    return tuple(f"{name}.{text}" for text in (*STAGE, *overrides))
+
+
+def encoded_run(demo_run: Callable[..., RunConfig], *overrides: str) -> RunConfig:
+    """The demo with a tiny model, and records of its first three steps."""
+    config = demo_run(*MODEL, *overrides)
+    if not config.folder("tables").exists():
+        config.folder("tables").mkdir(parents=True)
+        config.folder("shards").mkdir()
+        for name in ("pairs-0.tar", "edits-0.tar"):  # what curate would read is part of its fingerprint
+            config.folder("shards", name).touch()
+        tables = make_tables(config.folder("tables"))
+        open_step("shapes", config).finish({})
+        open_step("curate", config).finish({"identity": "samples", "samples": asdict(tables.samples)})
+        encoded = {"states": asdict(tables.states), "latents": asdict(tables.latents)}
+        tower = {"tower_id": "tower-x", "num_layers": NUM_STATES - 1, "dim": DIM, "sees_images": False}
+        codec = {"codec_id": "codec-x", "channels": CHANNELS, "stride": STRIDE}
+        open_step("encode", config).finish({"identity": "encoded", **encoded, **tower, **codec})
+    return config
