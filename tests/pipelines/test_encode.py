@@ -140,6 +140,7 @@ def test_fragments_that_a_killed_run_never_committed_are_not_seen(config_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_run_keeps_its_commits_and_the_next_one_does_the_rest(config_path: Path, clone: Path) -> None:
     config = load_run(config_path)
     curated(config, [Pair(f"caption number {index}", "red") for index in range(200)])
