@@ -86,7 +86,7 @@ def edit_cases(config: RunConfig) -> list[EditCase]:
     if "edit" not in judged_stages(config):
         return []
     if config.shapes is not None:
-        return drawn_edits(config.evaluate.num_edits, config.evaluate.seed, config.edit.resolution)
+        return drawn_edits(config.evaluate.num_edits, config.evaluate.seed, config.stage("edit").resolution)
     samples = TableVersion(**require_step("curate", config).outputs["samples"])
     return stored_edits(samples, config.evaluate.num_edits, config.curate.image)
 

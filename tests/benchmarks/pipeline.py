@@ -1,0 +1,49 @@
+"""What the finished demo draws: colour and shape on 64 held-out single-object prompts, as its evaluate step scored it.
+
+make demo && python tests/benchmarks/pipeline.py
+python tests/benchmarks/pipeline.py root=/data/demo
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mos.errors import UserError
+from mos.shapes.scene import Category, Colour, Shape
+from pipelines.entry import entry
+from pipelines.run_config import RunConfig
+from pipelines.steps import require_step
+from tests.benchmarks.harness import Row, write_results
+
+NUM_PROMPTS = 64
+
+
+def main(config: RunConfig, args: Namespace) -> None:
+    """Read the scores of the evaluate step and record them beside chance."""
+    write_results("pipeline", demo_rows(config))
+
+
+def demo_rows(config: RunConfig) -> list[Row]:
+    """`demo.colour` and `demo.shape` of a finished run, and the share of right pictures in each category.
+
+    Raises:
+        UserError: the run is not evaluated, has no scores, or was scored on another number of prompts.
+    """
+    scores = require_step("evaluate", config).outputs["scores"]
+    if scores is None:
+        raise UserError(f"run {config.name!r} has no scores: only the demo's drawn scenes are scored")
+    categories = scores["categories"]
+    single = categories[str(Category.SINGLE_OBJECT)]
+    if single["num"] != NUM_PROMPTS:
+        raise UserError(f"single_object was scored on {single['num']} prompts: set single_object_prompts={NUM_PROMPTS}")
+    rows = [
+        Row("demo.colour", single["colour"], "share right", "chance", 1 / len(Colour), single["colour"] * len(Colour)),
+        Row("demo.shape", single["shape"], "share right", "chance", 1 / len(Shape), single["shape"] * len(Shape)),
+    ]
+    return rows + [Row(f"demo.{name}", score["correct"], "share right") for name, score in categories.items()]
+
+
+if __name__ == "__main__":
+    entry(main, __doc__)
