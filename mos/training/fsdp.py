@@ -4,6 +4,7 @@ The same code runs on CPU over gloo and on CUDA over NCCL, at any world size inc
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -122,6 +123,8 @@ def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
 
     Inputs are not cast on the way in: the model rounds them where they meet a weight, see mos.training.precision.
     """
+    # The router and the model return views; nothing downstream writes into them in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(
         param_dtype=torch_dtype(config.precision.compute),

@@ -39,6 +39,7 @@ def kill_a_worker_after(folder: Path, step: int, killed: list[int]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_worker_changes_nothing(local_ray, demo_run):
     config = encoded_run(demo_run, *stage("stage1", "steps=120", "checkpoint_every=20", "sample_every=60"), TWO_WORKERS)
     folder, killed = folder_of("stage1", config), []
@@ -57,6 +58,7 @@ def test_a_killed_worker_changes_nothing(local_ray, demo_run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray, demo_run, capsys):
     config = encoded_run(
         demo_run,

@@ -16,7 +16,7 @@ from mos.training.loop import train
 from mos.training.metrics import StepMetrics
 from mos.training.optimizer import build_optimizer, learning_rate
 from mos.training.step import sample_losses
-from tests.mos.training.gloo import run_ranks
+from tests.mos.training.gloo import process_group, run_ranks
 from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_model, tiny_stage
 
 
@@ -98,26 +98,11 @@ def check_bfloat16_compute_keeps_fp32_masters(folder: Path) -> None:
     assert [line.loss for line in lines] == pytest.approx(losses, rel=3e-2)
 
 
-@pytest.mark.slow
-def test_two_ranks_equal_one_process(tmp_path):
-    run_ranks(check_two_ranks_equal_one_process, 2, tmp_path)
-
-
-@pytest.mark.slow
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
-    run_ranks(check_resume_is_bitwise, 2, tmp_path)
-
-
-@pytest.mark.slow
-def test_bfloat16_compute_keeps_fp32_masters(tmp_path):
-    run_ranks(check_bfloat16_compute_keeps_fp32_masters, 2, tmp_path)
-
-
 def save_at_three(folder: Path) -> None:
     train_ranks(tiny_stage(checkpoint_every=3), folder, last=3)
 
 
-def finish_from_three(folder: Path) -> None:
+def check_going_on_from_another_world_size(folder: Path) -> None:
     engine, ema, _, _ = train_ranks(tiny_stage(checkpoint_every=3), folder, first=TrainState(step=3))
     expected, _ = plain_training(tiny_stage(), 6)
     for name, tensor in whole(engine, engine.weights()).items():
@@ -125,9 +110,21 @@ def finish_from_three(folder: Path) -> None:
     assert ema.num_updates == 6
 
 
+def check_all(folder: Path) -> None:
+    check_two_ranks_equal_one_process(folder / "equal")
+    check_bfloat16_compute_keeps_fp32_masters(folder / "bfloat16")
+    check_resume_is_bitwise(folder / "resume")
+    check_going_on_from_another_world_size(folder / "from_one")
+    save_at_three(folder / "from_two")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_checkpoint_continues_at_another_world_size(tmp_path, before, after):
-    run_ranks(save_at_three, before, tmp_path)
-    run_ranks(finish_from_three, after, tmp_path)
-    assert Checkpoint.read(tmp_path / "step-000000006").state.step == 6
+@pytest.mark.timeout(900)
+def test_two_ranks_train_like_one_and_checkpoints_move_between_them(tmp_path):
+    """One start of two processes for all checks: starting them costs more than training."""
+    with process_group(0, 1, tmp_path / "rendezvous"):
+        save_at_three(tmp_path / "from_one")
+    run_ranks(check_all, 2, tmp_path)
+    with process_group(0, 1, tmp_path / "rendezvous2"):
+        check_going_on_from_another_world_size(tmp_path / "from_two")
+    assert Checkpoint.read(tmp_path / "from_two" / "step-000000006").state.step == 6

@@ -1,0 +1,102 @@
+"""The loop's bookkeeping: bad gradients are skipped, counted and in the end refused; checkpoints count when whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mos.errors import UserError
+from mos.training.checkpoint import MARKER, Checkpoint, Checkpoints, TrainState, newest_checkpoint
+from mos.training.ema import Ema
+from mos.training.loop import train
+from mos.training.meter import Meter
+from tests.mos.training.gloo import process_group
+from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_stage
+
+
+@pytest.fixture
+def group(tmp_path_factory):
+    with process_group(0, 1, tmp_path_factory.mktemp("group") / "rendezvous"):
+        yield
+
+
+def poisoned(step: int, bad: set[int]):
+    batch = tiny_batch(step)
+    if step in bad:
+        batch.latents[0, 0, 0, 0] = float("nan")
+    return batch
+
+
+def run(folder: Path, bad: set[int], **options):
+    stage = tiny_stage(**options)
+    engine = tiny_engine(stage)
+    ema, lines = Ema(engine.weights(), 0.9), []
+    batches = (poisoned(step, bad) for step in range(stage.steps))
+    checkpoints = Checkpoints(folder, {"run": "test"}, keep=stage.keep_checkpoints)
+    state = train(engine, ema, batches, stage, TrainState(), checkpoints=checkpoints, report=lines.append)
+    return engine, ema, state, lines
+
+
+def test_a_non_finite_gradient_is_skipped_and_counted(group, tmp_path):
+    engine, ema, state, lines = run(tmp_path, {1, 3})
+    assert state == TrainState(step=6, nonfinite_steps=2)
+    assert ema.num_updates == 4
+    assert [line.nonfinite_steps for line in lines] == [0, 1, 1, 2, 2, 2]
+    assert all(tensor.full_tensor().isfinite().all() for tensor in engine.weights().values())
+
+
+def test_too_many_non_finite_gradients_end_training_with_a_sentence(group, tmp_path):
+    with pytest.raises(UserError, match="2 updates had a non-finite gradient, the latest at step 3"):
+        run(tmp_path, {1, 3}, max_nonfinite_steps=1)
+
+
+def test_the_newest_whole_checkpoint_wins_and_old_ones_go(group, tmp_path):
+    run(tmp_path, set(), checkpoint_every=2, keep_checkpoints=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000004", "step-000000006"]
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert (newest.state, newest.ema_updates, newest.provenance) == (TrainState(6), 6, {"run": "test"})
+    shard = next(newest.path.glob("shards/*.distcp"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert newest_checkpoint(tmp_path).state.step == 4
+    (tmp_path / "step-000000004" / MARKER).unlink()
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_a_leftover_of_a_crash_is_written_over(group, tmp_path):
+    leftover = tmp_path / "step-000000006"
+    leftover.mkdir()
+    (leftover / "state.json").write_text(json.dumps({"state": {}}))
+    run(tmp_path, set())
+    assert Checkpoint.read(leftover).state.step == 6
+
+
+def test_a_grid_is_drawn_with_the_average(group, tmp_path):
+    stage = tiny_stage(sample_every=4, ema_decay=0.0)
+    engine = tiny_engine(stage)
+    ema, seen = Ema(engine.weights(), 0.999), []
+    name = "patch_out.weight"
+
+    def grid(model, step):
+        seen.append((step, engine.weights()[name].full_tensor().clone(), ema.average[name].full_tensor().clone()))
+
+    batches = (tiny_batch(step) for step in range(stage.steps))
+    checkpoints = Checkpoints(tmp_path, {}, keep=1)
+    train(engine, ema, batches, stage, TrainState(), checkpoints=checkpoints, report=lambda _: None, sample_grid=grid)
+    assert [step for step, _, _ in seen] == [4, 6]
+    _, drawn_with, live = seen[-1]
+    assert torch.equal(drawn_with, ema.average[name].full_tensor())
+    assert torch.equal(live, engine.weights()[name].full_tensor())
+
+
+def test_the_meter_averages_and_knows_what_waiting_costs(group):
+    from mos.training.step import StepResult
+
+    meter = Meter()
+    for batch, loss in zip(meter.watch([tiny_batch(0), tiny_batch(1)]), (1.0, 3.0), strict=True):
+        meter.add(batch, StepResult(torch.tensor(loss), 0.5))
+    line = meter.line(TrainState(2), 1e-3)
+    assert (line.step, line.loss, line.grad_norm, line.lr) == (2, 2.0, 0.5, 1e-3)
+    assert 0 <= line.data_wait <= 1
+    assert line.samples_per_s > 0
