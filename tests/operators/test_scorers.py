@@ -1,12 +1,7 @@
 """Scorers with a real CLIP class, tiny and with random weights."""
 
-import json
-
 import pyarrow as pa
 import pytest
-import torch
-from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from mos.data.curation import AestheticConfig, ScorerConfig
 from mos.data.decode import ImageLimits
@@ -15,25 +10,12 @@ from mos.errors import UserError
 from operators.score_aesthetic import ScoreAesthetic
 from operators.score_alignment import ScoreAlignment
 from tests.operators.bad_inputs import encode, noise
+from tests.operators.tiny_clip import save_tiny_clip
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> str:
-    """A folder with a two-layer CLIP, its tokenizer and an aesthetic head."""
-    folder = tmp_path_factory.mktemp("clip")
-    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    letters = [chr(code) for code in range(97, 123)]
-    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
-    text = {"vocab_size": len(vocabulary), "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 1, **tower}
-    torch.manual_seed(0)
-    vision = {"image_size": 32, "patch_size": 8, **tower}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
-    save_file({"weight": torch.randn(1, 8), "bias": torch.tensor([5.0])}, folder / "head.safetensors")
-    save_file({"weight": torch.full((1, 8), torch.nan), "bias": torch.zeros(1)}, folder / "broken.safetensors")
-    return str(folder)
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 def batch(captions: list[str]) -> pa.Table:
@@ -80,7 +62,7 @@ def test_scores_that_are_not_finite_are_refused(clip):
 
 
 def test_missing_models_are_named(tmp_path, clip):
-    with pytest.raises(UserError, match="config.json"):
+    with pytest.raises(UserError, match=r"config\.json"):
         ScoreAlignment(ScorerConfig(path=str(tmp_path)), ImageLimits())
     with pytest.raises(UserError, match="gone"):
         ScoreAesthetic(AestheticConfig(path=clip, head="gone"), ImageLimits())

@@ -6,6 +6,7 @@ from pathlib import Path
 import lance
 import pytest
 
+from mos.data.curation import AestheticConfig, ScorerConfig
 from mos.data.sample_tables import Curated
 from mos.data.sources import EditsSource, FolderSource, WebDatasetSource
 from mos.errors import UserError
@@ -15,7 +16,8 @@ from mos.tables import write_rows
 from pipelines import curate
 from pipelines.run_config import RunConfig
 from pipelines.steps import require_step
-from tests.operators.bad_inputs import good, write_tar
+from tests.operators.bad_inputs import Case, good, write_tar
+from tests.operators.tiny_clip import save_tiny_clip
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data"
 SHAPES = ShapesConfig(num_scenes=240, num_edits=40, samples_per_shard=60, broken_share=0.3)
@@ -150,6 +152,22 @@ def test_a_dry_run_writes_nothing(local_ray, own, tmp_path, capsys):
     capsys.readouterr()
     run(config, dry_run=True)
     assert dry[dry.index("Views") :] == (out := capsys.readouterr().out)[out.index("Views") :]
+
+
+@pytest.mark.slow
+def test_scorers_fill_their_columns(local_ray, own, tmp_path):
+    clip = save_tiny_clip(tmp_path / "clip")
+    write_tar(tmp_path / "a.tar", {str(seed): good(seed) for seed in range(5)} | {"bad": Case({"txt": b"alone"}, None)})
+    config = own(WebDatasetSource(**tars(tmp_path)))
+    scorers = {
+        "aesthetic": AestheticConfig(path=clip, head=f"{clip}/head.safetensors", batch_size=2),
+        "alignment": ScorerConfig(path=clip, batch_size=4),
+    }
+    found = run(config.model_copy(update={"curate": config.curate.model_copy(update=scorers)}))
+    assert (found.kept, found.rejected) == (5, {"image_missing": 1})
+    scored = rows(found.samples, "aesthetic", "alignment")
+    assert len({row["aesthetic"] for row in scored}) == len({row["alignment"] for row in scored}) == 5
+    assert all(-1 <= row["alignment"] <= 1 for row in scored)
 
 
 def test_mistakes_are_named_before_anything_is_written(own):

@@ -109,9 +109,7 @@ def special(kind: bytes, name: str = "b.jpg", link: str = "/etc/passwd") -> byte
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
-)
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_links_and_devices_are_refused_alone(tmp_path, kind):
     members, broken = members_of(tmp_path, special(kind))
     assert broken is None

@@ -34,7 +34,8 @@ def test_views_count_their_rows(samples, view, rows):
 
 
 @pytest.mark.parametrize(
-    ("view", "said"), [(View(64), "64"), (View(32, filter="beauty > 3"), "beauty"), (View(32, filter="width >"), "width")]
+    ("view", "said"),
+    [(View(64), "64"), (View(32, filter="beauty > 3"), "beauty"), (View(32, filter="width >"), "width")],
 )
 def test_impossible_views_are_refused(samples, view, said):
     with pytest.raises(UserError, match=said):
