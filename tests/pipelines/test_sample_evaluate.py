@@ -1,0 +1,113 @@
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mos.errors import UserError
+from pipelines import evaluate, sample
+from pipelines.picture_requests import make_requests, text_stage
+from pipelines.run_config import RunConfig
+from pipelines.steps import require_step
+from tests.benchmarks.pipeline import demo_rows
+from tests.pipelines.drawn_run import trained_run
+
+ONCE = Namespace(force=False)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_sampled_and_reported(
+    demo_run: Callable[..., RunConfig], local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = trained_run(demo_run)
+    sample.main(config, ONCE)
+    drawn = require_step("sample", config).outputs
+    assert drawn["stage"] == "stage4"
+    assert [Image.open(path).size for path in drawn["images"]] == [(64, 64)] * 6
+    told = json.loads(Path(drawn["images"][1]).with_suffix(".json").read_text(encoding="utf-8"))
+    assert told["seed"] == 1
+    assert told["sampler"]["steps"] == 2
+
+    evaluate.main(config, ONCE)
+    outputs = require_step("evaluate", config).outputs
+    page = Path(outputs["report"]).read_text(encoding="utf-8")
+    assert told["prompt"] in page
+    assert "Left out" not in page
+    assert outputs["scores"]["categories"]["single_object"]["num"] == 3
+    with pytest.raises(UserError, match="single_object_prompts=64"):
+        demo_rows(config)
+
+    capsys.readouterr()
+    sample.main(config, ONCE)
+    evaluate.main(config, ONCE)
+    said = capsys.readouterr().out
+    assert "sample: already finished" in said
+    assert "evaluate: already finished" in said
+
+
+@pytest.mark.slow
+def test_a_picture_is_edited_at_its_own_aspect(
+    demo_run: Callable[..., RunConfig], local_ray: None, tmp_path: Path
+) -> None:
+    source = tmp_path / "wide.png"
+    Image.new("RGB", (200, 100), "red").save(source)
+    config = trained_run(demo_run, f"sample.source={source}", "sample.prompt=make it blue")
+    sample.main(config, ONCE)
+    drawn = require_step("sample", config).outputs
+    assert drawn["stage"] == "edit"
+    width, height = Image.open(drawn["images"][0]).size
+    assert width > 1.5 * height
+
+
+def test_the_last_finished_stage_draws(demo_run: Callable[..., RunConfig]) -> None:
+    config = trained_run(demo_run, "sample.prompt=a ring", stages=("stage1", "stage2"))
+    chosen, stage = sample.choose_stage(config)
+    assert stage == chosen.sample.stage == "stage2"
+    assert text_stage(config, "stage1") == "stage1"
+    with pytest.raises(UserError, match="stage4"):
+        text_stage(config, "stage4")
+
+
+def test_repeated_prompts_have_seeds_of_their_own(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a ring\na star\n", encoding="utf-8")
+    config = demo_run(f"sample.prompts={prompts}", "sample.images_per_prompt=2", "seed=10", "sample.width=40")
+    requests = make_requests(config, "stage1")
+    assert [(request.prompt, request.seed) for request in requests] == [
+        ("a ring", 10),
+        ("a ring", 11),
+        ("a star", 12),
+        ("a star", 13),
+    ]
+    assert {(request.height, request.width) for request in requests} == {(32, 40)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sample.prompt=a", "sample.prompts=b.txt"], "both prompt and prompts"),
+        (["sample.prompts=/none/b.txt"], "/none/b.txt does not exist"),
+        (["sample.prompt=a", "sample.width=33"], "width = 33"),
+        (["sample.prompt=a", "sample.source=/none/a.png"], "/none/a.png cannot be read"),
+        (["sample.prompt=a", f"sample.source={__file__}"], "not a picture that can be edited"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_drawn(
+    demo_run: Callable[..., RunConfig], overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make_requests(demo_run(*overrides), "stage1")
+
+
+def test_a_source_needs_an_instruction(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    source = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(source)
+    with pytest.raises(UserError, match="has no instruction"):
+        make_requests(demo_run(f"sample.source={source}"), "edit")
+
+
+def test_without_any_stage_the_remedy_is_named(demo_run: Callable[..., RunConfig]) -> None:
+    with pytest.raises(UserError, match=r"run `python pipelines/stage1.py` first"):
+        sample.main(demo_run(), ONCE)
