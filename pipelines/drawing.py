@@ -42,6 +42,8 @@ def draw(
     label: str,
 ) -> list[Image.Image]:
     """Draw all requests on a pool of actors, printing progress; pictures come back in the order of the requests."""
+    if not requests:
+        return []
     alike = sorted(
         range(len(requests)),
         key=lambda i: (requests[i].model, requests[i].height, requests[i].width, requests[i].source is None, i),

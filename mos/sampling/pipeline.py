@@ -48,7 +48,7 @@ class MosPipeline:
     """A trained model with its frozen tower and codec: prompts in, pictures out."""
 
     def __init__(self, model: MoS, tower: Tower, codec: Codec, *, resolution: int, device: str = "cpu") -> None:
-        """Put the parts together.
+        """Put the parts together; the model computes in bfloat16 on a GPU and in float32 on a CPU.
 
         Args:
             model: moved to `device` and set to evaluation mode.
@@ -61,7 +61,7 @@ class MosPipeline:
             UserError: tower or codec have other widths than the model was trained with.
         """
         _require_fit(model, tower, codec)
-        self.model = model.to(device).eval()
+        self.model = model.to(device, torch.float32 if device == "cpu" else torch.bfloat16).eval()
         self.tower = tower
         self.codec = codec
         self.resolution = resolution
