@@ -188,5 +188,5 @@ def _free_ports(num: int) -> list[int]:
 
 
 def _end_with_parent() -> None:
-    """In the child: have Linux send SIGTERM when the parent dies, however it dies."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+    """In the child: have Linux kill it when the parent dies, however it dies; Ray's daemons share its fate."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG

@@ -17,7 +17,9 @@ Reads and writes: what the steps do, see `python pipelines/<step>.py --help`.
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,8 @@ from pipelines.steps import configured_steps, open_step, upstream
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 """For jobs that die of the machine's faults; a user's mistake is never retried."""
+
+INTERRUPTED = "interrupted"
 
 CURATION_CRON = "0 3 * * *"
 """Every night at three: new shards become new samples."""
@@ -82,9 +86,12 @@ class RayJobs(dg.ConfigurableResource):
             command = self._cluster.command(name, [*arguments, *(["--force"] if self.force else [])])
             spec = JobSpec(name, step.fingerprint, command, self._cluster.runtime_env())
             # No record: whatever an earlier job of this name left has been removed since.
-            outcome = run_job(self._cluster.client, spec, _print_line, repeat_finished=True)
+            with interruptible():
+                outcome = run_job(self._cluster.client, spec, _print_line, repeat_finished=True)
         except UserError as error:
             raise dg.Failure(f"{name}: {error}", allow_retries=False) from error
+        except KeyboardInterrupt as interrupt:  # which Dagster would take for a fault of the machine and try again
+            raise dg.Failure(INTERRUPTED, allow_retries=False) from interrupt
         if not outcome.succeeded:
             raise dg.Failure(f"{name}: {outcome.error}", allow_retries=outcome.exit_code != EXIT_USER_ERROR)
         return step.ledger.require(name, step.fingerprint, f"python pipelines/{name}.py --force")
@@ -135,9 +142,36 @@ def run_job_quietly(definitions: dg.Definitions) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, run_config=silence, raise_on_error=False)
     for event in result.filter_events(lambda event: event.is_step_failure):
-        failure = event.step_failure_data.user_failure_data
-        cause = event.step_failure_data.error
-        raise UserError((failure and failure.description) or (cause and cause.message) or "a step failed")
+        sentence = failure_sentence(event.step_failure_data)
+        if sentence == INTERRUPTED:
+            raise KeyboardInterrupt
+        raise UserError(sentence)
+
+
+def failure_sentence(failure: Any) -> str:
+    """Why a step failed, in its own words; of a step that was retried, why it failed last."""
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    error = failure.error
+    while error.cause is not None:
+        error = error.cause
+    return error.message.strip()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a step at once; Dagster would only note them and wait for its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in previous:
+            signal.signal(number, signal.default_int_handler)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _print_header(name: str) -> None:

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_a_failed_step_ends_the_run_with_its_sentence(clone: Path, tmp_path: Pat
     assert result.returncode == 1
     assert result.stderr.startswith("error: curate: source 'n': ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_run_its_job_and_its_head(clone: Path, tmp_path: Path):
+    command = [sys.executable, str(clone / "pipelines/dag.py"), f"root={tmp_path}", "shapes.num_scenes=20000"]
+    # A test run in the background ignores SIGINT, and its children would inherit that.
+    default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **default)
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.startswith("shapes: drawing"):
+            break
+    children = subprocess.run(["ps", "--ppid", str(run.pid), "-o", "pid="], capture_output=True, text=True, check=True)
+    run.send_signal(signal.SIGINT)
+    stdout, stderr = run.communicate(timeout=60)
+    assert (run.returncode, stderr) == (130, "interrupted\n")
+    assert "=== curate" not in stdout
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children.stdout.split())
+    assert not list((tmp_path / "steps").rglob("*.json"))
 
 
 @pytest.mark.slow
