@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-BASE = 10_000.0
-"""Longest wavelength over 2 pi, in positions."""
+BASE = 100.0
+"""Longest wavelength over 2 pi, in positions: grids are 8 to 64 tokens a side, so the 10,000 of language models would
+leave most channels without a turn (RoPE-ViT, Heo et al. 2024, uses 100 too)."""
 
 
 def image_positions(height: int, width: int, device: torch.device) -> Float[Tensor, "seq 2"]:

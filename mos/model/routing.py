@@ -33,15 +33,6 @@ class Exploration:
     layers: Int[Tensor, "batch ctx block k"]
     """k distinct random layers in 0..m-1."""
 
-    @staticmethod
-    def draw(
-        num_tokens: int, num_blocks: int, num_layers: int, top_k: int, epsilon: float, generator: torch.Generator
-    ) -> tuple[Bool[Tensor, "ctx block"], Int[Tensor, "ctx block k"]]:
-        """Draws of one sample: where to explore, and which layers to take there."""
-        take = torch.rand(num_tokens, num_blocks, generator=generator) < epsilon
-        scores = torch.rand(num_tokens, num_blocks, num_layers, generator=generator)
-        return take, scores.topk(top_k, dim=-1).indices
-
 
 def route(
     logits: Float[Tensor, "batch ctx layer block"], top_k: int, exploration: Exploration | None = None

@@ -19,15 +19,10 @@ from mos.model.routing import Exploration
 
 
 def draw_exploration(config, context, epsilon):
-    router = config.fusion.router
     generator = torch.Generator().manual_seed(3)
-    draws = [
-        Exploration.draw(
-            context.mask.shape[1], config.num_blocks, config.state_layers, router.top_k, epsilon, generator
-        )
-        for _ in context.mask
-    ]
-    return Exploration(torch.stack([take for take, _ in draws]), torch.stack([layers for _, layers in draws]))
+    shape = (*context.mask.shape, config.num_blocks)
+    layers = torch.rand(*shape, config.state_layers, generator=generator).topk(config.fusion.router.top_k).indices
+    return Exploration(torch.rand(shape, generator=generator) < epsilon, layers)
 
 
 @pytest.mark.parametrize("with_reference", [False, True], ids=["generate", "edit"])

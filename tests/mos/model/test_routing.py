@@ -25,14 +25,6 @@ def test_exploring_tokens_take_random_layers_with_their_own_weights():
     assert torch.equal(routing.index[~take], greedy.index[~take])
 
 
-def test_draws_are_distinct_layers_at_the_asked_rate():
-    take, layers = Exploration.draw(400, 5, 6, 2, 0.05, torch.Generator().manual_seed(0))
-    assert 0.03 < take.float().mean() < 0.07
-    assert (layers[..., 0] != layers[..., 1]).all()
-    assert layers.min() == 0
-    assert layers.max() == 5
-
-
 def test_mixing_is_the_weighted_sum_of_routable_layers():
     states = torch.randn(2, 3, 6, 8, dtype=torch.float64)
     index, weights = torch.randint(0, 5, (2, 3, 2)), torch.rand(2, 3, 2, dtype=torch.float64)
