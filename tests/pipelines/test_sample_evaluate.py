@@ -25,7 +25,8 @@ def test_a_finished_run_is_sampled_and_reported(
     sample.main(config, ONCE)
     drawn = require_step("sample", config).outputs
     assert drawn["stage"] == "stage4"
-    assert [Image.open(path).size for path in drawn["images"]] == [(64, 64)] * 6
+    side = config.stage("stage4").resolution
+    assert [Image.open(path).size for path in drawn["images"]] == [(side, side)] * 6
     told = json.loads(Path(drawn["images"][1]).with_suffix(".json").read_text(encoding="utf-8"))
     assert told["seed"] == 1
     assert told["sampler"]["steps"] == 2
@@ -66,7 +67,7 @@ def test_the_last_finished_stage_draws(demo_run: Callable[..., RunConfig]) -> No
     chosen, stage = sample.choose_stage(config)
     assert stage == chosen.sample.stage == "stage2"
     assert text_stage(config, "stage1") == "stage1"
-    with pytest.raises(UserError, match="stage4"):
+    with pytest.raises(UserError, match=r"stage3.* is not finished"):
         text_stage(config, "stage4")
 
 
@@ -81,7 +82,7 @@ def test_repeated_prompts_have_seeds_of_their_own(demo_run: Callable[..., RunCon
         ("a star", 12),
         ("a star", 13),
     ]
-    assert {(request.height, request.width) for request in requests} == {(32, 40)}
+    assert {(request.height, request.width) for request in requests} == {(config.stage("stage1").resolution, 40)}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_mistakes_are_found_before_anything_is_drawn(
 
 def test_a_source_needs_an_instruction(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     source = tmp_path / "a.png"
-    Image.new("RGB", (8, 8)).save(source)
+    Image.new("RGB", (40, 30)).save(source)
     with pytest.raises(UserError, match="has no instruction"):
         make_requests(demo_run(f"sample.source={source}"), "edit")
 
