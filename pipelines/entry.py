@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cluster.session import CLONE
 from mos.errors import UserError
 from pipelines.run_config import RunConfig, load_run
+from pipelines.settings import describe_section
 
 DEFAULT_CONFIG = CLONE / "pipelines" / "configs" / "demo.toml"
 """What a script runs when no config is named."""
@@ -25,7 +27,10 @@ def entry(main: Main, doc: str | None, section: str | None = None, flags: Mappin
     override whose first key is no section of the run belongs to `section`: `stage1.py steps=10` means
     `stage1.steps=10`. `UserError` ends in one sentence on stderr and status 2.
     """
-    args = parse(doc, flags or {}, sys.argv[1:])
+    # Ray starts its processes by fork and exec, which is safe; nothing here forks without exec.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    settings = describe_section(section) if section else None
+    args = parse(doc, flags or {}, sys.argv[1:], settings)
     try:
         config = load_run(args.config, qualify(args.overrides, section), base_folder(CLONE))
         main(config, args)
@@ -37,9 +42,15 @@ def entry(main: Main, doc: str | None, section: str | None = None, flags: Mappin
         sys.exit(EXIT_INTERRUPTED)
 
 
-def parse(doc: str | None, flags: Mapping[str, str], argv: Sequence[str]) -> argparse.Namespace:
-    """Namespace with `config` (Path), `overrides` (tuple of `key=value`), `force` and one bool for each flag."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(
+    doc: str | None, flags: Mapping[str, str], argv: Sequence[str], settings: str | None = None
+) -> argparse.Namespace:
+    """Namespace with `config` (Path), `overrides` (tuple of `key=value`), `force` and one bool for each flag.
+
+    `settings` follows the arguments in the help text.
+    """
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=doc, epilog=settings, formatter_class=formatter)
     parser.add_argument("arguments", nargs="*", metavar="[config.toml] [key=value ...]",
                         help="a config (default: the demo) and overrides such as root=/data/run seed=1")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="run again although a finished run is on record")

@@ -23,7 +23,15 @@ CODE_VERSIONS = {"shapes": 1, "curate": 1, "encode": 1, "sample": 1, "evaluate":
 
 NOT_IN_OUTPUTS = {
     "encode": {"actors", "contexts_per_batch", "images_per_batch", "rows_per_fragment", "fragments_per_commit"},
-    "stage": {"loader", "checkpoint_every", "keep_checkpoints", "async_checkpoint", "log_every", "sample_every"},
+    "stage": {
+        "loader",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "async_checkpoint",
+        "log_every",
+        "sample_every",
+        "num_sample_images",
+    },
     "sample": {"batch_size"},
     "evaluate": {"batch_size"},
 }
