@@ -52,7 +52,7 @@ demo: $(STAMP)
 	@$(BIN)/python pipelines/dag.py $(CONFIG) $(ARGS)
 
 benchmark: $(STAMP)
-	@for script in curate model pipeline; do $(BIN)/python -m tests.benchmarks.$$script; done
+	@$(BIN)/python tests/benchmarks/pipeline.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build dist *.egg-info
