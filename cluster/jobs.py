@@ -13,10 +13,11 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 POLL_S = 0.5
 """Seconds between looks at a job's status."""
 
-RAY_OWN_LINES = re.compile(
-    r"\S+ \S+\tINFO job_manager\.py:|Running entrypoint for job |\[[-\d]+ [:,\d]+ [IWE] \d+ \d+\] \w+\.cc:\d+: "
+RAY_OWN_TEXT = re.compile(
+    r"^\S+ \S+\tINFO job_manager\.py:.*|^\[[-\d]+ [:,\d]+ [IWE] \d+ \d+\] \w+\.cc:\d+: .*|Running entrypoint for job .*"
 )
-"""What Ray itself writes into a job's log: how the job started, and its core worker's advice on Ray's own actors."""
+"""What Ray itself writes into a job's log: how the job started (at times behind the job's own first output), and its
+core worker's advice on Ray's own actors."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ class _Log:
             self._line(self._partial)
 
     def _line(self, line: str) -> None:
-        if RAY_OWN_LINES.match(line):
+        line, num_cuts = RAY_OWN_TEXT.subn("", line)
+        if num_cuts and not line:
             return
         if line.startswith("error: "):
             self.error = line.removeprefix("error: ")
