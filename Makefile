@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+STAMP := $(VENV)/installed-$(shell cksum < constraints.txt | tr ' ' '-')
 CONFIG ?= pipelines/configs/demo.toml
 ARGS ?=
 
@@ -21,8 +21,8 @@ help:
 
 setup: $(STAMP)
 
-# One venv for each state of the two files: nothing to do while they are unchanged.
-$(STAMP): pyproject.toml constraints.txt
+# One venv for each state of the pins: nothing to do while they are unchanged.
+$(STAMP):
 	@python=""; \
 	for name in python3.11 python3.12 python3.13 python3; do \
 	  if command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; assert (3, 11) <= sys.version_info < (3, 14)' 2>/dev/null; \
