@@ -15,7 +15,10 @@ def pins(clone: Path) -> dict[str, Requirement]:
 
 def test_every_dependency_is_pinned_to_a_version_it_allows(clone: Path, pins: dict[str, Requirement]):
     project = tomllib.loads((clone / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
+    wanted = [
+        *project["dependencies"],
+        *(line for lines in project["optional-dependencies"].values() for line in lines),
+    ]
     for requirement in map(Requirement, wanted):
         pin = pins[canonicalize_name(requirement.name)]
         (exact,) = pin.specifier
