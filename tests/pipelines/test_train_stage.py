@@ -96,7 +96,7 @@ def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray,
     ("override", "message"),
     [
         ("model.state_dim=16", "set model.state_dim = 12"),
-        ("stage1.batch_size=41", "fewer than one batch"),
+        ("stage1.batch_size=42", "fewer than one batch"),
         ("cluster.train={num=3, cpus=1}", "not a multiple of the 3 training workers"),
         ('stage1.filter="sharpness > 9"', "of which 0 are encoded"),
     ],

@@ -1,6 +1,5 @@
 """The batch plan: nothing lost, nothing repeated, one bucket a batch, the same at any place one starts from."""
 
-import time
 import tracemalloc
 from collections import Counter
 
@@ -84,18 +83,15 @@ def test_the_order_is_pinned():
 
 
 @pytest.mark.slow
-def test_ten_million_rows_are_planned_in_seconds():
+def test_ten_million_rows_are_planned_in_bounded_memory():
     rng = np.random.default_rng(0)
     bucket, source = rng.integers(0, 11, 10_000_000).astype(np.int16), rng.integers(0, 3, 10_000_000).astype(np.int16)
     tracemalloc.start()
-    started = time.perf_counter()
     plan = make_plan(bucket, source, batch_size=1024, seed=0)
     epoch = plan.epoch(100)
-    seconds = time.perf_counter() - started
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    print(f"{seconds:.1f} s, peak {peak / 2**20:.0f} MiB, {len(epoch)} batches")
-    assert seconds < 30
+    assert len(epoch) > 9_700
     assert peak < 2**30
 
 
