@@ -1,4 +1,4 @@
-# make demo   the whole pipeline on this machine, about ten minutes on two cores
+# make demo   the whole pipeline on this machine, about a quarter of an hour on two cores with its set-up
 # make test   lint, types, import rules, tests
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
