@@ -1,4 +1,4 @@
-"""The contract of every table and of the manifest rows that travel in their place.
+"""The contract of every table.
 
 Tables are Lance datasets. Every reader pins a version; payload columns are large and never cross the Ray object
 store. Column docstrings are the documentation: names, units and ranges live here and nowhere else.
@@ -73,12 +73,3 @@ LATENTS = pa.schema(
     ]
 )
 """One row per (image, bucket). Schema metadata: `codec` (id), `channels`, `stride`, `dtype`."""
-
-MANIFEST = pa.schema(
-    [
-        pa.field("table", pa.string(), nullable=False),  # which table the fragment belongs to
-        pa.field("fragment", pa.string(), nullable=False),  # FragmentMetadata as JSON
-        pa.field("keys", pa.list_(pa.string()), nullable=False),  # key of every row in the fragment, in order
-    ]
-)
-"""The only thing that travels from a writing actor to the driver: a fragment already on disk."""

@@ -1,7 +1,7 @@
 """Lance tables, written as fragments by many processes and committed by one: exactly once, counts checked."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lance
@@ -98,12 +98,6 @@ def commit_fragments(uri: str, fragments: Sequence[str], expected_rows: int) -> 
 def read_column(table: TableVersion, column: str) -> list[str]:
     """One light column of a pinned table, as a list."""
     return table.open().to_table(columns=[column]).column(column).to_pylist()
-
-
-def missing_keys(table: TableVersion, key_column: str, wanted: Iterable[str]) -> list[str]:
-    """The wanted keys that the table does not hold yet, in the order given, each once."""
-    present = set(read_column(table, key_column))
-    return [key for key in dict.fromkeys(wanted) if key not in present]
 
 
 def _describe(schema: pa.Schema) -> str:
