@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mos.model.layers import RMSNorm, SwiGLU, attend, split_heads
-from mos.model.rope import rotate
+from mos.model.layers import RMSNorm, SwiGLU, attend, norm_and_rotate, split_heads
 
 
 class ContextKV(nn.Module):
@@ -62,15 +61,12 @@ class GenerationBlock(nn.Module):
             mask: True at real context tokens.
             angles: rotary angles of the image stream.
         """
-        num_image = image.shape[1]
         hidden = self.image_norm(image)
-        both = torch.cat([hidden, self.context(mixed)], dim=1)
-        k, v = (split_heads(part, self.num_heads) for part in self.kv(both).chunk(2, dim=-1))
-        q = rotate(self.q_norm(split_heads(self.q(hidden), self.num_heads)), angles)
-        image_k = rotate(self.image_k_norm(k[:, :, :num_image]), angles)
-        k = torch.cat([image_k, self.context_k_norm(k[:, :, num_image:])], dim=2)
-        keep = torch.cat([mask.new_ones(len(mask), num_image), mask], dim=1)
-        image = image + self.out(attend(q, k, v, keep))
+        k, v = self.kv(torch.cat([hidden, self.context(mixed)], dim=1)).chunk(2, dim=-1)
+        q = norm_and_rotate(self.q(hidden), self.q_norm, angles)
+        k = norm_and_rotate(k, self.image_k_norm, angles, self.context_k_norm)
+        keep = torch.cat([mask.new_ones(len(mask), image.shape[1]), mask], dim=1)
+        image = image + self.out(attend(q, k, split_heads(v, self.num_heads), keep))
         return image + self.ffn(self.ffn_norm(image))
 
 
@@ -104,9 +100,9 @@ class CrossAttentionBlock(nn.Module):
         angles: Float[Tensor, "img pairs"],
     ) -> Float[Tensor, "batch img dim"]:
         """Image tokens after both attentions and the feed-forward; arguments as in `GenerationBlock`."""
-        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(self.image_norm(image)).chunk(3, dim=-1))
-        q, k = rotate(self.q_norm(q), angles), rotate(self.k_norm(k), angles)
-        image = image + self.out(attend(q, k, v, None))
+        q, k, v = self.qkv(self.image_norm(image)).chunk(3, dim=-1)
+        q, k = norm_and_rotate(q, self.q_norm, angles), norm_and_rotate(k, self.k_norm, angles)
+        image = image + self.out(attend(q, k, split_heads(v, self.num_heads), None))
         k, v = (split_heads(part, self.num_heads) for part in self.cross_kv(self.context(mixed)).chunk(2, dim=-1))
         q = self.cross_q_norm(split_heads(self.cross_q(self.cross_norm(image)), self.num_heads))
         image = image + self.cross_out(attend(q, self.cross_k_norm(k), v, mask))

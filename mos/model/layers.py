@@ -12,6 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mos.kernels.rms_norm import norm_rope, rms_norm
+from mos.kernels.swiglu import swiglu
+
 EXPLICIT_SCORES = 2**18
 """Largest queries x keys for which a CPU attends explicitly in bfloat16: 12 ms against 38 ms of SDPA, forward and
 backward, at 32 x 4 heads of 68 x 82 on one AMD EPYC core; SDPA's CPU backward has no bfloat16 matmul."""
@@ -27,7 +30,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Normalised x; the mean square is taken in float32."""
-        return functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class SwiGLU(nn.Module):
@@ -40,8 +43,26 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch seq dim"]:
         """Same shape as x."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(functional.silu(gate) * up)
+        return self.down(swiglu(self.gate_up(x)))
+
+
+def norm_and_rotate(
+    x: Float[Tensor, "batch seq dim"],
+    norm: RMSNorm,
+    angles: Float[Tensor, "rot pairs"],
+    tail_norm: RMSNorm | None = None,
+) -> Float[Tensor, "batch heads seq hdim"]:
+    """Queries or keys from their projection: cut into heads, normed, rotated.
+
+    Args:
+        x: projected tokens; those behind the first `rot` are context.
+        norm: norm of a head of the first `rot` tokens.
+        angles: rotary angles of the first `rot` tokens.
+        tail_norm: norm of a head of the context tokens, which are not rotated; None: there are none.
+    """
+    heads = x.unflatten(-1, (-1, len(norm.weight)))
+    tail_weight = None if tail_norm is None else tail_norm.weight
+    return norm_rope(heads, norm.weight, tail_weight, angles, norm.eps).transpose(1, 2)
 
 
 def split_heads(x: Float[Tensor, "batch seq dim"], num_heads: int) -> Float[Tensor, "batch heads seq hdim"]:

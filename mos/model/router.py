@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mos.config import StrictConfig
-from mos.model.layers import RMSNorm, SwiGLU, attend, split_heads, timestep_embedding
-from mos.model.rope import rotary_angles, rotate
+from mos.model.layers import RMSNorm, SwiGLU, attend, norm_and_rotate, split_heads, timestep_embedding
+from mos.model.rope import rotary_angles
 
 TIMESTEP_CHANNELS = 256
 """Width of the sinusoidal timestep embedding before its projection."""
@@ -60,9 +60,9 @@ class RouterBlock(nn.Module):
         self, x: Float[Tensor, "batch seq dim"], angles: Float[Tensor, "seq pairs"], mask: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, "batch seq dim"]:
         """Same shape as x; keys whose mask is False are not attended to."""
-        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1))
-        q, k = rotate(self.q_norm(q), angles), rotate(self.k_norm(k), angles)
-        x = x + self.out(attend(q, k, v, mask))
+        q, k, v = self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
+        q, k = norm_and_rotate(q, self.q_norm, angles), norm_and_rotate(k, self.k_norm, angles)
+        x = x + self.out(attend(q, k, split_heads(v, self.num_heads), mask))
         return x + self.ffn(self.ffn_norm(x))
 
 
