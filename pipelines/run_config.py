@@ -10,6 +10,7 @@ from mos.encoders.encoding import EncodeConfig
 from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
 from mos.model.mos import ModelConfig
+from mos.planning.config import PlanConfig
 from mos.sampling.config import SampleConfig
 from mos.shapes.dataset import ShapesConfig
 from mos.training.stage import StageConfig
@@ -19,7 +20,7 @@ STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 
 class RunConfig(StrictConfig):
-    """A whole run: data, encoders, model, stages, sampling, evaluation and the cluster they run on."""
+    """A whole run: data, encoders, model, stages, sampling, evaluation, the cluster they run on and what it costs."""
 
     name: str
     """Name of the run, for titles."""
@@ -43,6 +44,7 @@ class RunConfig(StrictConfig):
     sample: SampleConfig
     evaluate: EvaluateConfig
     cluster: ClusterConfig = ClusterConfig()
+    plan: PlanConfig = PlanConfig()
 
     def resolved(self, base: Path) -> Self:
         """The same run with an absolute `root` (a relative one stands in `base`) and every `{root}` filled in.
