@@ -3,7 +3,7 @@
     loads = [StageLoad("stage1", ...), StageLoad("stage2", ...)]     # this stage and those after it, in order
     recommend(loads, GpuMachine(), Limits(table_bytes=2e15))[0].source          # "cache", "stream" or "recompute"
 
-Stages share a table, so the choice of one changes what another costs: all combinations are compared (three to the
+Stages share a table, so the choice of one changes what another costs: all combinations are compared (four to the
 power of at most five stages).
 """
 
@@ -25,6 +25,18 @@ class Limits:
     """How far a stream's producers may run ahead of the trainer."""
     allowed: tuple[SourceName, ...] = SOURCES
     """Sources to choose from."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A stage's source, and whether it counts on rows that stand in the table before it."""
+
+    source: SourceName
+    kept: bool = True
+    """False: rows between two uses were dropped, since holding them costs more than encoding them anew."""
+
+
+USES = (Use("cache"), Use("cache", kept=False), Use("stream"), Use("recompute"))
 
 
 @dataclass(frozen=True)
@@ -77,29 +89,26 @@ def recommend(loads: Sequence[StageLoad], machine: Machine, limits: Limits | Non
         ValueError: no allowed source keeps to the budget in some stage.
     """
     limits = limits or Limits()
-    runs = {choice: _price(choice, loads, machine, limits) for choice in itertools.product(SOURCES, repeat=len(loads))}
-    open_to_us = [choice for choice, run in runs.items() if run.fits and set(choice) <= set(limits.allowed)]
-    if not open_to_us:
+    runs = {uses: _price(uses, loads, machine, limits) for uses in itertools.product(USES, repeat=len(loads))}
+    allowed = [uses for uses, run in runs.items() if run.fits and all(use.source in limits.allowed for use in uses)]
+    if not allowed:
         raise ValueError("no source of states keeps to the byte budget: allow recompute, which stores nothing")
-    best = min(open_to_us, key=lambda choice: runs[choice].dollars)
+    best = min(allowed, key=lambda uses: runs[uses].dollars)
     results = []
     for place, load in enumerate(loads):
         options = []
         for source in SOURCES:
-            run = runs[(*best[:place], source, *best[place + 1 :])]
+            same = [(*best[:place], use, *best[place + 1 :]) for use in USES if use.source == source]
+            run = min((runs[uses] for uses in same), key=lambda run: (not run.fits, run.dollars))
             options.append(Alternative(run.costs[place], run.dollars, run.fits))
-        why = _why(load, best[place], options, limits)
-        results.append(Recommendation(load.name, best[place], why, tuple(options)))
+        why = _why(load, best[place].source, options, limits)
+        results.append(Recommendation(load.name, best[place].source, why, tuple(options)))
     return results
 
 
-def table_shares(choice: Sequence[SourceName], loads: Sequence[StageLoad]) -> list[TableShare]:
-    """What of the shared table falls to each stage.
-
-    A context is encoded before the first stage that caches it and kept until the last one that does; stages of one
-    kind have nested views, so the largest counts.
-    """
-    kinds = {load.kind: _kind_rows(load.kind, choice, loads) for load in loads}
+def table_shares(uses: Sequence[Use], loads: Sequence[StageLoad]) -> list[TableShare]:
+    """What of the shared table falls to each stage, if a row goes as soon as no stage counts on it any more."""
+    kinds = {load.kind: _kind_rows(load.kind, uses, loads) for load in loads}
     size = {load.kind: load.state_bytes for load in loads}
     shares = []
     for place, load in enumerate(loads):
@@ -108,27 +117,39 @@ def table_shares(choice: Sequence[SourceName], loads: Sequence[StageLoad]) -> li
     return shares
 
 
-def _kind_rows(kind: str, choice: Sequence[SourceName], loads: Sequence[StageLoad]) -> tuple[list[int], list[int]]:
-    """Rows encoded for each stage and rows kept while it trains, of the contexts of one kind."""
-    wanted = [
-        load.contexts if load.kind == kind and source == "cache" else 0
-        for load, source in zip(loads, choice, strict=True)
+def _kind_rows(kind: str, uses: Sequence[Use], loads: Sequence[StageLoad]) -> tuple[list[int], list[int]]:
+    """Rows encoded for each stage and rows kept while it trains, of the contexts of one kind (nested views)."""
+    stages = [
+        (load.contexts if load.kind == kind and use.source == "cache" else 0, use.kept)
+        for load, use in zip(loads, uses, strict=True)
     ]
     there = max(load.present for load in loads if load.kind == kind)
     new, held = [], []
-    for place, rows in enumerate(wanted):
+    for place, (rows, _) in enumerate(stages):
+        there = min(there, _counted_on(stages[place:]))
         new.append(max(0, rows - there))
         there = max(there, rows)
-        held.append(min(there, max(wanted[place:])))
+        held.append(there)
     return new, held
 
 
-def _price(choice: Sequence[SourceName], loads: Sequence[StageLoad], machine: Machine, limits: Limits) -> _Run:
+def _counted_on(stages: Sequence[tuple[int, bool]]) -> int:
+    """Rows that must stay for these stages: those of a stage that keeps them, unless an earlier one renews them."""
+    stay = renewed = 0
+    for rows, kept in stages:
+        if not kept:
+            renewed = max(renewed, rows)
+        elif rows > renewed:
+            stay = max(stay, rows)
+    return stay
+
+
+def _price(uses: Sequence[Use], loads: Sequence[StageLoad], machine: Machine, limits: Limits) -> _Run:
     """What a run costs with one source for each stage."""
-    shares = table_shares(choice, loads)
+    shares = table_shares(uses, loads)
     costs = tuple(
-        source_cost(source, load, machine, share, limits.lead_bytes)
-        for source, load, share in zip(choice, loads, shares, strict=True)
+        source_cost(use.source, load, machine, share, limits.lead_bytes)
+        for use, load, share in zip(uses, loads, shares, strict=True)
     )
     fits = limits.table_bytes is None or all(cost.bytes_held <= limits.table_bytes for cost in costs)
     return _Run(costs, sum(cost.dollars for cost in costs), fits)
