@@ -1,4 +1,9 @@
-"""Lance tables, written as fragments by many processes and committed by one: exactly once, counts checked."""
+"""Lance tables, written as fragments by many processes; a commit stands on the version it was made for, or fails.
+
+Lance lets two appends that were prepared on the same version both succeed, so a writer that checks for its keys and
+then appends can double rows. What refuses whenever anybody else added, deleted or compacted rows in between is a merge:
+the new list of fragments as a whole, valid for one version only. Every commit of rows here is one.
+"""
 
 import json
 from collections.abc import Sequence
@@ -6,9 +11,19 @@ from dataclasses import dataclass
 
 import lance
 import pyarrow as pa
+from lance.commit import CommitConflictError
+from lance.file import LanceFileSession
 from lance.fragment import FragmentMetadata, write_fragments
 
 from mos.errors import UserError
+
+METADATA_CACHE_BYTES = 64 * 2**20
+"""Bound on what an open table keeps of its files' metadata; Lance's own is 1 GiB a table."""
+INDEX_CACHE_BYTES = 2**20
+"""Bound on pages of indices, of which no table here has any; Lance's own is 6 GiB a table."""
+SCAN_BUFFER_BYTES = 256 * 2**20
+"""Bound on what a scan reads ahead; Lance's own is 2 GiB."""
+
 
 STORAGE_VERSION = "2.0"
 """Fastest of the Lance formats for `large_binary` scan and take in our measurement of 384 KB and 8 MB values."""
@@ -27,6 +42,10 @@ class TableVersion:
         return open_table(self.uri, self.version)
 
 
+class TableMovedError(RuntimeError):
+    """Somebody else changed a table's rows since the version a commit was made for; nothing was committed."""
+
+
 def table_exists(uri: str) -> bool:
     """Whether a table was ever committed at this uri."""
     try:
@@ -43,7 +62,13 @@ def open_table(uri: str, version: int | None = None) -> lance.LanceDataset:
         UserError: nothing was ever committed at this uri, or not this version.
     """
     try:
-        return lance.dataset(uri, version=version)
+        return lance.dataset(
+            uri,
+            version=version,
+            metadata_cache_size_bytes=METADATA_CACHE_BYTES,
+            index_cache_size_bytes=INDEX_CACHE_BYTES,
+            default_scan_options={"io_buffer_size": SCAN_BUFFER_BYTES},
+        )
     except (ValueError, FileNotFoundError, OSError) as error:
         wanted = "" if version is None else f" at version {version}"
         raise UserError(f"table {uri} cannot be opened{wanted}: {error}") from error
@@ -56,8 +81,7 @@ def create_table(uri: str, schema: pa.Schema) -> TableVersion:
         UserError: the table at this uri was made for something else (another tower, codec or set of columns).
     """
     if not table_exists(uri):
-        operation = lance.LanceOperation.Overwrite(schema, [])
-        lance.LanceDataset.commit(uri, operation)
+        _create(uri, schema)
     dataset = open_table(uri)
     if not dataset.schema.equals(schema, check_metadata=False) or (schema.metadata or {}) != (
         dataset.schema.metadata or {}
@@ -66,7 +90,7 @@ def create_table(uri: str, schema: pa.Schema) -> TableVersion:
             f"table {uri} holds {_describe(dataset.schema)}, but {_describe(schema)} is to be written: "
             "use another `tables` folder or remove this table"
         )
-    return TableVersion(uri, dataset.version, dataset.count_rows())
+    return latest_version(uri)
 
 
 def write_rows(uri: str, rows: pa.Table) -> list[str]:
@@ -78,26 +102,78 @@ def write_rows(uri: str, rows: pa.Table) -> list[str]:
     return [json.dumps(fragment.to_json()) for fragment in fragments]
 
 
-def commit_fragments(uri: str, fragments: Sequence[str], expected_rows: int) -> TableVersion:
-    """Append written fragments in one commit and check that the table grew by what was expected.
+def is_written(uri: str, fragment: str) -> bool:
+    """Whether every file of a fragment that `write_rows` wrote is still there."""
+    files = LanceFileSession(uri)
+    return all(files.contains(f"data/{file.path}") for file in FragmentMetadata.from_json(fragment).files)
+
+
+def read_written(uri: str, fragment: str) -> pa.Table:
+    """The rows of a fragment that `write_rows` wrote, committed or not.
+
+    They are read through a detached version, which no reader of the table ever sees.
+    """
+    dataset = open_table(uri)
+    append = lance.LanceOperation.Append([FragmentMetadata.from_json(fragment)])
+    detached = lance.LanceDataset.commit(uri, append, read_version=dataset.version, detached=True)
+    return detached.scanner(fragments=detached.get_fragments()[-1:], blob_handling="all_binary").to_table()
+
+
+def append_fragments(table: TableVersion, fragments: Sequence[str], expected_rows: int) -> TableVersion:
+    """Append written fragments on top of exactly this version of a table: all of them, in one commit, or none.
+
+    The cost grows with the number of fragments the table has: 0.8 s at 20,000 of them.
 
     Raises:
-        RuntimeError: the fragments hold another number of rows than `expected_rows`; nothing is committed.
+        TableMovedError: rows were added, deleted or compacted since; nothing is committed.
+        RuntimeError: a file is gone, or the fragments hold another number of rows than expected; nothing is committed.
     """
-    parsed = [FragmentMetadata.from_json(text) for text in fragments]
-    held = sum(fragment.num_rows for fragment in parsed)
+    new = [FragmentMetadata.from_json(text) for text in fragments]
+    held = sum(fragment.num_rows for fragment in new)
     if held != expected_rows:
-        raise RuntimeError(f"{len(parsed)} fragments for {uri} hold {held} rows, expected {expected_rows}")
-    before = open_table(uri)
-    if not parsed:
-        return TableVersion(uri, before.version, before.count_rows())
-    after = lance.LanceDataset.commit(uri, lance.LanceOperation.Append(parsed), read_version=before.version)
-    return TableVersion(uri, after.version, after.count_rows())
+        raise RuntimeError(f"{len(new)} fragments for {table.uri} hold {held} rows, expected {expected_rows}")
+    if not all(is_written(table.uri, fragment) for fragment in fragments):
+        raise RuntimeError(f"table {table.uri} lost fragments before they were committed: start the run again")
+    if not new:
+        return table
+    dataset = table.open()
+    old = [fragment.metadata for fragment in dataset.get_fragments()]
+    for number, fragment in enumerate(new, start=max((fragment.id for fragment in old), default=-1) + 1):
+        fragment.id = number
+    merged = lance.LanceOperation.Merge([*old, *new], dataset.lance_schema)
+    try:
+        after = lance.LanceDataset.commit(table.uri, merged, read_version=table.version)
+    except CommitConflictError as error:
+        raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
+    return TableVersion(table.uri, after.version, after.count_rows())
+
+
+def commit_fragments(uri: str, fragments: Sequence[str], expected_rows: int) -> TableVersion:
+    """`append_fragments` on top of the table as it is now."""
+    return append_fragments(latest_version(uri), fragments, expected_rows)
+
+
+def latest_version(uri: str) -> TableVersion:
+    """The table as it is now."""
+    dataset = open_table(uri)
+    return TableVersion(uri, dataset.version, dataset.count_rows())
 
 
 def read_column(table: TableVersion, column: str) -> list[str]:
     """One light column of a pinned table, as a list."""
     return table.open().to_table(columns=[column]).column(column).to_pylist()
+
+
+def _create(uri: str, schema: pa.Schema) -> None:
+    """An empty table; of several processes that create it at once, one does and the others find it.
+
+    Without the zero retries, as with `mode="create"`, a second creator may put an empty version on top of the first's.
+    """
+    try:
+        lance.LanceDataset.commit(uri, lance.LanceOperation.Overwrite(schema, []), max_retries=0)
+    except OSError:
+        if not table_exists(uri):
+            raise
 
 
 def _describe(schema: pa.Schema) -> str:

@@ -104,7 +104,10 @@ def open_tables(config: RunConfig, tower: TowerSpec, codec: CodecSpec) -> tuple[
 
 
 def missing(name: str, tasks: pa.Table, committer: Committer) -> pa.Table:
-    """The tasks whose key the table does not hold."""
+    """The tasks whose key the table does not hold, after committing what a killed run wrote into it."""
+    recovered = committer.recover()
+    if recovered:
+        print(f"{name}: {recovered} rows that an earlier run wrote and did not commit", flush=True)
     todo = keep_missing(tasks, read_column(committer.table, tasks.column_names[0]))
     print(f"{name}: {todo.num_rows} rows to encode, {tasks.num_rows - todo.num_rows} already there", flush=True)
     return todo

@@ -1,15 +1,15 @@
-"""Encoded rows on their way into a table: actors write fragments, one committer appends them, each key once."""
+"""Encoded rows on their way into a table: actors write and note fragments, committers append them, each key once."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from mos.errors import UserError
+from mos.data.append_once import KeyedAppender, Written, without
+from mos.data.journal import Journal
 from mos.schema import LATENTS, STATES
 from mos.states.latents import LATENT_DTYPE
 from mos.states.payload import FormatName
-from mos.tables import TableVersion, commit_fragments, open_table, write_rows
+from mos.tables import TableVersion, is_written, read_column, write_rows
 
 ENCODED = pa.schema(
     [
@@ -39,44 +39,68 @@ def latents_schema(codec_id: str, channels: int, stride: int) -> pa.Schema:
 def write_encoded(uri: str, rows: pa.Table, failures: dict[str, str]) -> pa.Table:
     """Write rows, whose first column is their key, as one fragment of a table; returns the ENCODED row.
 
-    Safe to repeat: a fragment that is never committed is invisible to every reader.
+    Safe to repeat: a fragment that is never committed is invisible to every reader. It is noted in the table's journal,
+    so that the next run commits it if this one does not get to it.
     """
     fragments = write_rows(uri, rows) if rows.num_rows else []
     assert len(fragments) <= 1, "a batch of rows is one fragment"
+    keys = rows.column(0).to_pylist()
+    journal = Journal(uri)
+    for fragment in fragments:
+        journal.add(Written(fragment, tuple(keys)))
     row = {
         "fragment": fragments[0] if fragments else None,
-        "keys": rows.column(0).to_pylist(),
+        "keys": keys,
         "failed_keys": list(failures),
         "failures": list(failures.values()),
     }
     return pa.Table.from_pylist([row], schema=ENCODED)
 
 
-@dataclass
 class Committer:
-    """Appends fragments to one table, every few of them in a commit, and sees to it that no key is written twice."""
+    """Appends fragments to one table, every few of them in a commit, each key once whoever else is appending.
 
-    table: TableVersion
-    """The table as of its last commit."""
-    fragments_per_commit: int
-    """Fragments collected before they are committed."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """Key -> reason of every task that gave no row."""
-    num_committed: int = 0
-    """Rows this run has appended."""
+    Call `recover` first, to commit what a killed run had written.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(self, table: TableVersion, fragments_per_commit: int) -> None:
+        self.failures: dict[str, str] = {}
+        """Key -> reason of every task that gave no row."""
+        self.num_committed = 0
+        """Rows this run has encoded and appended; less than it encoded where another run was faster."""
+        self._appender = KeyedAppender(table)
+        self._fragments_per_commit = fragments_per_commit
         self._open: set[str] = set()
-        self._fragments: list[str] = []
-        self._num_waiting = 0
+        self._waiting: list[Written] = []
+        self._num_taken = 0
+
+    @property
+    def table(self) -> TableVersion:
+        """The table as of the last commit."""
+        return self._appender.table
 
     @property
     def num_encoded(self) -> int:
         """Rows that have come, committed or not."""
-        return self.num_committed + self._num_waiting
+        return self._num_taken + sum(len(written.keys) for written in self._waiting)
+
+    def recover(self) -> int:
+        """Commit what earlier runs wrote and never committed; returns the rows gained. Call it before `expect`."""
+        journal = Journal(self.table.uri)
+        entries = journal.read()
+        seen = set(read_column(self.table, self.table.open().schema.names[0])) if entries else set()
+        fresh = []
+        for entry in entries:
+            part = without(self.table.uri, entry, seen) if is_written(self.table.uri, entry.fragment) else None
+            if part is not None:
+                fresh.append(part)
+                seen |= set(part.keys)
+        gained = self._appender.append(fresh)
+        journal.remove(entries)
+        return gained
 
     def expect(self, keys: Iterable[str]) -> None:
-        """Name the keys that will come; none of them is in the table yet."""
+        """Name the keys that will come; none of them is in `table` now."""
         self._open |= set(keys)
 
     def add(self, rows: Sequence[dict]) -> None:
@@ -84,7 +108,6 @@ class Committer:
 
         Raises:
             RuntimeError: a key came twice, or was never asked for.
-            UserError: another process appended to the table meanwhile.
         """
         for row in rows:
             for key in (*row["keys"], *row["failed_keys"]):
@@ -93,9 +116,8 @@ class Committer:
                 self._open.remove(key)
             self.failures |= dict(zip(row["failed_keys"], row["failures"], strict=True))
             if row["fragment"] is not None:
-                self._fragments.append(row["fragment"])
-                self._num_waiting += len(row["keys"])
-        if len(self._fragments) >= self.fragments_per_commit:
+                self._waiting.append(Written(row["fragment"], tuple(row["keys"])))
+        if len(self._waiting) >= self._fragments_per_commit:
             self.commit()
 
     def finish(self) -> TableVersion:
@@ -110,13 +132,10 @@ class Committer:
         return self.table
 
     def commit(self) -> None:
-        """Append the fragments collected so far."""
-        if open_table(self.table.uri).version != self.table.version:
-            raise UserError(
-                f"table {self.table.uri} changed while this run was writing it: let the other encode run finish, then "
-                "start this one again (it keeps what is there)"
-            )
-        if self._fragments:
-            self.table = commit_fragments(self.table.uri, self._fragments, self._num_waiting)
-            self.num_committed += self._num_waiting
-            self._fragments, self._num_waiting = [], 0
+        """Append the fragments collected so far, without the rows that another run has committed meanwhile."""
+        if not self._waiting:
+            return
+        self.num_committed += self._appender.append(self._waiting)
+        Journal(self.table.uri).remove(self._waiting)
+        self._num_taken += sum(len(written.keys) for written in self._waiting)
+        self._waiting = []

@@ -15,9 +15,10 @@ import pyarrow as pa
 from mos.data.duplicates import Mark
 from mos.data.hashing import pair_id
 from mos.data.marks import count_reasons, mark_of, rejects_of
+from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.schema import REJECTS, samples_schema
-from mos.tables import TableVersion, commit_fragments, open_table, read_column, write_rows
+from mos.tables import TableMovedError, TableVersion, append_fragments, open_table, read_column, write_rows
 
 DELETES_PER_COMMIT = 10_000
 
@@ -98,11 +99,12 @@ def add_marks(tables: SampleTables, marks: pa.Table, units: Sequence[str], setti
 
     Raises:
         RuntimeError: items went missing on the way: read is not kept plus rejected.
+        UserError: another run changed the tables meanwhile.
     """
     samples = _commit_samples(tables.samples, marks)
     refused = rejects_of(marks)
     fragments = write_rows(tables.rejects.uri, refused) if refused.num_rows else []
-    rejects = commit_fragments(tables.rejects.uri, fragments, refused.num_rows)
+    rejects = _append(tables.rejects, fragments, refused.num_rows)
     read = marks.num_rows + (tables.base.read if tables.base else 0)
     rejected = count_reasons(rejects.open().to_table(columns=["reason"]))
     if read != samples.rows + sum(rejected.values()):
@@ -133,7 +135,7 @@ def _commit_samples(table: TableVersion, marks: pa.Table) -> TableVersion:
     """Append the run's fragments, then delete the rows whose mark was refused after they were written."""
     written = marks.filter(marks.column("place").is_valid())
     fragments = written.column("fragment").drop_null().to_pylist()
-    committed = commit_fragments(table.uri, fragments, written.num_rows)
+    committed = _append(table, fragments, written.num_rows)
     copies = written.filter(written.column("reason").is_valid()).select(["fragment_name", "place"]).to_pylist()
     if not copies:
         return committed
@@ -147,6 +149,13 @@ def _commit_samples(table: TableVersion, marks: pa.Table) -> TableVersion:
     if after.count_rows() != committed.rows - len(copies):
         raise RuntimeError(f"{committed.rows - after.count_rows()} rows deleted for {len(copies)} copies")
     return TableVersion(table.uri, after.version, after.count_rows())
+
+
+def _append(table: TableVersion, fragments: Sequence[str], num_rows: int) -> TableVersion:
+    try:
+        return append_fragments(table, fragments, num_rows)
+    except TableMovedError as error:
+        raise UserError(f"{error}: let the other curate run finish, then start this one again") from error
 
 
 def _empty(uri: str, schema: pa.Schema) -> TableVersion:

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from mos.data.encoded import Committer, latents_schema, states_schema, write_encoded
+from mos.data.journal import Journal
 from mos.errors import UserError
 from mos.tables import TableVersion, create_table, open_table, read_column
 
@@ -60,14 +61,58 @@ def test_a_key_that_never_comes_is_an_error(table: TableVersion) -> None:
         committer.finish()
 
 
-def test_two_writers_of_one_table_do_not_double_its_rows(table: TableVersion) -> None:
-    first, second = Committer(table, 1), Committer(table, 1)
-    first.expect("a")
-    second.expect("a")
+def test_two_writers_of_one_table_give_each_key_once(table: TableVersion) -> None:
+    first, second = Committer(table, 1), Committer(table, 2)
+    first.expect("abc")
+    second.expect("abc")
+    second.add(write(table, "a", "b"))
+    first.add(write(table, "b", "c"))
+    second.add(write(table, "c"))
     first.add(write(table, "a"))
-    with pytest.raises(UserError, match="changed while this run"):
-        second.add(write(table, "a"))
+    assert (first.num_committed, second.num_committed) == (2, 1)
+    assert sorted(read_column(first.finish(), "latent_key")) == ["a", "b", "c"]
+    assert sorted(read_column(second.finish(), "latent_key")) == ["a", "b", "c"]
+    assert open_table(table.uri).count_rows() == 3
+
+
+def test_a_run_commits_what_a_killed_one_wrote(table: TableVersion) -> None:
+    write(table, "a", "b")
+    write(table, "b", "c")  # an actor's second attempt at a part of it
+    committer = Committer(table, 1)
+    assert committer.recover() == 3
+    stored = committer.table.open().to_table(columns=["latent_key", "bucket"]).to_pylist()
+    assert sorted(row["latent_key"] for row in stored) == ["a", "b", "c"]
+    assert Journal(table.uri).read() == []
+    assert committer.recover() == 0
+
+
+def test_committed_fragments_leave_the_journal_and_torn_or_old_entries_are_not_used(
+    table: TableVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committer = Committer(table, 1)
+    committer.expect("a")
+    committer.add(write(table, "a"))
+    assert Journal(table.uri).read() == []
+    Path(table.uri, "_journal").mkdir(exist_ok=True)
+    Path(table.uri, "_journal", "torn.json").write_text('{"fragment": "{')
+    write(table, "b")
+    assert [written.keys for written in Journal(table.uri).read()] == [("b",)]
+    assert not Path(table.uri, "_journal", "torn.json").exists()
+    monkeypatch.setattr("mos.data.journal.MAX_AGE_S", -1)
+    assert committer.recover() == 0
     assert open_table(table.uri).count_rows() == 1
+
+
+def test_a_fragment_whose_file_is_gone_is_never_committed(table: TableVersion) -> None:
+    rows = write(table, "a")
+    for path in Path(table.uri, "data").iterdir():
+        path.unlink()
+    assert Committer(table, 1).recover() == 0
+    committer = Committer(table, 1)
+    committer.expect("a")
+    with pytest.raises(RuntimeError, match="lost fragments"):
+        committer.add(rows)
+    assert open_table(table.uri).count_rows() == 0
 
 
 def test_tables_of_another_tower_codec_or_format_are_refused(tmp_path: Path) -> None:
