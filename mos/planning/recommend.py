@@ -167,7 +167,7 @@ def _reason(load: StageLoad, cost: SourceCost) -> str:
         case "cache":
             made = f"{amount(load.contexts)} contexts are encoded once ({hours_text(cost.encode_hours)} of encoding)"
             if cost.encode_hours == 0:
-                made = f"{amount(load.contexts)} contexts already stand in the table"
+                made = f"{amount(load.contexts)} contexts stand in the table by then"
             return f"{made} and read {load.reads_per_context:.1f} times each, kept for {money(cost.storage_dollars)}"
         case "stream":
             return (

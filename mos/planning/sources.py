@@ -75,6 +75,8 @@ class SourceCost:
     """What a stage takes with one source of states."""
 
     source: SourceName
+    tower_flops: float
+    """FLOPs of the tower over the whole stage."""
     encode_hours: float
     """Hours of encode workers, summed over them."""
     train_hours: float
@@ -134,6 +136,7 @@ def source_cost(
     storage = (share.held_bytes * kept_hours + lead * wall) / 1e9 / MONTH * machine.storage_gb_month
     return SourceCost(
         source=source,
+        tower_flops=(encode + tower) * SECONDS * machine.tower_tflops * 1e12,
         encode_hours=encode,
         train_hours=worker_hours,
         tower_hours=tower,

@@ -1,7 +1,7 @@
 """Figures of a plan as text."""
 
 SCALES = (("", 1.0), ("k", 1e3), ("M", 1e6), ("B", 1e9))
-PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 def amount(value: float) -> str:

@@ -1,0 +1,200 @@
+"""A run's config and what stands in its tables in; what the cost model is asked about each stage out.
+
+`recommend_source(config, "stage2")` is what `auto` in a stage's config comes to.
+"""
+
+from dataclasses import dataclass
+
+import lance
+import pyarrow as pa
+
+from cluster.session import CLONE
+from mos.data.views import View, count_view
+from mos.encoders.prompts import Prompter
+from mos.encoders.understanding import MiniLMConfig, TowerConfig, checkpoint_of, tower_id
+from mos.errors import UserError
+from mos.planning.flops import generation_flops, tower_flops, tower_parameters, training_flops
+from mos.planning.machine import MachineConfig
+from mos.planning.recommend import Limits, Recommendation, recommend
+from mos.planning.sizes import StatesShape, mean_at_rest
+from mos.planning.sources import StageLoad
+from mos.planning.tokens import TokenHistogram
+from mos.schema import TASK_EDIT
+from mos.states.keys import sample_contexts
+from mos.states.packed import FormatName
+from mos.tables import open_table, table_exists
+from pipelines.run_config import RunConfig
+
+FORMATS: tuple[FormatName, ...] = ("bf16", "int8", "int4")
+COUNTED_CAPTIONS = 2_000
+"""Captions of a view that are tokenised for its histogram."""
+COUNTED_CONTEXTS = 2_000_000
+"""Views up to this many samples have their distinct contexts counted; in larger ones every sample counts as one."""
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """What a stage's view holds for the tower."""
+
+    samples: int
+    distinct: int
+    """Contexts to encode, null contexts with images included."""
+    present: int
+    """Of them, in the states table."""
+    tokens: TokenHistogram
+    counted: str
+    """Where samples and tokens come from, for the reader."""
+
+
+@dataclass(frozen=True)
+class StageFigures:
+    """One stage: what it reads and what the cost model needs of it."""
+
+    contexts: Contexts
+    raw_bytes: float
+    """States of a context as plain bf16, mean."""
+    bytes_at_rest: dict[FormatName, float]
+    """Of a context in each format, mean."""
+    load: StageLoad
+
+    def bytes_per_s(self, format: FormatName, machine: MachineConfig) -> float:
+        """States that one worker reads while it computes at full speed, bytes/s."""
+        samples_per_s = machine.train_tflops * 1e12 / self.load.train_flops
+        return samples_per_s * self.load.reads_per_draw * self.bytes_at_rest[format]
+
+
+def recommend_source(config: RunConfig, stage: str) -> Recommendation:
+    """The source of states for a stage that is about to start, in view of those after it and of what is encoded."""
+    stages = config.stages()[config.stages().index(stage) :]
+    loads = [stage_figures(config, name).load for name in stages]
+    return recommend(loads, config.plan.machine_for(config.cluster.train.gpus), limits_of(config))[0]
+
+
+def limits_of(config: RunConfig) -> Limits:
+    """The byte budget of a run."""
+    bound = config.plan.max_table_gb
+    return Limits(None if bound is None else bound * 1e9, config.plan.lead_gb * 1e9)
+
+
+def tower_params(config: RunConfig) -> float:
+    """Parameters of the tower's blocks: as configured, or by formula."""
+    return config.plan.tower_params or tower_parameters(config.model.state_layers, config.model.state_dim)
+
+
+def sees_images(tower: TowerConfig) -> bool:
+    """Whether the tower reads the image to edit; known without its weights."""
+    return tower.type in ("internvl", "perceptionlm")
+
+
+def stage_figures(config: RunConfig, name: str) -> StageFigures:
+    """Everything about one stage.
+
+    Raises:
+        UserError: there is neither a samples table nor a figure for the stage.
+    """
+    stage, model = config.stage(name), config.model
+    contexts = contexts_of(config, name)
+    tokens = contexts.tokens
+    shape = StatesShape(model.state_layers + 1, model.state_dim)
+    at_rest = {format: mean_at_rest(format, tokens, shape) for format in FORMATS}
+    image = (stage.resolution // config.curate.token_px) ** 2
+    edits = TASK_EDIT in stage.tasks
+    # A stage that mixes both tasks is counted as if all its samples were edits.
+    forward = generation_flops(model, image, tokens.mean, image if edits else 0)
+    padded = tokens.longest_of(stage.micro_batch_size or max(1, stage.batch_size // config.cluster.train.num))
+    null_has_image = edits and sees_images(config.encode.tower)
+    load = StageLoad(
+        name=name,
+        contexts=contexts.distinct,
+        draws=stage.steps * stage.batch_size,
+        state_bytes=at_rest[config.encode.state_format],
+        tower_flops=tower_flops(tower_params(config), tokens.mean),
+        train_flops=training_flops(forward, stage.activation_checkpointing),
+        workers=config.cluster.train.num,
+        encoders=config.encode.actors.max_actors,
+        reads_per_draw=1.0 if null_has_image else 1.0 - stage.caption_dropout,
+        padding=padded / tokens.mean,
+        kind=TASK_EDIT if edits else "generate",
+        present=contexts.present,
+    )
+    return StageFigures(contexts, shape.raw(tokens.mean), at_rest, load)
+
+
+def contexts_of(config: RunConfig, name: str) -> Contexts:
+    """The contexts of a stage's view: counted where the tables stand, as configured where they do not."""
+    if table_exists(config.samples_uri()):
+        return _counted(config, name)
+    samples = config.plan.samples.get(name)
+    edits = TASK_EDIT in config.stage(name).tasks
+    source = "plan.samples"
+    if samples is None and config.shapes is not None:
+        samples, source = (config.shapes.num_edits if edits else config.shapes.num_scenes), "shapes"
+    if samples is None:
+        raise UserError(f"nothing says how many samples {name} has: curate first, or set plan.samples.{name}=<number>")
+    doubled = edits and sees_images(config.encode.tower)
+    return Contexts(samples, samples * (2 if doubled else 1), 0, _configured_tokens(config, edits), source)
+
+
+def _configured_tokens(config: RunConfig, edits: bool) -> TokenHistogram:
+    """Lengths as the [plan] section has them."""
+    if not edits:
+        return TokenHistogram.of(config.plan.tokens)
+    tokens = TokenHistogram.of(config.plan.edit_tokens)
+    return tokens.longer_by(config.plan.image_tokens) if sees_images(config.encode.tower) else tokens
+
+
+def _counted(config: RunConfig, name: str) -> Contexts:
+    """Samples, distinct contexts and tokens of the view as the samples table has it."""
+    stage, tower = config.stage(name), config.encode.anchored(CLONE).tower
+    samples = open_table(config.samples_uri())
+    view = View(stage.resolution, stage.filter, stage.tasks, tuple(stage.sources))
+    rows = count_view(samples, view).rows
+    if rows == 0:
+        raise UserError(f"the view of {name} holds no sample: loosen {view.predicate()!r}")
+    edits = TASK_EDIT in stage.tasks
+    tokens, counted = _configured_tokens(config, edits), "samples table, plan.tokens"
+    if _has_weights(tower):
+        captions = samples.to_table(columns=["caption"], filter=view.predicate(), limit=COUNTED_CAPTIONS)
+        tokens = count_tokens(tower, captions.column("caption").to_pylist())
+        if edits and sees_images(tower):
+            tokens = tokens.longer_by(config.plan.image_tokens)
+        counted = "samples table"
+    if rows > COUNTED_CONTEXTS:
+        return Contexts(rows, rows, 0, tokens, counted)
+    keys = _context_keys(samples, view, sees_images(tower))
+    present = len(keys & _encoded_keys(config, tower)) if _has_weights(tower) else 0
+    return Contexts(rows, len(keys), present, tokens, counted)
+
+
+def count_tokens(tower: TowerConfig, captions: list[str]) -> TokenHistogram:
+    """Tokens of captions in the tower's own template, images apart."""
+    template = "{text}" if isinstance(tower, MiniLMConfig) else tower.template
+    prompter = Prompter(checkpoint_of(tower), template, tower.max_tokens)
+    mask = prompter.tokenize([prompter.render(caption) for caption in captions])["attention_mask"]
+    return TokenHistogram.of((length, 1) for length in mask.sum(dim=1).tolist())
+
+
+def _has_weights(tower: TowerConfig) -> bool:
+    """Whether the tower's checkpoint stands where the config says: a plan is made without it, too."""
+    try:
+        checkpoint_of(tower)
+    except UserError:
+        return False
+    return True
+
+
+def _context_keys(samples: lance.LanceDataset, view: View, images: bool) -> set[str]:
+    """Keys of the distinct contexts of a view, the null contexts included."""
+    columns = ["task", "caption", "reference_hash"]
+    rows: pa.Table = samples.to_table(columns=columns, filter=view.predicate())
+    keys: set[str] = set()
+    for task, caption, reference in zip(*(rows.column(name).to_pylist() for name in columns), strict=True):
+        keys.update(sample_contexts(caption, reference if task == TASK_EDIT else None, images))
+    return keys
+
+
+def _encoded_keys(config: RunConfig, tower: TowerConfig) -> set[str]:
+    uri = config.states_uri(tower_id(tower))
+    if not table_exists(uri):
+        return set()
+    return set(open_table(uri).to_table(columns=["context_key"]).column("context_key").to_pylist())
