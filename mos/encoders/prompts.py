@@ -12,8 +12,7 @@ IMAGE_LABEL = "<image>"
 class Prompter:
     """A tokenizer with the template around each text.
 
-    Padding goes to the right: with the attention mask, neither a causal nor a bidirectional tower then gives a
-    token other states in a longer batch.
+    Padding goes to the right (`mos.encoders.batches`).
     """
 
     def __init__(self, checkpoint: Checkpoint, template: str, max_tokens: int) -> None:
@@ -29,9 +28,14 @@ class Prompter:
         """The prompt of one text; `image` is what stands for its image."""
         return self._template.replace("{image}", image).replace("{text}", self._cut(self._neutral(text)))
 
-    def tokenize(self, prompts: list[str]) -> Any:
-        """`input_ids` and `attention_mask` of a padded batch, as torch tensors."""
-        return self._tokenizer(prompts, padding=True, return_tensors="pt", return_token_type_ids=False)
+    @property
+    def pad_id(self) -> int:
+        """Token id of padding."""
+        return int(self._tokenizer.pad_token_id)
+
+    def token_ids(self, prompts: list[str]) -> list[list[int]]:
+        """Token ids of each prompt, special tokens included."""
+        return list(self._tokenizer(prompts)["input_ids"]) if prompts else []
 
     def token(self, token_id: int) -> str:
         """The tokenizer's spelling of one token id."""

@@ -1,8 +1,8 @@
 """Text-only understanding towers: MiniLM (BertModel) and the LlamaModel family.
 
 Dimension key
-    batch  contexts of one forward pass
-    ctx    tokens, padded on the right to the longest of the batch
+    batch  rows of one forward pass, see mos.encoders.batches
+    ctx    tokens, padded on the right
     layer  m + 1 states, see mos.encoders.understanding
     dim    width of the tower
 """
@@ -15,6 +15,7 @@ from jaxtyping import BFloat16, Float
 from PIL import Image
 from torch import Tensor
 
+from mos.encoders.batches import Pass, PassShape, pad_tokens, plan_passes
 from mos.encoders.prompts import Prompter
 from mos.encoders.understanding import Encoded, LlamaConfig, MiniLMConfig, checkpoint_of, tower_id
 from mos.encoders.weights import Checkpoint, load_frozen
@@ -26,9 +27,10 @@ class TextTower:
 
     sees_images = False
 
-    def __init__(self, model: Any, prompter: Prompter, tower_id: str) -> None:
+    def __init__(self, model: Any, prompter: Prompter, shape: PassShape, tower_id: str) -> None:
         self._model = model
         self._prompter = prompter
+        self._shape = shape
         self.tower_id = tower_id
         self.num_layers = int(model.config.num_hidden_layers)
         self.dim = int(model.config.hidden_size)
@@ -44,17 +46,34 @@ class TextTower:
         template = config.template if isinstance(config, LlamaConfig) else "{text}"
         prompter = Prompter(checkpoint, template, config.max_tokens)
         model = _load_model(config, checkpoint).to(device)
-        return cls(model, prompter, tower_id(config))
+        return cls(model, prompter, config.pass_shape, tower_id(config))
+
+    def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
+        """Which contexts share a forward pass, see `Tower.plan`."""
+        return [one.places for one in self._passes(self._token_ids(texts))]
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
         """Hidden states of all layers, see `Tower.encode`."""
         if images is not None and any(image is not None for image in images):
             raise UserError(f"tower {self.tower_id} reads text only: choose internvl or perceptionlm to show it images")
-        batch = self._prompter.tokenize([self._prompter.render(text) for text in texts])
-        batch = batch.to(self._model.device)
-        states = stack_layers(self._model(**batch, output_hidden_states=True).hidden_states)
-        return unpad(states, batch["input_ids"], batch["attention_mask"], self._prompter)
+        token_ids = self._token_ids(texts)
+        encoded: dict[int, Encoded] = {}
+        for one in self._passes(token_ids):
+            ids, mask = pad_tokens([token_ids[place] for place in one.rows], one.length, self._prompter.pad_id)
+            output = self._model(
+                input_ids=ids.to(self._model.device),
+                attention_mask=mask.to(self._model.device),
+                output_hidden_states=True,
+            )
+            encoded |= unpad(stack_layers(output.hidden_states), one, token_ids, self._prompter)
+        return [encoded[place] for place in range(len(texts))]
+
+    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._prompter.token_ids([self._prompter.render(text) for text in texts])
+
+    def _passes(self, token_ids: list[list[int]]) -> list[Pass]:
+        return plan_passes([len(ids) for ids in token_ids], [None] * len(token_ids), self._shape)
 
 
 def stack_layers(hidden_states: tuple[Float[Tensor, "batch ctx dim"], ...]) -> BFloat16[Tensor, "batch ctx layer dim"]:
@@ -63,14 +82,13 @@ def stack_layers(hidden_states: tuple[Float[Tensor, "batch ctx dim"], ...]) -> B
 
 
 def unpad(
-    states: BFloat16[Tensor, "batch ctx layer dim"], token_ids: Tensor, mask: Tensor, prompter: Prompter
-) -> list[Encoded]:
-    """One context per row, without its padding."""
-    lengths = mask.sum(dim=1).tolist()
-    return [
-        Encoded(states[row, :length].clone(), prompter.spell(token_ids[row, :length].tolist()))
-        for row, length in enumerate(lengths)
-    ]
+    states: BFloat16[Tensor, "batch ctx layer dim"], one: Pass, token_ids: list[list[int]], prompter: Prompter
+) -> dict[int, Encoded]:
+    """The contexts of a pass by their place, without padding and copies."""
+    return {
+        place: Encoded(states[row, : len(token_ids[place])].clone(), prompter.spell(token_ids[place]))
+        for row, place in enumerate(one.places)
+    }
 
 
 def _load_model(config: MiniLMConfig | LlamaConfig, checkpoint: Checkpoint) -> Any:

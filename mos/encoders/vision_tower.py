@@ -4,9 +4,8 @@ An image is one square tile at the vision encoder's own size, as both families s
 generation side works from latents, so tiles for small print would only lengthen the context.
 
 Dimension key
-    batch   contexts of one forward pass
-    image   contexts of the batch that have an image
-    ctx     tokens, padded on the right to the longest of the batch
+    batch   rows of one forward pass, see mos.encoders.batches; all of them have an image or none has
+    ctx     tokens, padded on the right
     layer   m + 1 states, see mos.encoders.understanding
     height, width  px
 """
@@ -22,6 +21,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from mos.encoders.batches import Pass, PassShape, pad_tokens, plan_passes
 from mos.encoders.prompts import IMAGE_LABEL, Prompter
 from mos.encoders.text_tower import stack_layers, unpad
 from mos.encoders.understanding import Encoded, InternVLConfig, PerceptionLMConfig, checkpoint_of, tower_id
@@ -59,10 +59,11 @@ class VisionTower:
 
     sees_images = True
 
-    def __init__(self, model: Any, prompter: Prompter, rules: ImageRules, tower_id: str) -> None:
+    def __init__(self, model: Any, prompter: Prompter, rules: ImageRules, shape: PassShape, tower_id: str) -> None:
         self._model = model
         self._prompter = prompter
         self._rules = rules
+        self._shape = shape
         self.tower_id = tower_id
         self.num_layers = int(model.config.text_config.num_hidden_layers)
         self.dim = int(model.config.text_config.hidden_size)
@@ -77,27 +78,49 @@ class VisionTower:
         checkpoint = checkpoint_of(config)
         prompter = Prompter(checkpoint, config.template, config.max_tokens)
         model = _load_model(config, checkpoint).to(device)
-        return cls(model, prompter, _image_rules(config, model.config, prompter), tower_id(config))
+        rules = _image_rules(config, model.config, prompter)
+        return cls(model, prompter, rules, config.pass_shape, tower_id(config))
+
+    def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
+        """Which contexts share a forward pass, see `Tower.plan`."""
+        return [one.places for one in self._passes(self._token_ids(texts, with_image), with_image)]
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
         """Hidden states of all language layers, image tokens included, see `Tower.encode`."""
         shown = [None] * len(texts) if images is None else list(images)
+        with_image = [image is not None for image in shown]
+        token_ids = self._token_ids(texts, with_image)
+        encoded: dict[int, Encoded] = {}
+        for one in self._passes(token_ids, with_image):
+            ids, mask = pad_tokens([token_ids[place] for place in one.rows], one.length, self._prompter.pad_id)
+            output = self._model(
+                input_ids=ids.to(self._model.device),
+                attention_mask=mask.to(self._model.device),
+                output_hidden_states=True,
+                **self._pixels([shown[place] for place in one.rows]),
+            )
+            encoded |= unpad(stack_layers(output.hidden_states), one, token_ids, self._prompter)
+        contexts = (encoded[place] for place in range(len(texts)))
+        return [Encoded(context.states, self._label(context.tokens)) for context in contexts]
+
+    def _token_ids(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
         prompts = [
-            self._prompter.render(text, self._rules.prompt if image is not None else "")
-            for text, image in zip(texts, shown, strict=True)
+            self._prompter.render(text, self._rules.prompt if shown else "")
+            for text, shown in zip(texts, with_image, strict=True)
         ]
-        batch = self._prompter.tokenize(prompts).to(self._model.device)
-        states = stack_layers(self._model(**batch, **self._pixels(shown), output_hidden_states=True).hidden_states)
-        encoded = unpad(states, batch["input_ids"], batch["attention_mask"], self._prompter)
-        return [Encoded(context.states, self._label(context.tokens)) for context in encoded]
+        return self._prompter.token_ids(prompts)
+
+    def _passes(self, token_ids: list[list[int]], with_image: Sequence[bool]) -> list[Pass]:
+        return plan_passes([len(ids) for ids in token_ids], with_image, self._shape)
 
     def _pixels(self, images: Sequence[Image.Image | None]) -> dict[str, Tensor]:
-        """The model's `pixel_values`, in the order of the contexts; nothing if no context has an image."""
-        tiles = [normalise(image, self._rules) for image in images if image is not None]
-        if not tiles:
+        """The model's `pixel_values`, one tile for each row; nothing if no row has an image."""
+        shown = [image for image in images if image is not None]
+        if not shown:
             return {}
-        pixels = torch.stack(tiles).to(self._model.device, self._model.dtype)
+        tiles = {id(image): normalise(image, self._rules) for image in shown}
+        pixels = torch.stack([tiles[id(image)] for image in shown]).to(self._model.device, self._model.dtype)
         return {"pixel_values": pixels[:, None] if self._rules.tile_axis else pixels}
 
     def _label(self, tokens: list[str]) -> list[str]:

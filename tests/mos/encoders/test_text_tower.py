@@ -1,4 +1,5 @@
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -80,14 +81,29 @@ def test_layer_m_of_llama_is_after_the_final_norm_and_the_others_before_it(llama
         torch.testing.assert_close(states[:, index], layer.reshape(-1, 32).bfloat16(), atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["minilm", "llama"])
-def test_company_in_the_batch_changes_nothing(name: str, request: pytest.FixtureRequest) -> None:
-    tower = request.getfixturevalue(name)
-    together = tower.encode(CAPTIONS)
-    for caption, padded in zip(CAPTIONS, together, strict=True):
-        alone = tower.encode([caption])[0]
-        assert alone.tokens == padded.tokens
-        torch.testing.assert_close(alone.states, padded.states, atol=0.02, rtol=0.02)
+def test_company_in_the_batch_changes_not_a_bit(name: str, dtype: str, llama_folder: Path) -> None:
+    config = MiniLMConfig(dtype=dtype) if name == "minilm" else LlamaConfig(path=str(llama_folder), dtype=dtype)
+    tower = load_tower(config)
+    words = ["a", "photo", "of", "red", "green", "blue", "circle", "square", "two", "left", "right", "make", "it"]
+    draw = random.Random(0)
+    crowd = [" ".join(draw.choices(words, k=draw.randint(1, 20))) for _ in range(60)] + CAPTIONS
+    together = dict(zip(crowd, tower.encode(crowd), strict=True))
+    for caption in (*CAPTIONS, *crowd[:6]):
+        (alone,) = tower.encode([caption])
+        assert alone.tokens == together[caption].tokens
+        assert torch.equal(alone.states, together[caption].states)
+    draw.shuffle(crowd)
+    for caption, context in zip(crowd, tower.encode(crowd), strict=True):
+        assert torch.equal(context.states, together[caption].states)
+
+
+def test_the_plan_of_passes_covers_every_text_once(minilm: Tower) -> None:
+    texts = ["a red circle " * (number % 5) for number in range(50)]
+    parts = minilm.plan(texts, [False] * 50)
+    assert sorted(place for part in parts for place in part) == list(range(50))
+    assert max(map(len, parts)) == 16
 
 
 def test_bf16_arithmetic_is_close_to_fp32(minilm: Tower) -> None:
@@ -122,7 +138,13 @@ def test_id_follows_contents_and_settings_but_not_the_place(llama: Tower, llama_
     moved = shutil.copytree(llama_folder, tmp_path / "moved")
     settings = {"path": str(moved), "dtype": "float32"}
     assert describe_tower(LlamaConfig(**settings)).tower_id == llama.tower_id
-    for change in ({"dtype": "bfloat16"}, {"max_tokens": 7}, {"template": "a {text}"}):
+    for change in (
+        {"dtype": "bfloat16"},
+        {"max_tokens": 7},
+        {"template": "a {text}"},
+        {"pass_rows": 4},
+        {"pass_step": 4},
+    ):
         assert describe_tower(LlamaConfig(**settings | change)).tower_id != llama.tower_id
     tokenizer = moved / "tokenizer.json"
     tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text()), indent=1))
