@@ -6,6 +6,8 @@ store. Column docstrings are the documentation: names, units and ranges live her
 
 import pyarrow as pa
 
+from mos.blobs import payload_field
+
 TASK_GENERATE = "generate"
 """A text-image pair."""
 TASK_EDIT = "edit"
@@ -56,11 +58,14 @@ REJECTS = pa.schema(
 )
 """One row per dropped item: read == kept + rejected, by reason."""
 
+PAYLOAD = payload_field("payload")
+"""Whole, uncompressed, in pack files beside the data files: see mos.blobs."""
+
 STATES = pa.schema(
     [
         pa.field("context_key", pa.string(), nullable=False),  # sha256 of what was encoded, see mos.states.keys
         pa.field("num_tokens", pa.int32(), nullable=False),
-        pa.field("payload", pa.large_binary(), nullable=False),  # ragged [token][layer][dim], see mos.states.payload
+        PAYLOAD,  # ragged [token][layer][dim], see mos.states.payload
     ]
 )
 """One row per distinct context. Schema metadata: `tower` (id), `num_layers` (m + 1), `dim`, `format`."""
@@ -69,7 +74,7 @@ LATENTS = pa.schema(
     [
         pa.field("latent_key", pa.string(), nullable=False),  # sha256 of image hash, codec and bucket
         pa.field("bucket", pa.string(), nullable=False),  # "<height>x<width>" px
-        pa.field("payload", pa.large_binary(), nullable=False),  # [channels][height][width], C order
+        PAYLOAD,  # [channels][height][width], C order
     ]
 )
 """One row per (image, bucket). Schema metadata: `codec` (id), `channels`, `stride`, `dtype`."""

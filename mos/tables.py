@@ -15,18 +15,13 @@ from lance.commit import CommitConflictError
 from lance.file import LanceFileSession
 from lance.fragment import FragmentMetadata, write_fragments
 
+from mos.blobs import storage_version, stored_rows, stored_schema
 from mos.errors import UserError
 
 METADATA_CACHE_BYTES = 64 * 2**20
 """Bound on what an open table keeps of its files' metadata; Lance's own is 1 GiB a table."""
 INDEX_CACHE_BYTES = 2**20
 """Bound on pages of indices, of which no table here has any; Lance's own is 6 GiB a table."""
-SCAN_BUFFER_BYTES = 256 * 2**20
-"""Bound on what a scan reads ahead; Lance's own is 2 GiB."""
-
-
-STORAGE_VERSION = "2.0"
-"""Fastest of the Lance formats for `large_binary` scan and take in our measurement of 384 KB and 8 MB values."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,6 @@ def open_table(uri: str, version: int | None = None) -> lance.LanceDataset:
             version=version,
             metadata_cache_size_bytes=METADATA_CACHE_BYTES,
             index_cache_size_bytes=INDEX_CACHE_BYTES,
-            default_scan_options={"io_buffer_size": SCAN_BUFFER_BYTES},
         )
     except (ValueError, FileNotFoundError, OSError) as error:
         wanted = "" if version is None else f" at version {version}"
@@ -83,7 +77,7 @@ def create_table(uri: str, schema: pa.Schema) -> TableVersion:
     if not table_exists(uri):
         _create(uri, schema)
     dataset = open_table(uri)
-    if not dataset.schema.equals(schema, check_metadata=False) or (schema.metadata or {}) != (
+    if not dataset.schema.equals(stored_schema(schema), check_metadata=False) or (schema.metadata or {}) != (
         dataset.schema.metadata or {}
     ):
         raise UserError(
@@ -98,7 +92,9 @@ def write_rows(uri: str, rows: pa.Table) -> list[str]:
 
     Safe to repeat: fragments that are never committed are invisible to every reader.
     """
-    fragments = write_fragments(rows, uri, schema=rows.schema, mode="append", data_storage_version=STORAGE_VERSION)
+    stored = stored_rows(rows)
+    version = storage_version(rows.schema)
+    fragments = write_fragments(stored, uri, schema=stored.schema, mode="append", data_storage_version=version)
     return [json.dumps(fragment.to_json()) for fragment in fragments]
 
 
@@ -170,7 +166,7 @@ def _create(uri: str, schema: pa.Schema) -> None:
     Without the zero retries, as with `mode="create"`, a second creator may put an empty version on top of the first's.
     """
     try:
-        lance.LanceDataset.commit(uri, lance.LanceOperation.Overwrite(schema, []), max_retries=0)
+        lance.LanceDataset.commit(uri, lance.LanceOperation.Overwrite(stored_schema(schema), []), max_retries=0)
     except OSError:
         if not table_exists(uri):
             raise

@@ -1,76 +1,113 @@
-"""Rows of the states and latents tables, decoded: read in batches, the latest kept in bounded RAM.
+"""Rows of the states and latents tables, decoded: read in batches, the first of them kept in bounded RAM.
 
 Dimension key
     ctx  tokens of one context     layers  m + 1 hidden states     dim  width of the tower
     channels, h, w  of a latent
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 from jaxtyping import BFloat16, Float
 from torch import Tensor
 
+from mos.data.blob_reader import BlobIndex, BlobReader, open_blobs
 from mos.data.buckets import Bucket
+from mos.data.buffers import Buffers
 from mos.states.latents import unpack_latent
 from mos.states.payload import state_format
 from mos.tables import TableVersion
 
 
 class RowCache:
-    """Least recently used tensors, bounded in bytes; shared by several readers."""
+    """Decoded rows, bounded in bytes; shared by several readers. What is kept stays.
+
+    An epoch reads every row once, in another order each time. A cache of a quarter of the rows then answers 25% of the
+    reads if it keeps the first rows it sees, and 3.5% if it drops those not used for longest (half: 50% and 15%).
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.held_bytes = 0
-        self._rows: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
+        self._rows: dict[tuple[str, int], Tensor] = {}
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be put."""
+        return self.max_bytes - self.held_bytes
 
     def get(self, key: tuple[str, int]) -> Tensor | None:
-        """The tensor, which is now the latest used."""
-        tensor = self._rows.get(key)
-        if tensor is not None:
-            self._rows.move_to_end(key)
-        return tensor
+        """The row, if it was kept."""
+        return self._rows.get(key)
 
-    def put(self, key: tuple[str, int], tensor: Tensor) -> None:
-        """Keep a tensor, at the cost of those not used for longest; one larger than the bound is not kept."""
-        if tensor.nbytes > self.max_bytes or key in self._rows:
-            return
-        self._rows[key] = tensor
-        self.held_bytes += tensor.nbytes
-        while self.held_bytes > self.max_bytes:
-            self.held_bytes -= self._rows.popitem(last=False)[1].nbytes
+    def put(self, key: tuple[str, int], row: Tensor) -> None:
+        """Keep a row if there is room for it."""
+        if row.nbytes <= self.room and key not in self._rows:
+            self._rows[key] = row
+            self.held_bytes += row.nbytes
 
 
 class PayloadTable:
-    """A pinned table of payloads; safe to use from one thread at a time."""
+    """A pinned table of payloads; safe to use from one thread at a time.
 
-    def __init__(self, table: TableVersion, columns: list[str], cache: RowCache) -> None:
+    Its memory is what the caller still views, the largest batch read so far, the cache, and 20 bytes a row.
+    """
+
+    def __init__(self, table: TableVersion, light: list[str], cache: RowCache) -> None:
         self.table = table
-        self._dataset = table.open()
-        self._columns = columns
+        self.metadata = {key.decode(): value.decode() for key, value in (table.open().schema.metadata or {}).items()}
+        self._light = light
         self._cache = cache
-        self.metadata = {key.decode(): value.decode() for key, value in (self._dataset.schema.metadata or {}).items()}
+        self._buffers = Buffers()
 
-    def _read(self, rows: Iterable[int], decode: Callable[[dict[str, Any]], Tensor]) -> list[Tensor]:
+    def payloads(self, rows: list[int]) -> list[memoryview]:
+        """The stored bytes of distinct rows, in the order given, in memory that is used again once nothing views it."""
+        buffers = self._buffers.lend(self._index.size[rows].tolist())
+        self._reader.read(rows, buffers)
+        return buffers
+
+    @cached_property
+    def _blobs(self) -> tuple[BlobIndex, BlobReader]:
+        return open_blobs(self.table, "payload", self._light)
+
+    @property
+    def _index(self) -> BlobIndex:
+        return self._blobs[0]
+
+    @property
+    def _reader(self) -> BlobReader:
+        return self._blobs[1]
+
+    def _read(self, rows: Iterable[int], decode: Callable[[memoryview, dict[str, Any]], Tensor]) -> list[Tensor]:
+        """Rows in the order given; `decode` may view the payload it gets, with the row's light columns."""
         wanted = list(rows)
         cached = {row: self._cache.get((self.table.uri, row)) for row in set(wanted)}
-        found = {row: tensor for row, tensor in cached.items() if tensor is not None}
+        found = {row: value for row, value in cached.items() if value is not None}
         missing = sorted(cached.keys() - found.keys())
         if missing:
-            read = self._dataset.take(missing, columns=self._columns).to_pylist()
-            for row, values in zip(missing, read, strict=True):
-                found[row] = decode(values)
-                self._cache.put((self.table.uri, row), found[row])
+            found |= self._fetch(missing, decode)
         return [found[row] for row in wanted]
+
+    def _fetch(self, rows: list[int], decode: Callable[[memoryview, dict[str, Any]], Tensor]) -> dict[int, Tensor]:
+        """Distinct rows from the table; those the cache has room for get memory of their own, which it then keeps."""
+        sizes = self._index.size[rows]
+        num_kept = int((sizes.cumsum() <= self._cache.room).sum())
+        own = [Buffers().lend([size])[0] for size in sizes[:num_kept].tolist()]
+        payloads = own + self._buffers.lend(sizes[num_kept:].tolist())
+        self._reader.read(rows, payloads)
+        light = self._index.light.take(rows).to_pylist()
+        found = {row: decode(*values) for row, *values in zip(rows, payloads, light, strict=True)}
+        for row in rows[:num_kept]:
+            self._cache.put((self.table.uri, row), found[row])
+        return found
 
 
 class StateTable(PayloadTable):
     """Hidden states of contexts."""
 
     def __init__(self, table: TableVersion, cache: RowCache) -> None:
-        super().__init__(table, ["num_tokens", "payload"], cache)
+        super().__init__(table, ["num_tokens"], cache)
         self.tower = self.metadata["tower"]
         self.num_states = int(self.metadata["num_layers"])
         """m + 1."""
@@ -79,14 +116,14 @@ class StateTable(PayloadTable):
 
     def read(self, rows: Iterable[int]) -> list[BFloat16[Tensor, "ctx layers dim"]]:
         """States of table rows, in the order given; not to be written to."""
-        return self._read(rows, lambda row: self._format.unpack(row["payload"], row["num_tokens"]))
+        return self._read(rows, lambda payload, light: self._format.unpack(payload, light["num_tokens"]))
 
 
 class LatentTable(PayloadTable):
     """Latents of images."""
 
     def __init__(self, table: TableVersion, cache: RowCache) -> None:
-        super().__init__(table, ["bucket", "payload"], cache)
+        super().__init__(table, ["bucket"], cache)
         self.codec = self.metadata["codec"]
         self.channels = int(self.metadata["channels"])
         self.stride = int(self.metadata["stride"])
@@ -95,7 +132,7 @@ class LatentTable(PayloadTable):
         """Latents of table rows in float32, in the order given; not to be written to."""
         return self._read(rows, self._decode)
 
-    def _decode(self, row: dict[str, Any]) -> Tensor:
-        bucket = Bucket.parse(row["bucket"])
+    def _decode(self, payload: memoryview, light: dict[str, Any]) -> Tensor:
+        bucket = Bucket.parse(light["bucket"])
         grid = bucket.height // self.stride, bucket.width // self.stride
-        return unpack_latent(row["payload"], self.channels, grid)
+        return unpack_latent(payload, self.channels, grid)

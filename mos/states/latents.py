@@ -24,11 +24,13 @@ def pack_latent(latent: Float[Tensor, "channels h w"]) -> bytes:
     return half.contiguous().numpy().tobytes()
 
 
-def unpack_latent(payload: bytes, channels: int, grid: tuple[int, int]) -> Float32[Tensor, "channels h w"]:
+def unpack_latent(
+    payload: bytearray | memoryview, channels: int, grid: tuple[int, int]
+) -> Float32[Tensor, "channels h w"]:
     """One latent in float32, in memory of its own.
 
     Args:
-        payload: what `pack_latent` returned.
+        payload: what `pack_latent` returned, in memory that may be written to.
         channels: of the codec.
         grid: h and w, the bucket's sides divided by the codec's stride.
 
@@ -38,4 +40,4 @@ def unpack_latent(payload: bytes, channels: int, grid: tuple[int, int]) -> Float
     height, width = grid
     if len(payload) != 2 * channels * height * width:
         raise ValueError(f"a payload of {len(payload)} bytes is no float16 latent of {channels}x{height}x{width}")
-    return torch.frombuffer(bytearray(payload), dtype=torch.float16).view(channels, height, width).float()
+    return torch.frombuffer(payload, dtype=torch.float16).view(channels, height, width).float()

@@ -27,7 +27,7 @@ def test_pixels_come_back_exactly_also_through_the_table(stride: int, scale: flo
     assert latents.shape == (3, 3 * stride**2, 16 // stride, 24 // stride)
     assert latents.abs().max() <= scale
     stored = torch.stack(
-        [unpack_latent(pack_latent(latent), codec.channels, tuple(latent.shape[1:])) for latent in latents]
+        [unpack_latent(bytearray(pack_latent(latent)), codec.channels, tuple(latent.shape[1:])) for latent in latents]
     )
     assert torch.equal(codec.decode(stored), images)
 
