@@ -34,6 +34,12 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields, metadata=schema.metadata)
 
 
+def plain_schema(stored: pa.Schema) -> pa.Schema:
+    """The schema in memory of rows that are stored like this: what `stored_schema` was made from."""
+    fields = [payload_field(field.name) if isinstance(field.type, BlobType) else field for field in stored]
+    return pa.schema(fields, metadata=stored.metadata)
+
+
 def storage_version(schema: pa.Schema) -> str:
     """Version of Lance's file format for rows of `schema`.
 

@@ -15,7 +15,7 @@ from lance.commit import CommitConflictError
 from lance.file import LanceFileSession
 from lance.fragment import FragmentMetadata, write_fragments
 
-from mos.blobs import storage_version, stored_rows, stored_schema
+from mos.blobs import plain_schema, storage_version, stored_rows, stored_schema
 from mos.errors import UserError
 
 METADATA_CACHE_BYTES = 64 * 2**20
@@ -99,7 +99,7 @@ def write_rows(uri: str, rows: pa.Table) -> list[str]:
 
 
 def is_written(uri: str, fragment: str) -> bool:
-    """Whether every file of a fragment that `write_rows` wrote is still there."""
+    """Whether every data file of a fragment that `write_rows` wrote is still there."""
     files = LanceFileSession(uri)
     return all(files.contains(f"data/{file.path}") for file in FragmentMetadata.from_json(fragment).files)
 
@@ -112,7 +112,8 @@ def read_written(uri: str, fragment: str) -> pa.Table:
     dataset = open_table(uri)
     append = lance.LanceOperation.Append([FragmentMetadata.from_json(fragment)])
     detached = lance.LanceDataset.commit(uri, append, read_version=dataset.version, detached=True)
-    return detached.scanner(fragments=detached.get_fragments()[-1:], blob_handling="all_binary").to_table()
+    rows = detached.scanner(fragments=detached.get_fragments()[-1:], blob_handling="all_binary").to_table()
+    return rows.cast(plain_schema(dataset.schema))
 
 
 def append_fragments(table: TableVersion, fragments: Sequence[str], expected_rows: int) -> TableVersion:

@@ -105,7 +105,7 @@ def test_committed_fragments_leave_the_journal_and_torn_or_old_entries_are_not_u
 
 def test_a_fragment_whose_file_is_gone_is_never_committed(table: TableVersion) -> None:
     rows = write(table, "a")
-    for path in Path(table.uri, "data").iterdir():
+    for path in Path(table.uri, "data").glob("*.lance"):
         path.unlink()
     assert Committer(table, 1).recover() == 0
     committer = Committer(table, 1)
