@@ -6,17 +6,18 @@ How rows become batches:
    permutation, so no row comes a second time before every other row of its cell came once more.
 2. An epoch takes its share of each cell's stream: `n` draws for a cell of `n` rows, or `n * weight` where sources
    are mixed by ratio. Without ratios an epoch therefore draws every row exactly once.
-3. The draws of all cells of a bucket, shuffled within the epoch, line up in the bucket's queue, epoch behind
-   epoch. The queue is cut into batches; a batch belongs to the epoch that fills it. The fewer than `batch_size`
-   draws that are left wait at the head of the bucket's queue for the next epoch: carried, never dropped.
+3. The draws of all cells of a bucket, each cell's in its order and the cells interleaved at random, line up in the
+   bucket's queue, epoch behind epoch. The queue is cut into batches; a batch belongs to the epoch that fills it. The
+   fewer than `batch_size` draws that are left wait at the head of the bucket's queue for the next epoch: carried,
+   never dropped.
 4. The batches of an epoch are shuffled over the buckets.
 
-Nothing is remembered between epochs: what is carried into an epoch is computed from the epochs before it, so any
-epoch is planned at once. The plan does not know how many ranks there are: each takes its slice of every batch.
+Nothing is remembered between epochs: what is carried into an epoch is computed from the ends of the epochs before it,
+so any epoch is planned at once. The plan does not know how many ranks there are: each takes its slice of every batch.
 Row order follows numpy's Philox and `permutation`; it is the same on every machine with the same numpy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -28,6 +29,10 @@ Rows = NDArray[np.signedinteger]
 
 _PASS, _MIX, _BATCHES = range(3)
 """What a random stream is for; part of its key."""
+
+SHORT_END = 32
+"""The end of a permutation is computed alone where it is at most so small a share of it: a step in Python takes as long
+as about 30 of numpy's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +113,7 @@ class BatchPlan:
         parts = [self.cells[0].rows[:0]]
         while missing:
             epoch -= 1
-            draws = self._draws(bucket, epoch)
-            parts.append(draws[max(0, len(draws) - missing) :])
+            parts.append(self._last_draws(bucket, epoch, missing))
             missing -= len(parts[-1])
         return np.concatenate(parts[::-1])
 
@@ -122,10 +126,27 @@ class BatchPlan:
     def _draws(self, bucket: int, epoch: int) -> Rows:
         """What a bucket's queue grows by in an epoch."""
         cells = self.buckets[bucket]
-        draws = np.concatenate([_cell_draws(cell, self.seed, epoch) for cell in cells])
+        draws = [_cell_draws(cell, self.seed, epoch) for cell in cells]
         if len(cells) == 1:
-            return draws
-        return draws[_stream(self.seed, _MIX, epoch, bucket).permutation(len(draws))]
+            return draws[0]
+        cell_of = np.repeat(np.arange(len(cells), dtype=np.int16), [len(part) for part in draws])
+        _stream(self.seed, _MIX, epoch, bucket).shuffle(cell_of)
+        return _interleave(cell_of, draws)
+
+    def _last_draws(self, bucket: int, epoch: int, count: int) -> Rows:
+        """The end of `_draws`: its last `count`, or all where there are fewer."""
+        cells = self.buckets[bucket]
+        sizes = [cell.drawn(epoch + 1) - cell.drawn(epoch) for cell in cells]
+        count = min(count, sum(sizes))
+        if count * SHORT_END > sum(sizes):
+            return self._draws(bucket, epoch)[sum(sizes) - count :]
+        if len(cells) == 1:
+            return _last_cell_draws(cells[0], self.seed, epoch, count)
+        places = permutation_end(_stream(self.seed, _MIX, epoch, bucket), sum(sizes), count)
+        cell_of = np.searchsorted(np.cumsum(sizes), places, side="right")
+        counts = np.bincount(cell_of, minlength=len(cells)).tolist()
+        ends = [_last_cell_draws(cell, self.seed, epoch, part) for cell, part in zip(cells, counts, strict=True)]
+        return _interleave(cell_of, ends)
 
 
 def make_plan(
@@ -175,15 +196,66 @@ def _drawn(cells: tuple[Cell, ...], epoch: int) -> int:
     return sum(cell.drawn(epoch) for cell in cells)
 
 
+def permutation_end(rng: np.random.Generator, size: int, count: int) -> NDArray[np.int64]:
+    """The last `count` of `rng.permutation(size)`, in time and memory of `count`; size is at most 2^32.
+
+    numpy shuffles from the end: step i = size - 1, size - 2, ... swaps place i with a place up to it, drawn as 32
+    random bits cut to the width of i and drawn again where that is more than i. Place i is never touched again.
+    """
+    bits = _words(rng)
+    moved: dict[int, int] = {}
+    for place in range(size - 1, max(size - 1 - count, 0), -1):
+        mask = (1 << place.bit_length()) - 1
+        partner = next(bits) & mask
+        while partner > place:
+            partner = next(bits) & mask
+        moved[place], moved[partner] = moved.get(partner, partner), moved.get(place, place)
+    return np.array([moved.get(place, place) for place in range(size - count, size)], dtype=np.int64)
+
+
+def _words(rng: np.random.Generator) -> Iterator[int]:
+    """Endless 32-bit words of a generator."""
+    while True:
+        yield from rng.integers(0, 2**32, 4096, dtype=np.uint32).tolist()
+
+
+def _interleave(cell_of: NDArray[np.integer], draws: Sequence[Rows]) -> Rows:
+    """Row numbers of which each comes from the cell named in its place, every cell in its own order."""
+    rows = np.empty(len(cell_of), dtype=draws[0].dtype)
+    for number, part in enumerate(draws):
+        rows[cell_of == number] = part
+    return rows
+
+
 def _cell_draws(cell: Cell, seed: int, epoch: int) -> Rows:
     """What an epoch takes from a cell's endless passes."""
     start, end = cell.drawn(epoch), cell.drawn(epoch + 1)
     size = len(cell.rows)
+    parts = [
+        _of_pass(cell, seed, number, max(0, start - number * size), min(size, end - number * size))
+        for number in range(start // size, -(-end // size))
+    ]
+    return np.concatenate([cell.rows[:0], *parts])
+
+
+def _last_cell_draws(cell: Cell, seed: int, epoch: int, count: int) -> Rows:
+    """The last `count` of `_cell_draws`."""
+    end, size = cell.drawn(epoch + 1), len(cell.rows)
     parts = [cell.rows[:0]]
-    for number in range(start // size, -(-end // size)):
-        order = _stream(seed, _PASS, number, cell.source, cell.bucket).permutation(cell.rows)
-        parts.append(order[max(0, start - number * size) : end - number * size])
-    return np.concatenate(parts)
+    while count:
+        number, upto = (end - 1) // size, (end - 1) % size + 1
+        taken = min(count, upto)
+        parts.append(_of_pass(cell, seed, number, upto - taken, upto))
+        end, count = end - taken, count - taken
+    return np.concatenate(parts[::-1])
+
+
+def _of_pass(cell: Cell, seed: int, number: int, start: int, end: int) -> Rows:
+    """Places start to end - 1 of one pass through a cell."""
+    rng, size = _stream(seed, _PASS, number, cell.source, cell.bucket), len(cell.rows)
+    if (size - start) * SHORT_END > size:
+        return rng.permutation(cell.rows)[start:end]
+    return cell.rows[permutation_end(rng, size, size - start)[: end - start]]
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mos.data.plan import BatchPlan, make_plan
+from mos.data.plan import BatchPlan, make_plan, permutation_end
 
 
 def random_plan(seed: int, **options) -> tuple[BatchPlan, np.ndarray, np.ndarray]:
@@ -80,6 +80,27 @@ def test_seed_and_epoch_change_the_order_and_nothing_else_does():
 def test_the_order_is_pinned():
     plan = make_plan(np.arange(12) % 2, np.zeros(12, dtype=int), batch_size=4, seed=0)
     assert plan.epoch(0).rows.tolist() == [[5, 7, 1, 9], [4, 0, 8, 2]]
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 1), (2, 1), (7, 7), (1000, 1), (70_000, 999), (5_000_000, 2048)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_end_of_a_permutation_is_what_numpy_ends_with(size, count, seed):
+    whole = np.random.Generator(np.random.Philox(seed)).permutation(np.arange(size, dtype=np.int32))
+    end = permutation_end(np.random.Generator(np.random.Philox(seed)), size, count)
+    assert end.tolist() == whole[-count:].tolist()
+    labels = np.arange(size) // 3
+    np.random.Generator(np.random.Philox(seed)).shuffle(labels)
+    assert (end // 3).tolist() == labels[-count:].tolist()
+
+
+@pytest.mark.parametrize("ratios", [None, {0: 3.0, 1: 1.0, 2: 0.7}])
+def test_what_waits_is_the_end_of_the_queue_whichever_way_it_is_computed(ratios, monkeypatch):
+    rng = np.random.default_rng(5)
+    bucket, source = rng.integers(0, 3, 9_000), rng.integers(0, 3, 9_000)
+    plan = make_plan(bucket, source, batch_size=23, seed=3, ratios=ratios)
+    short = [plan.waiting(number, epoch).tolist() for number in plan.buckets for epoch in range(6)]
+    monkeypatch.setattr("mos.data.plan.SHORT_END", 10**9)
+    assert short == [plan.waiting(number, epoch).tolist() for number in plan.buckets for epoch in range(6)]
 
 
 @pytest.mark.slow
