@@ -45,8 +45,12 @@ class StepLedger:
 
     def latest(self, name: str) -> StepRecord | None:
         """The step's record that was written last, whatever its fingerprint."""
-        records = (StepRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in self._records(name))
-        return max(records, key=lambda record: record.finished_at, default=None)
+        return max(self.records(name), key=lambda record: record.finished_at, default=None)
+
+    def records(self, name: str) -> list[StepRecord]:
+        """All records of a step, whatever their fingerprints."""
+        paths = sorted((self.folder / name).glob("*.json"))
+        return [StepRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     def require(self, name: str, fingerprint: str, remedy: str) -> StepRecord:
         """The record, or a `UserError` that names the unfinished step and the command that finishes it."""
@@ -68,9 +72,6 @@ class StepLedger:
         partial.write_text(json.dumps(asdict(record), indent=2), encoding="utf-8")
         partial.replace(path)
         return record
-
-    def _records(self, name: str) -> list[Path]:
-        return sorted((self.folder / name).glob("*.json"))
 
     def _path(self, name: str, fingerprint: str) -> Path:
         return self.folder / name / f"{fingerprint}.json"

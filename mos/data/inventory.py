@@ -1,0 +1,80 @@
+"""What stands in a tables folder: every states and latents table with its size, identity and users."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lance.file import LanceFileSession
+
+from mos.data.blob_reader import index_blobs
+from mos.data.users import User
+from mos.errors import UserError
+from mos.tables import latest_version
+
+KINDS = ("states", "latents")
+"""Kinds of encoded tables, and the folders they stand in."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One table."""
+
+    kind: str
+    uri: str
+    rows: int
+    num_bytes: int
+    """Of the newest version: payloads and light columns."""
+    num_fragments: int
+    versions: tuple[int, ...]
+    """Every version that can still be opened."""
+    changed_at: float
+    """Unix time of the newest version."""
+    encoder: str
+    """Tower or codec id."""
+    format: str
+    users: tuple[str, ...]
+    """Names of the runs that have this table in a record, or whose records cannot be read."""
+
+
+def list_tables(tables_folder: str, users: Sequence[User]) -> list[Listed]:
+    """Every encoded table of a folder, by kind and uri."""
+    files = LanceFileSession(tables_folder)
+    listed = []
+    for kind in KINDS:
+        for prefix in sorted(files.list_with_delimiter(kind).common_prefixes):
+            name = prefix.rstrip("/").rsplit("/", 1)[-1]
+            try:
+                listed.append(describe_table(f"{tables_folder}/{kind}/{name}", kind, users))
+            except UserError:
+                continue  # a folder in which no table was ever committed
+    return listed
+
+
+def describe_table(uri: str, kind: str, users: Sequence[User]) -> Listed:
+    """One table as it is now.
+
+    Raises:
+        UserError: there is no table at this uri.
+    """
+    table = latest_version(uri)
+    dataset = table.open()
+    metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+    versions = dataset.versions()
+    light = sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.metadata.files)
+    return Listed(
+        kind=kind,
+        uri=uri,
+        rows=table.rows,
+        num_bytes=light + int(index_blobs(dataset, "payload", ()).size.sum()),
+        num_fragments=len(dataset.get_fragments()),
+        versions=tuple(version["version"] for version in versions),
+        changed_at=_unix_time(versions[-1]["timestamp"]),
+        encoder=metadata["tower" if kind == "states" else "codec"],
+        format=metadata.get("format") or metadata["dtype"],
+        users=tuple(user.name for user in users if user.encodings is None or user.versions(uri)),
+    )
+
+
+def _unix_time(moment: datetime | int) -> float:
+    assert isinstance(moment, datetime)
+    return (moment if moment.tzinfo else moment.astimezone(UTC)).timestamp()

@@ -1,0 +1,93 @@
+"""Tables: what stands in the run's tables folder, who uses it, whether it still is what the encoders give.
+
+Reads   tables/states, tables/latents, tables/users and the records of the registered runs
+Writes  nothing, unless asked to compact or to remove
+
+  python pipelines/tables.py                                list all tables
+  python pipelines/tables.py photos.toml --verify           encode a sample of this run's rows again and compare
+  python pipelines/tables.py photos.toml --compact          merge small fragments
+  python pipelines/tables.py photos.toml --remove           say what no run needs
+  python pipelines/tables.py photos.toml --remove --yes     and remove it
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster.session import CLONE
+from mos.data.inventory import Listed, list_tables
+from mos.data.removal import MARGIN_S, compact, plan_removal, remove
+from mos.data.users import User, read_users, register_user
+from pipelines.entry import entry
+from pipelines.run_config import RunConfig
+from pipelines.steps import require_step
+from pipelines.verify_tables import verify_run
+
+FLAGS = {
+    "--verify": "encode a sample of this run's rows again and report the drift",
+    "--compact": "merge small fragments of every table",
+    "--remove": "say which tables, rows and versions no registered run needs",
+    "--yes": "with --remove: remove them",
+    "--now": "with --remove: also from tables that changed within a week; be sure that no run is at work",
+}
+
+
+def main(config: RunConfig, args: Namespace) -> None:
+    """List, then do what was asked."""
+    folder = config.tables_folder()
+    register_user(folder, config.root, config.name)
+    users = read_users(folder)
+    tables = list_tables(folder, users)
+    print_tables(tables, users)
+    if args.verify:
+        encode = require_step("encode", config).outputs
+        for drift in verify_run(config.model_copy(update={"encode": config.encode.anchored(CLONE)}), encode):
+            print(drift.describe(), flush=True)
+    if args.compact:
+        for table in tables:
+            before, after = compact(table.uri, config.encode.rows_per_fragment)
+            print(f"{table.uri}: {before} fragments are {after} now", flush=True)
+    if args.remove:
+        remove_unused(tables, users, 0 if args.now else MARGIN_S, args.yes)
+
+
+def print_tables(tables: Sequence[Listed], users: Sequence[User]) -> None:
+    """One line for each table and each registered run."""
+    columns = ("table", "rows", "MB", "encoder", "format", "fragments", "versions", "users")
+    shown = Table(*columns, title="encoded tables")
+    for table in tables:
+        shown.add_row(
+            f"{table.kind}/{table.uri.rsplit('/', 1)[-1]}",
+            f"{table.rows:,}",
+            f"{table.num_bytes / 1e6:,.1f}",
+            table.encoder,
+            table.format,
+            str(table.num_fragments),
+            str(len(table.versions)),
+            ", ".join(table.users) or "none",
+        )
+    Console(width=160).print(shown)
+    for user in users:
+        records = "its records cannot be read from here" if user.encodings is None else f"{len(user.encodings)} records"
+        print(f"run {user.name!r} in {user.root}: {records}", flush=True)
+
+
+def remove_unused(tables: Sequence[Listed], users: Sequence[User], margin_s: float, confirmed: bool) -> None:
+    """Say what would go; do it where that was confirmed."""
+    for table in tables:
+        removal = plan_removal(table, users, margin_s)
+        print(("removing " if confirmed else "would remove ") + removal.describe(), flush=True)
+        if confirmed and not removal.is_empty:
+            remove(removal)
+    if not confirmed:
+        print("nothing was removed: add --yes to do it", flush=True)
+
+
+if __name__ == "__main__":
+    entry(main, __doc__, flags=FLAGS)

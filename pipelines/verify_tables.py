@@ -1,0 +1,86 @@
+"""Whether rows are still what the encoders give: a sample is encoded again and compared, byte by byte and in value."""
+
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from mos.blobs import plain_schema
+from mos.data.encode_plan import plan_contexts, plan_latents
+from mos.data.payloads import LatentTable, RowCache, StateTable
+from mos.tables import TableVersion, commit_fragments, create_table, read_column
+from operators.encode_latents import EncodeLatents
+from operators.encode_states import EncodeStates
+from pipelines.run_config import RunConfig
+
+SAMPLE_ROWS = 32
+"""Rows of each table that are encoded again."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the rows of one table are from what is encoded now."""
+
+    uri: str
+    rows: int
+    """Rows compared."""
+    identical: int
+    """Rows whose values are equal to the last bit."""
+    worst: float
+    """Largest relative error of a row: norm of the difference over norm of the stored row."""
+
+    def describe(self) -> str:
+        """One line."""
+        drift = "no drift" if self.identical == self.rows else f"largest relative error of a row {self.worst:.2e}"
+        return f"{self.uri}: {self.identical} of {self.rows} rows are encoded to the same values again, {drift}"
+
+
+def verify_run(config: RunConfig, encoded: dict[str, Any]) -> list[Drift]:
+    """Encode a sample of both tables of a finished encode step again.
+
+    Args:
+        config: the run, with anchored paths.
+        encoded: outputs of its encode step.
+    """
+    samples = TableVersion(**encoded["samples"])
+    states, latents = TableVersion(**encoded["states"]), TableVersion(**encoded["latents"])
+    contexts = plan_contexts(samples, config.resolutions(), encoded["sees_images"])
+    images = plan_latents(samples, config.resolutions(), encoded["codec_id"])
+    return [
+        _verify(config, samples, states, contexts, EncodeStates, StateTable),
+        _verify(config, samples, latents, images, EncodeLatents, LatentTable),
+    ]
+
+
+def _verify(
+    config: RunConfig,
+    samples: TableVersion,
+    table: TableVersion,
+    tasks: pa.Table,
+    operator: type[EncodeStates] | type[EncodeLatents],
+    reader: type[StateTable] | type[LatentTable],
+) -> Drift:
+    """Write the sample into a table of its own, with the same codec, by the same operator, and read both."""
+    places = {key: row for row, key in enumerate(read_column(table, tasks.column_names[0]))}
+    chosen = tasks.filter(pa.array([key in places for key in tasks.column(0).to_pylist()], pa.bool_()))
+    chosen = chosen.sort_by(tasks.column_names[0]).slice(0, SAMPLE_ROWS)  # keys are hashes: any order of them is random
+    with tempfile.TemporaryDirectory() as folder:
+        again = create_table(f"{folder}/again.lance", plain_schema(table.open().schema))
+        (row,) = operator(config.encode, samples, again.uri, config.curate.image)(chosen).to_pylist()
+        fragments = [row["fragment"]] if row["fragment"] else []
+        again = commit_fragments(again.uri, fragments, len(row["keys"]))
+        stored = reader(table, RowCache(0)).read([places[key] for key in row["keys"]])
+        fresh = reader(again, RowCache(0)).read(range(len(row["keys"])))
+        identical = sum(torch.equal(old, new) for old, new in zip(stored, fresh, strict=True))
+        worst = max((_relative_error(old, new) for old, new in zip(stored, fresh, strict=True)), default=0.0)
+    return Drift(table.uri, len(row["keys"]), identical, worst)
+
+
+def _relative_error(old: Tensor, new: Tensor) -> float:
+    if old.shape != new.shape:
+        return float("inf")
+    difference = (old.double() - new.double()).norm()
+    return float(difference / old.double().norm().clamp_min(torch.finfo(torch.float64).tiny))
