@@ -31,7 +31,9 @@ def curation(config: CurateConfig, units: Sequence[Unit], sink: Sink) -> Dataset
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    rows = ray.data.from_items([{"unit": unit.to_json()} for unit in units], override_num_blocks=len(units))
+    # The largest first: a large unit that starts last would keep one core busy while the others have nothing left.
+    largest_first = sorted(units, key=lambda unit: unit.num_bytes, reverse=True)
+    rows = ray.data.from_items([{"unit": unit.to_json()} for unit in largest_first], override_num_blocks=len(units))
     # Between fused operators Ray gathers rows up to this size: it bounds a task's memory and is a fragment's size.
     rows.context.target_max_block_size = config.fragment_mb * 2**20
     rows = rows.map_batches(ReadShards(config).__call__, batch_size=1, batch_format="pyarrow")

@@ -94,6 +94,8 @@ class Unit:
     """Changes when the files do: 64 hex digits over names, sizes and modification stamps."""
     entries: tuple[str, ...] = ()
     """Folder only: one JSON object a sample, see `mos.data.folders`; undecodable bytes as surrogate escapes."""
+    num_bytes: int = 0
+    """Size of what is to be read; of a part of a folder its share of the folder's bytes."""
 
     def to_json(self) -> str:
         """The unit as a string that survives Arrow."""
@@ -128,8 +130,8 @@ def list_units(sources: Sequence[SourceConfig], base: Path, files_per_unit: int 
     """
     units: list[Unit] = []
     for source in sources:
-        for shard, id, entries in _parts(source, base, files_per_unit):
-            units.append(Unit(len(units), source.name, shard, id, entries))
+        for shard, id, entries, num_bytes in _parts(source, base, files_per_unit):
+            units.append(Unit(len(units), source.name, shard, id, entries, num_bytes))
     return units
 
 
@@ -138,8 +140,8 @@ def inventory_id(units: Iterable[Unit]) -> str:
     return fingerprint(units=sorted(unit.id for unit in units))
 
 
-def _parts(source: SourceConfig, base: Path, files_per_unit: int) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """(shard, id, entries) of each unit of one source."""
+def _parts(source: SourceConfig, base: Path, files_per_unit: int) -> Iterator[tuple[str, str, tuple[str, ...], int]]:
+    """(shard, id, entries, bytes) of each unit of one source."""
     match source:
         case FolderSource(captions=None):
             folder = _absolute(source.path, base)
@@ -153,17 +155,18 @@ def _parts(source: SourceConfig, base: Path, files_per_unit: int) -> Iterator[tu
             yield from _chunks(source, folder, files, entries, files_per_unit)
         case WebDatasetSource() | EditsSource():
             for file in _list_tars(source, base):
-                yield file.name, fingerprint(source=source, file=[file.name, file.size, file.stamp]), ()
+                yield file.name, fingerprint(source=source, file=[file.name, file.size, file.stamp]), (), file.size
 
 
 def _chunks(
     source: FolderSource | EditsSource, folder: str, files: list[_File], entries: list[str], size: int
-) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+) -> Iterator[tuple[str, str, tuple[str, ...], int]]:
     """A folder's samples, `size` to a unit; any change of the folder changes all its units."""
     state = fingerprint(source=source, files=[[file.name, file.size, file.stamp] for file in files])
+    total = sum(file.size for file in files)
     for start in range(0, len(entries), size):
         chunk = tuple(entries[start : start + size])
-        yield folder, fingerprint(folder=state, entries=list(chunk)), chunk
+        yield folder, fingerprint(folder=state, entries=list(chunk)), chunk, total * len(chunk) // len(entries)
 
 
 def _sidecar_entries(files: list[_File]) -> list[str]:
