@@ -8,6 +8,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cksum < constraints.txt | tr ' ' '-')
+TEST_STAMP := $(VENV)/installed-for-tests-$(shell cksum < constraints-test.txt | tr ' ' '-')
 CONFIG ?= pipelines/configs/demo.toml
 ARGS ?=
 
@@ -39,13 +40,17 @@ $(STAMP):
 	@$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $@
 
+$(TEST_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -r constraints-test.txt
+	@touch $@
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint $(TEST_STAMP)
 	$(BIN)/python -m pytest -q
 
 demo: $(STAMP)

@@ -8,7 +8,8 @@ from packaging.utils import canonicalize_name
 
 @pytest.fixture
 def pins(clone: Path) -> dict[str, Requirement]:
-    lines = (clone / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    files = ("constraints.txt", "constraints-test.txt")
+    lines = [line for file in files for line in (clone / file).read_text(encoding="utf-8").splitlines()]
     requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 

@@ -1,5 +1,46 @@
-"""RMS norm of any width, and norm with rotary positions for queries and keys of [image | context]."""
+"""RMS norm of any width, and norm with rotary positions for queries and keys of [image | context].
 
-from mos.kernels.rms_norm.plain import norm_rope, rms_norm
+Dimension key
+    batch  samples     seq   tokens                 rot    tokens that are rotated, the first of seq
+    heads  attention heads   hdim  width of a head  pairs  hdim / 2       dim  normalised width
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mos.kernels.backend import on_gpu
+from mos.kernels.rms_norm import plain
 
 __all__ = ["norm_rope", "rms_norm"]
+
+
+def rms_norm(x: Float[Tensor, "*batch dim"], weight: Float[Tensor, " dim"], eps: float) -> Float[Tensor, "*batch dim"]:
+    """Scale every row to unit mean square and channel c by weight[c]; float32 inside, x's dtype outside."""
+    if on_gpu(x):
+        from mos.kernels.rms_norm import triton  # no dependency where there is no GPU
+
+        return triton.rms_norm(x, weight, eps)
+    return plain.rms_norm(x, weight, eps)
+
+
+def norm_rope(
+    x: Float[Tensor, "batch seq heads hdim"],
+    weight: Float[Tensor, " hdim"],
+    tail_weight: Float[Tensor, " hdim"] | None,
+    angles: Float[Tensor, "rot pairs"],
+    eps: float,
+) -> Float[Tensor, "batch seq heads hdim"]:
+    """Queries or keys of [image | context]: norm of each head, then rotation of the image tokens.
+
+    Args:
+        x: heads before the norm; any strides.
+        weight: norm scale of the first `rot` tokens.
+        tail_weight: norm scale of the tokens behind them, which are not rotated; None: there are none.
+        angles: rotary angles of the first `rot` tokens, float32; they get no gradient.
+        eps: added to the mean square.
+    """
+    if on_gpu(x):
+        from mos.kernels.rms_norm import triton  # no dependency where there is no GPU
+
+        return triton.norm_rope(x, weight, tail_weight, angles, eps)
+    return plain.norm_rope(x, weight, tail_weight, angles, eps)
