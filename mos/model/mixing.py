@@ -1,23 +1,19 @@
-"""State mixing: the weighted sum of the picked hidden states (paper eq. 4).
+"""State mixing: the weighted sums of the picked hidden states, for every generation block (paper eq. 4).
 
 Dimension key
     batch  samples      ctx  context tokens      layers  m + 1 hidden states, 0 = embedding
-    k      picks        dim  width of the understanding tower
+    block  n generation blocks     k  picks      dim     width of the understanding tower
 """
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from mos.kernels.mix_states import mix_states
+from mos.model.context import Context
+from mos.model.routing import Routing
 
-def mix_states(
-    states: Float[Tensor, "batch ctx layers dim"],
-    index: Int[Tensor, "batch ctx k"],
-    weights: Float[Tensor, "batch ctx k"],
-) -> Float[Tensor, "batch ctx dim"]:
-    """S_j = sum over picks of w_ij S_i for one block: gathers k rows a token, never touches the other layers.
 
-    `index` counts routable layers from 0, so layer i of it is entry i + 1 of `states`.
-    """
-    rows = (index + 1)[..., None].expand(-1, -1, -1, states.shape[-1])
-    picked = states.gather(2, rows)  # b ctx k dim
-    return (weights[..., None].to(picked.dtype) * picked).sum(dim=2)
+def mix_context(context: Context, routing: Routing) -> Float[Tensor, "block batch ctx dim"]:
+    """S_j = sum over picks of w_ij S_i of every token, for all blocks at once: layers that nothing picks stay unread."""
+    mixed = mix_states(context.states.flatten(0, 1), routing.index.flatten(0, 1), routing.picked.flatten(0, 1))
+    return mixed.unflatten(1, context.mask.shape)

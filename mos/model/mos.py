@@ -17,7 +17,7 @@ from mos.model.context import Context
 from mos.model.fusion import CrossAttentionFusion, FusionConfig, RoutedFusion, fixed_layers
 from mos.model.generation import CrossAttentionBlock, GenerationBlock
 from mos.model.layers import RMSNorm
-from mos.model.mixing import mix_states
+from mos.model.mixing import mix_context
 from mos.model.patchify import patchify, unpatchify
 from mos.model.rope import image_positions, rotary_angles
 from mos.model.router import Router
@@ -114,8 +114,7 @@ class MoS(nn.Module):
         tokens, positions = self._embed(latents)
         routing = self._route(tokens, positions, timestep, context, exploration)
         image, angles = self._image_stream(tokens, positions, reference)
-        for j, block in enumerate(self.blocks):
-            mixed = mix_states(context.states, routing.index[:, :, j], routing.picked[:, :, j])
+        for block, mixed in zip(self.blocks, mix_context(context, routing), strict=True):
             image = block(image, mixed.to(image.dtype), context.mask, angles)
         first = self.config.num_registers
         out = self.patch_out(self.norm_out(image[:, first : first + tokens.shape[1]]))

@@ -1,7 +1,8 @@
 import torch
 
-from mos.model.mixing import mix_states
-from mos.model.routing import Exploration, route
+from mos.model.context import Context
+from mos.model.mixing import mix_context
+from mos.model.routing import Exploration, Routing, route
 
 
 def test_weights_are_a_softmax_over_layers_and_picks_are_its_largest():
@@ -27,12 +28,14 @@ def test_exploring_tokens_take_random_layers_with_their_own_weights():
 
 def test_mixing_is_the_weighted_sum_of_routable_layers():
     states = torch.randn(2, 3, 6, 8, dtype=torch.float64)
-    index, weights = torch.randint(0, 5, (2, 3, 2)), torch.rand(2, 3, 2, dtype=torch.float64)
-    mixed = mix_states(states, index, weights)
-    for b in range(2):
-        for c in range(3):
-            expected = sum(weights[b, c, i] * states[b, c, 1 + index[b, c, i]] for i in range(2))
-            torch.testing.assert_close(mixed[b, c], expected)
+    index, picked = torch.randint(0, 5, (2, 3, 4, 2)), torch.rand(2, 3, 4, 2)
+    routing = Routing(torch.rand(2, 3, 5, 4), index, picked)
+    mixed = mix_context(Context(states, torch.ones(2, 3, dtype=torch.bool)), routing)
+    for j in range(4):
+        for b in range(2):
+            for c in range(3):
+                expected = sum(picked[b, c, j, i] * states[b, c, 1 + index[b, c, j, i]] for i in range(2))
+                torch.testing.assert_close(mixed[j, b, c], expected)
 
 
 def test_gradient_reaches_every_logit_through_the_softmax():
