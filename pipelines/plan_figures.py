@@ -11,7 +11,7 @@ import pyarrow as pa
 from cluster.session import CLONE
 from mos.data.views import View, count_view
 from mos.encoders.prompts import Prompter
-from mos.encoders.understanding import MiniLMConfig, TowerConfig, checkpoint_of, tower_id
+from mos.encoders.understanding import MiniLMConfig, TowerConfig, checkpoint_of
 from mos.errors import UserError
 from mos.planning.flops import generation_flops, tower_flops, tower_parameters, training_flops
 from mos.planning.machine import MachineConfig
@@ -19,15 +19,16 @@ from mos.planning.recommend import Limits, Recommendation, recommend
 from mos.planning.sizes import StatesShape, mean_at_rest
 from mos.planning.sources import StageLoad
 from mos.planning.tokens import TokenHistogram
-from mos.schema import TASK_EDIT
+from mos.schema import TASK_EDIT, TASK_GENERATE
 from mos.states.keys import sample_contexts
 from mos.states.packed import FormatName
 from mos.tables import open_table, table_exists
 from pipelines.run_config import RunConfig
+from pipelines.standing_states import standing_uri
 
 FORMATS: tuple[FormatName, ...] = ("bf16", "int8", "int4")
 COUNTED_CAPTIONS = 2_000
-"""Captions of a view that are tokenised for its histogram."""
+"""Captions that are tokenised for a view's histogram at most, spread evenly over it."""
 COUNTED_CONTEXTS = 2_000_000
 """Views up to this many samples have their distinct contexts counted; in larger ones every sample counts as one."""
 
@@ -95,26 +96,30 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
     stage, model = config.stage(name), config.model
     contexts = contexts_of(config, name)
     tokens = contexts.tokens
-    shape = StatesShape(model.state_layers + 1, model.state_dim)
+    shape = StatesShape(len(config.encode.held_layers(model.state_layers)), model.state_dim)
     at_rest = {format: mean_at_rest(format, tokens, shape) for format in FORMATS}
     image = (stage.resolution // config.curate.token_px) ** 2
     edits = TASK_EDIT in stage.tasks
     # A stage that mixes both tasks is counted as if all its samples were edits.
     forward = generation_flops(model, image, tokens.mean, image if edits else 0)
-    padded = tokens.longest_of(stage.micro_batch_size or max(1, stage.batch_size // config.cluster.train.num))
-    null_has_image = edits and sees_images(config.encode.tower)
+    tower = config.encode.tower
+    padded = tokens.padded_to(tower.pass_step)
+    null_has_image = edits and sees_images(tower)
+    reads_per_draw = 1.0 if null_has_image else 1.0 - stage.caption_dropout
+    batch = max(1, round(reads_per_draw * stage.batch_size / config.cluster.train.num))
     load = StageLoad(
         name=name,
         contexts=contexts.distinct,
         draws=stage.steps * stage.batch_size,
         state_bytes=at_rest[config.encode.state_format],
-        tower_flops=tower_flops(tower_params(config), tokens.mean),
+        tower_flops=tower_flops(tower_params(config), padded.mean),
         train_flops=training_flops(forward, stage.activation_checkpointing),
         workers=config.cluster.train.num,
         encoders=config.encode.actors.max_actors,
-        reads_per_draw=1.0 if null_has_image else 1.0 - stage.caption_dropout,
-        padding=padded / tokens.mean,
-        kind=TASK_EDIT if edits else "generate",
+        reads_per_draw=reads_per_draw,
+        padding=padded.tokens_in_passes(batch, tower.pass_rows) / (batch * padded.mean),
+        # Instructions that are read without their image are texts like any other.
+        kind=TASK_EDIT if edits and (null_has_image or stage.tasks == (TASK_EDIT,)) else TASK_GENERATE,
         present=contexts.present,
     )
     return StageFigures(contexts, shape.raw(tokens.mean), at_rest, load)
@@ -154,15 +159,16 @@ def _counted(config: RunConfig, name: str) -> Contexts:
     edits = TASK_EDIT in stage.tasks
     tokens, counted = _configured_tokens(config, edits), "samples table, plan.tokens"
     if _has_weights(tower):
-        captions = samples.to_table(columns=["caption"], filter=view.predicate(), limit=COUNTED_CAPTIONS)
-        tokens = count_tokens(tower, captions.column("caption").to_pylist())
+        captions = samples.to_table(columns=["caption"], filter=view.predicate(), limit=COUNTED_CONTEXTS)
+        stride = -(-len(captions) // COUNTED_CAPTIONS)
+        tokens = count_tokens(tower, captions.column("caption").to_pylist()[::stride])
         if edits and sees_images(tower):
             tokens = tokens.longer_by(config.plan.image_tokens)
         counted = "samples table"
     if rows > COUNTED_CONTEXTS:
         return Contexts(rows, rows, 0, tokens, counted)
     keys = _context_keys(samples, view, sees_images(tower))
-    present = len(keys & _encoded_keys(config, tower)) if _has_weights(tower) else 0
+    present = len(keys & _encoded_keys(config)) if _has_weights(tower) else 0
     return Contexts(rows, len(keys), present, tokens, counted)
 
 
@@ -170,8 +176,8 @@ def count_tokens(tower: TowerConfig, captions: list[str]) -> TokenHistogram:
     """Tokens of captions in the tower's own template, images apart."""
     template = "{text}" if isinstance(tower, MiniLMConfig) else tower.template
     prompter = Prompter(checkpoint_of(tower), template, tower.max_tokens)
-    mask = prompter.tokenize([prompter.render(caption) for caption in captions])["attention_mask"]
-    return TokenHistogram.of((length, 1) for length in mask.sum(dim=1).tolist())
+    token_ids = prompter.token_ids([prompter.render(caption) for caption in captions])
+    return TokenHistogram.of((len(ids), 1) for ids in token_ids)
 
 
 def _has_weights(tower: TowerConfig) -> bool:
@@ -193,8 +199,8 @@ def _context_keys(samples: lance.LanceDataset, view: View, images: bool) -> set[
     return keys
 
 
-def _encoded_keys(config: RunConfig, tower: TowerConfig) -> set[str]:
-    uri = config.states_uri(tower_id(tower))
-    if not table_exists(uri):
+def _encoded_keys(config: RunConfig) -> set[str]:
+    uri = standing_uri(config)
+    if uri is None or not table_exists(uri):
         return set()
     return set(open_table(uri).to_table(columns=["context_key"]).column("context_key").to_pylist())

@@ -38,14 +38,12 @@ def assumptions(config: RunConfig, machine: MachineConfig) -> str:
     """The figures that everything below rests on."""
     limits, model = limits_of(config), config.model
     budget = "no byte budget" if limits.table_bytes is None else f"at most {bytes_text(limits.table_bytes)} of states"
-    tower = (
-        f"{config.encode.tower.type} ({model.state_layers} x {model.state_dim}, {amount(tower_params(config))} params)"
-    )
+    layers, params = f"{model.state_layers} x {model.state_dim}", amount(tower_params(config))
     train_speed, tower_speed = (
         prefixed(tflops * 1e12, "FLOP/s") for tflops in (machine.train_tflops, machine.tower_tflops)
     )
     return (
-        f"{tower}, states as {config.encode.state_format}; "
+        f"{config.encode.tower.type} ({layers}, {params} parameters), states as {config.encode.state_format}; "
         f"{config.cluster.train.num} training workers at {train_speed} and {money(machine.train_hour)}/h, "
         f"up to {config.encode.actors.max_actors} encode workers at {tower_speed} and {money(machine.encode_hour)}/h; "
         f"a worker reads {bytes_text(machine.read_gb_per_s * 1e9)}/s; "

@@ -43,7 +43,8 @@ class StageLoad:
     reads_per_draw: float = 1.0
     """Share of the draws that read their own context: 1 less caption dropout, whose one null context stays in RAM."""
     padding: float = 1.0
-    """Tokens that the tower computes inside a training worker, of those that count: its batches are not sorted."""
+    """Tokens that the tower computes for a batch inside a training worker, against those of full passes: encode
+    workers sort many contexts by length, a batch fills its passes up with copies."""
     kind: str = "generate"
     """Stages of one kind read the same contexts: those of a smaller view lie inside a larger one's."""
     present: int = 0

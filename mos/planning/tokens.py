@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -47,14 +49,19 @@ class TokenHistogram:
                 return length
         return self.lengths[-1]
 
-    def longest_of(self, batch: int) -> float:
-        """Expected longest context of `batch` drawn at random: what an unsorted batch is padded to."""
-        expected, below = 0.0, 0.0
-        for length, share in zip(self.lengths, self.shares, strict=True):
-            upto = min(1.0, below + share)
-            expected += length * (upto**batch - below**batch)
-            below = upto
-        return expected
+    def padded_to(self, step: int) -> "TokenHistogram":
+        """The same with every length rounded up to a multiple of `step`."""
+        pairs = zip(self.lengths, self.shares, strict=True)
+        return TokenHistogram.of((length + -length % step, share) for length, share in pairs)
+
+    def tokens_in_passes(self, batch: int, rows: int) -> float:
+        """Tokens computed for `batch` contexts drawn at random, expected.
+
+        Contexts share a forward pass only with those of their length, and each pass has `rows` rows, filled up with
+        copies: in a small batch most rows are copies.
+        """
+        pairs = zip(self.lengths, self.shares, strict=True)
+        return sum(length * rows * _expected_passes(batch, share, rows) for length, share in pairs)
 
     def longer_by(self, tokens: int) -> "TokenHistogram":
         """The same with so many tokens more in every context."""
@@ -67,3 +74,14 @@ class TokenHistogram:
         for length, share in zip(self.lengths, self.shares, strict=True):
             heights[min(len(heights) - 1, (length - first) * len(heights) // max(1, last - first))] += share
         return "".join(BARS[round(height / max(heights) * (len(BARS) - 1))] for height in heights)
+
+
+def _expected_passes(batch: int, share: float, rows: int) -> float:
+    """E[ceil(n / rows)] for n of `batch` contexts, each with probability `share`."""
+    if share >= 1 - 1e-12:
+        return -(-batch // rows)
+    n = np.arange(batch + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, batch + 1)))])
+    log_chance = log_factorial[batch] - log_factorial - log_factorial[::-1]
+    log_chance = log_chance + n * np.log(share) + (batch - n) * np.log1p(-share)
+    return float((np.exp(log_chance) * -(-n // rows)).sum())

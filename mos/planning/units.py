@@ -35,5 +35,7 @@ def hours_text(hours: float) -> str:
 
 
 def money(dollars: float) -> str:
-    """Dollars: `$1,234`, `$0.031`."""
+    """Dollars: `$1,234`, `$0.031`; less than a tenth of a cent is `under $0.001`."""
+    if 0 < dollars < 0.001:
+        return "under $0.001"
     return f"${dollars:,.0f}" if dollars >= 100 else f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.2g}"

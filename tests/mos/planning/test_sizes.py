@@ -35,8 +35,11 @@ def test_histograms():
     assert tokens.lengths == (10, 30)
     assert tokens.mean == 20
     assert (tokens.quantile(0.5), tokens.quantile(0.51), tokens.quantile(1)) == (10, 30, 30)
-    assert tokens.longest_of(1) == pytest.approx(20)
-    assert tokens.longest_of(2) == pytest.approx(0.25 * 10 + 0.75 * 30)
+    assert tokens.padded_to(8).lengths == (16, 32)
+    assert tokens.tokens_in_passes(1, rows=4) == pytest.approx(4 * 20)
+    assert tokens.tokens_in_passes(2, rows=4) == pytest.approx(0.25 * 40 + 0.25 * 120 + 0.5 * 160)
+    assert tokens.tokens_in_passes(1000, rows=4) == pytest.approx(1000 * 20, rel=0.01)
+    assert TokenHistogram.of([(9, 3)]).tokens_in_passes(5, rows=4) == 72
     assert tokens.longer_by(5).lengths == (15, 35)
     assert tokens.bars(4) == "█▁▁█"
     assert TokenHistogram.of([(9, 3)]).bars() == "█"
