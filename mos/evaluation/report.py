@@ -15,12 +15,14 @@ from mos.evaluation.grids import Captioned, EditExample, edit_grid, picture_grid
 from mos.evaluation.router_figure import RouterStory, router_figure
 from mos.evaluation.scores import Scores
 from mos.evaluation.theme import DARK, LIGHT, Theme, figure_png
+from mos.evaluation.usage_figure import usage_figure
+from mos.sampling.layer_usage import layer_usage, suggested_subsets
 from mos.sampling.pictures import to_png
 from mos.sampling.trace import RouterTrace, last_layer_share, routing_entropy, token_divergence
 
 Draw = Callable[[Theme], Figure]
 
-EMBEDDED = ("router", "losses", "rejects", "buckets")
+EMBEDDED = ("router", "layers", "losses", "rejects", "buckets")
 """Figures that the page shows as they are; it sets pictures, edits and scores itself, as text and tables."""
 
 
@@ -96,8 +98,13 @@ def render_page(report: Report, figures: Mapping[str, Embedded]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["picture"] = lambda image: data_uri(to_png(image))
-    router = None if report.router is None else router_facts(report.router.trace)
-    return environment.get_template("report.html").render(report=report, figures=figures, router_facts=router)
+    trace = None if report.router is None else report.router.trace
+    return environment.get_template("report.html").render(
+        report=report,
+        figures=figures,
+        router_facts=trace and router_facts(trace),
+        subsets=trace and suggested_subsets(layer_usage([trace])),
+    )
 
 
 def router_facts(trace: RouterTrace) -> dict[str, str]:
@@ -132,6 +139,7 @@ def _figures(report: Report) -> dict[str, Draw]:
     if report.router is not None:
         panels, tokens = report.router_panels, report.router_tokens
         draws["router"] = partial(router_figure, report.router, num_panels=panels, num_tokens=tokens)
+        draws["layers"] = partial(usage_figure, layer_usage([report.router.trace]))
     if report.losses:
         draws["losses"] = partial(loss_chart, report.losses)
     if report.counts.rejected:

@@ -11,7 +11,7 @@ from mos.evaluation.report import Report, write_report
 from mos.sampling.trace import RouterTrace
 from tests.mos.evaluation.stories import full_report
 
-EVERYTHING = {"pictures", "scores", "edits", "router", "losses", "rejects", "buckets"}
+EVERYTHING = {"pictures", "scores", "edits", "router", "layers", "losses", "rejects", "buckets"}
 
 
 @pytest.fixture(scope="module")
