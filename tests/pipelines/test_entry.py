@@ -50,7 +50,7 @@ def run_here(script: Path, *arguments: str) -> int:
     return 0
 
 
-@pytest.mark.parametrize("name", [*STEPS, "dag"])
+@pytest.mark.parametrize("name", [*STEPS, "dag", "plan", "layers"])
 def test_every_script_explains_itself(name: str, clone: Path, capsys: pytest.CaptureFixture[str]):
     assert run_here(clone / f"pipelines/{name}.py", "--help") == 0
     shown = capsys.readouterr()
