@@ -21,8 +21,10 @@ CATEGORY_WEIGHTS: Mapping[Category, float] = {
 
 MARGIN = 0.06
 """Free border, share of a side: survives the centre crop that fits a picture into its aspect bucket."""
-LARGE = (0.46, 0.70)
+LARGE = (0.56, 0.74)
 """Sizes of an object that stands alone."""
+CENTRE = (0.46, 0.54)
+"""Where it stands, along both axes: a picture of one thing shows it in the middle."""
 SMALL = (0.32, 0.39)
 """Sizes of an object that shares the picture; with NEAR and FAR two of them stay 0.07 of a side apart."""
 NEAR, FAR = 0.26, 0.74
@@ -60,10 +62,8 @@ def sample_scene(category: Category, rng: random.Random) -> Scene:
 
 
 def lone_object(shape: Shape, colour: Colour, rng: random.Random) -> SceneObject:
-    """One large object anywhere inside the margins."""
-    size = round(rng.uniform(*LARGE), 3)
-    reach = MARGIN + size / 2
-    return SceneObject(shape, colour, _draw(rng, reach, 1 - reach), _draw(rng, reach, 1 - reach), size)
+    """One large object about the middle."""
+    return SceneObject(shape, colour, _draw(rng, *CENTRE), _draw(rng, *CENTRE), _draw(rng, *LARGE))
 
 
 def small_object(shape: Shape, colour: Colour, place: Point, rng: random.Random) -> SceneObject:
