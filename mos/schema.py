@@ -68,7 +68,7 @@ STATES = pa.schema(
         PAYLOAD,  # ragged [token][layer][dim], see mos.states.payload
     ]
 )
-"""One row per distinct context. Schema metadata: `tower` (id), `num_layers` (m + 1), `dim`, `format`."""
+"""One row per distinct context. Schema metadata: `tower` (id) and those of `mos.states.payload.StateCodec.metadata`."""
 
 LATENTS = pa.schema(
     [

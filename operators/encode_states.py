@@ -1,76 +1,65 @@
 """Captions, and the images to edit, -> hidden states of all layers, written as fragments of a states table."""
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
-import torch
-from PIL import Image
 
-from mos.data.decode import ImageLimits, decode_image
-from mos.data.encode_plan import NO_IMAGE
-from mos.data.encoded import states_schema, write_encoded
-from mos.data.reasons import Rejected
+from mos.data.decode import ImageLimits
+from mos.data.encoded import write_encoded
+from mos.data.state_tables import codec_of, states_schema
 from mos.encoders.encoding import EncodeConfig
-from mos.encoders.understanding import Encoded, load_tower
-from mos.states.payload import state_format
-from mos.tables import TableVersion
+from mos.encoders.understanding import Encoded
+from mos.states.quality import QualityReport, measure_quality, total, violation
+from mos.tables import TableVersion, open_table
+from operators.context_encoder import ContextEncoder
+
+MAX_WAITING = 32
+"""Contexts whose states may wait to be packed while the tower goes on."""
+AUDIT_EVERY = 16
+"""One context in so many is read back and compared, which takes about as long as packing it."""
 
 
 class EncodeStates:
     """Callable class for `Dataset.map_batches` on Arrow tables; holds the tower. One call writes one fragment.
 
     Reads   context_key, text, row (CONTEXT_TASKS of mos.data.encode_plan)
-    Writes  fragment, keys, failed_keys, failures (ENCODED of mos.data.encoded); the states go to the table itself
+    Writes  fragment, keys, failed_keys, failures, quality (ENCODED of mos.data.encoded); the states go to the table
     """
 
     def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits) -> None:
-        torch.set_num_threads(config.actors.threads_per_actor)
-        self._tower = load_tower(config.tower, config.actors.device)
-        num_states, dim = self._tower.num_layers + 1, self._tower.dim
-        self._format = state_format(config.state_format, num_states, dim)
-        self._schema = states_schema(self._tower.tower_id, num_states, dim, config.state_format)
-        self._samples = samples.open()
+        self._contexts = ContextEncoder(config, samples, limits)
+        self._codec = codec_of(open_table(uri).schema, uri)
+        self._schema = states_schema(self._contexts.tower.tower_id, self._codec)
         self._uri = uri
-        self._limits = limits
-        self._batch_size = config.contexts_per_batch
+        self._bound = config.quality
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
-        """Encode the contexts of one block in small batches of neighbours."""
+        """Encode the contexts of one block, then write them; nothing of it where a comparison is beyond the bound."""
         failures: dict[str, str] = {}
-        rows: list[dict] = []
-        for start in range(0, tasks.num_rows, self._batch_size):
-            rows += self._encode(tasks.slice(start, self._batch_size).to_pylist(), failures)
-        return write_encoded(self._uri, pa.Table.from_pylist(rows, schema=self._schema), failures)
+        packed = list(self._packed(tasks.to_pylist(), failures))
+        quality = total([report for _, report in packed if report is not None])
+        if quality is not None and violation(quality, self._bound) is not None:
+            packed = []  # the driver, which gets the report, refuses it
+        rows = pa.Table.from_pylist([row for row, _ in packed], schema=self._schema)
+        return write_encoded(self._uri, rows, failures, None if quality is None else quality.to_json())
 
-    def _encode(self, tasks: list[dict], failures: dict[str, str]) -> Iterator[dict]:
-        """Rows of the states table for one forward pass; what cannot be encoded goes to `failures`."""
-        images = self._read_images(tasks, failures)
-        readable = [task for task in tasks if task["context_key"] not in failures]
-        if not readable:
-            return
-        shown = [images.get(task["row"]) for task in readable]
-        contexts = self._tower.encode([task["text"] for task in readable], shown)
-        for task, context in zip(readable, contexts, strict=True):
-            if context.states.isfinite().all():
-                yield self._row(task["context_key"], context)
-            else:
-                failures[task["context_key"]] = "the tower's states are not finite"
+    def _packed(self, tasks: list[dict], failures: dict[str, str]) -> Iterator[tuple[dict, QualityReport | None]]:
+        """Rows in the order they were encoded, each packed by a second thread while the tower runs the next pass."""
+        waiting: deque[Future[tuple[dict, QualityReport | None]]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="pack-states") as thread:
+            for place, (key, context) in enumerate(self._contexts.encode(tasks, failures)):
+                waiting.append(thread.submit(self._pack, key, context, place % AUDIT_EVERY == 0))
+                if len(waiting) > MAX_WAITING:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
-    def _row(self, key: str, context: Encoded) -> dict:
-        payload = self._format.pack(context.states)
-        return {"context_key": key, "num_tokens": len(context.tokens), "payload": payload}
-
-    def _read_images(self, tasks: list[dict], failures: dict[str, str]) -> dict[int, Image.Image]:
-        """Decoded references by samples row."""
-        wanted = sorted({task["row"] for task in tasks} - {NO_IMAGE})
-        if not wanted:
-            return {}
-        images, reasons = {}, {}
-        column = self._samples.take(wanted, columns=["reference"]).column("reference")
-        for row, data in zip(wanted, column, strict=True):
-            try:
-                images[row] = decode_image(data.as_py(), self._limits)
-            except Rejected as rejected:
-                reasons[row] = str(rejected)
-        failures |= {task["context_key"]: reasons[task["row"]] for task in tasks if task["row"] in reasons}
-        return images
+    def _pack(self, key: str, context: Encoded, audit: bool) -> tuple[dict, QualityReport | None]:
+        packed = self._codec.quantise(context.states)
+        row = {"context_key": key, "num_tokens": len(context.tokens), "payload": self._codec.pack(packed)}
+        if not audit or self._codec.calibration is None:
+            return row, None
+        layers = self._codec.layers
+        return row, measure_quality(context.states[:, list(layers)], packed, layers)

@@ -1,7 +1,9 @@
 """Encode: kept samples -> hidden states of every distinct caption, and latents of every image in its buckets.
 
 Reads   tables/samples.lance, at the version the curate step recorded
-Writes  tables/states/<tower>.lance and tables/latents/<codec>.lance; only what they do not hold yet is encoded
+Writes  tables/states/<tower>-<format>-<identity>.lance and tables/latents/<codec>.lance; only what they do not hold
+        yet is encoded. A quantised format is calibrated first, unless a run of this tower and format has done so
+        before (tables/calibrations); what it loses is reported, and refused beyond encode.quality.
 
   python pipelines/encode.py
   python pipelines/encode.py pipelines/configs/photos.toml actors.max_actors=8
@@ -10,7 +12,7 @@ Writes  tables/states/<tower>.lance and tables/latents/<codec>.lance; only what 
 
 import sys
 from argparse import Namespace
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,22 +20,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow as pa
 import ray.data
+from ray.data import Dataset
 
 from cluster.session import CLONE, ray_session
 from mos.data.encode_plan import keep_missing, num_pieces, plan_contexts, plan_latents
-from mos.data.encoded import Committer, latents_schema, states_schema
+from mos.data.encoded import Committer, latents_schema
+from mos.data.state_tables import claim, claim_name, states_name, states_schema
+from mos.data.users import register_user
 from mos.encoders.understanding import TowerSpec, describe_tower, tower_id
 from mos.encoders.vae import CodecSpec, describe_codec
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
+from mos.states.calibration import Calibration
+from mos.states.payload import StateCodec
+from mos.states.quality import QualityReport, check_quality, total
 from mos.tables import TableVersion, create_table, read_column
+from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 from pipelines.entry import entry
 from pipelines.run_config import RunConfig
+from pipelines.standing_states import standing_codec
 from pipelines.steps import open_step, require_step
 
-Operator = type[EncodeStates] | type[EncodeLatents]
+Operator = type[EncodeStates] | type[EncodeLatents] | type[CalibrateStates]
 
 
 def main(config: RunConfig, args: Namespace) -> None:
@@ -50,15 +60,20 @@ def main(config: RunConfig, args: Namespace) -> None:
 
     contexts = plan_contexts(samples, config.resolutions(), tower.sees_images)
     images = plan_latents(samples, config.resolutions(), codec.codec_id)
-    states, latents = open_tables(config, tower, codec)
-    new_contexts, new_images = missing("states", contexts, states), missing("latents", images, latents)
-    with ray_session(config.cluster) if new_contexts.num_rows + new_images.num_rows else nullcontext():
-        run_pool(config, samples, EncodeStates, new_contexts, states)
+    with ExitStack() as stack:
+        state_codec = settle_codec(config, tower, samples, contexts, stack)
+        register_user(config.tables_folder(), config.root, config.name)
+        states, latents = open_tables(config, tower, state_codec, codec)
+        new_contexts, new_images = missing("states", contexts, states), missing("latents", images, latents)
+        if new_contexts.num_rows + new_images.num_rows:
+            stack.enter_context(ray_session(config.cluster))
+        quality = run_pool(config, samples, EncodeStates, new_contexts, states)
         run_pool(config, samples, EncodeLatents, new_images, latents)
     failures = states.failures | latents.failures
-    report(failures)
+    report(failures, quality)
     keys = {*contexts.column(0).to_pylist(), *images.column(0).to_pylist()} - failures.keys()
-    made = {"tower": tower.tower_id, "format": config.encode.state_format, "codec": codec.codec_id}
+    refuse_lost(keys, states.table, latents.table)
+    made = {"states": states_name(tower.tower_id, state_codec), "codec": codec.codec_id}
     step.finish(
         {
             "identity": fingerprint(**made, keys=sorted(keys)),
@@ -66,6 +81,9 @@ def main(config: RunConfig, args: Namespace) -> None:
             "latents": asdict(latents.table),
             "encoded": {"states": states.num_committed, "latents": latents.num_committed},
             "failed": len(failures),
+            "samples": asdict(samples),
+            "resolutions": list(config.resolutions()),
+            "quality": None if quality is None else quality.lines(),
             **asdict(tower),
             **asdict(codec),
         }
@@ -75,15 +93,19 @@ def main(config: RunConfig, args: Namespace) -> None:
 def refuse_misfit(config: RunConfig, tower: TowerSpec, codec: CodecSpec) -> None:
     """Raise `UserError` where tower, codec, buckets and model do not fit each other, before anything is spent."""
     model, curate = config.model, config.curate
+    num_layers = tower.num_layers if model.routed_layers is None else model.state_layers
     pairs = (
         ("model.state_dim", model.state_dim, "the tower's width", tower.dim),
-        ("model.state_layers", model.state_layers, "the tower's number of layers", tower.num_layers),
+        ("model.state_layers", model.state_layers, "the tower's number of layers", num_layers),
         ("model.latent_channels", model.latent_channels, "the codec's channels", codec.channels),
         ("curate.token_px", curate.token_px, "codec stride times model.patch", codec.stride * model.patch),
     )
     for key, value, meaning, needed in pairs:
         if value != needed:
             raise UserError(f"{key} = {value}, but {meaning} is {needed}: set {key} = {needed}")
+    lacking = sorted(set(model.hidden_states) - set(config.encode.held_layers(tower.num_layers)))
+    if lacking:
+        raise UserError(f"encode.layers lacks {lacking}, which the model reads: add them, or set model.routed_layers")
     for resolution in config.resolutions():
         if resolution not in curate.resolutions:
             raise UserError(
@@ -92,13 +114,41 @@ def refuse_misfit(config: RunConfig, tower: TowerSpec, codec: CodecSpec) -> None
             )
 
 
-def open_tables(config: RunConfig, tower: TowerSpec, codec: CodecSpec) -> tuple[Committer, Committer]:
+def settle_codec(
+    config: RunConfig, tower: TowerSpec, samples: TableVersion, contexts: pa.Table, stack: ExitStack
+) -> StateCodec:
+    """The codec of the states table: the one a run of this tower and format has settled, or a newly calibrated one.
+
+    The sample is the contexts of the smallest keys: a fixed choice, and, the keys being hashes, a random one.
+    """
+    encode = config.encode
+    standing = standing_codec(config, tower)
+    if standing is not None:
+        return standing
+    stack.enter_context(ray_session(config.cluster))
+    sample = contexts.sort_by("context_key").slice(0, encode.calibration_contexts)
+    print(f"states: calibrating {encode.state_format} with {sample.num_rows} contexts", flush=True)
+    actor = run_actors(config, CalibrateStates, sample, 1, (encode, samples, config.curate.image))
+    (row,) = actor.take_all()
+    if row["failure"]:
+        raise UserError(f"not one of {sample.num_rows} contexts could be encoded: {row['failure']}")
+    quality = QualityReport.from_json(row["quality"])
+    check_quality(quality, encode.quality, encode.state_format)
+    layers = encode.held_layers(tower.num_layers)
+    learned = StateCodec(encode.state_format, layers, tower.dim, Calibration.from_bytes(row["calibration"]))
+    return claim(config.claim_uri(claim_name(tower.tower_id, encode.state_format, layers)), tower.tower_id, learned)
+
+
+def open_tables(
+    config: RunConfig, tower: TowerSpec, state_codec: StateCodec, codec: CodecSpec
+) -> tuple[Committer, Committer]:
     """The states and the latents table, created if they are new, each with its committer."""
-    states = states_schema(tower.tower_id, tower.num_layers + 1, tower.dim, config.encode.state_format)
+    uri = config.states_uri(states_name(tower.tower_id, state_codec))
+    states = states_schema(tower.tower_id, state_codec)
     latents = latents_schema(codec.codec_id, codec.channels, codec.stride)
     every = config.encode.fragments_per_commit
     return (
-        Committer(create_table(config.states_uri(tower.tower_id), states), every),
+        Committer(create_table(uri, states), every),
         Committer(create_table(config.latents_uri(codec.codec_id), latents), every),
     )
 
@@ -115,30 +165,54 @@ def missing(name: str, tasks: pa.Table, committer: Committer) -> pa.Table:
 
 def run_pool(
     config: RunConfig, samples: TableVersion, operator: Operator, tasks: pa.Table, committer: Committer
-) -> None:
-    """Run the tasks through a pool of actors and commit the fragments they write."""
+) -> QualityReport | None:
+    """Run the tasks through a pool of actors and commit the fragments they write; returns what the format lost."""
     committer.expect(tasks.column(0).to_pylist())
     if not tasks.num_rows:
-        return
+        return None
+    pieces = num_pieces(tasks.num_rows, config.encode.rows_per_fragment, config.encode.actors.max_actors)
+    arguments = (config.encode, samples, committer.table.uri, config.curate.image)
+    reports: list[QualityReport] = []
+    manifests = run_actors(config, operator, tasks, pieces, arguments)
+    for batch in manifests.iter_batches(batch_size=None, batch_format="pyarrow"):
+        rows = batch.to_pylist()
+        fresh = [QualityReport.from_json(row["quality"]) for row in rows if row["quality"]]
+        for quality in fresh:
+            check_quality(quality, config.encode.quality, config.encode.state_format)
+        committer.add(rows)
+        reports += fresh
+        print(f"{operator.__name__}: {committer.num_encoded}/{tasks.num_rows} rows", flush=True)
+    committer.finish()
+    return total(reports)
+
+
+def run_actors(config: RunConfig, operator: Operator, tasks: pa.Table, pieces: int, arguments: tuple) -> Dataset:
+    """The tasks, cut into pieces, through a pool of actors that are each made with these arguments."""
     actors = config.encode.actors
     ray.data.DataContext.get_current().enable_progress_bars = False
-    pieces = num_pieces(tasks.num_rows, config.encode.rows_per_fragment, actors.max_actors)
-    manifests = ray.data.from_items(tasks.to_pylist(), override_num_blocks=pieces).map_batches(
+    return ray.data.from_items(tasks.to_pylist(), override_num_blocks=pieces).map_batches(
         operator,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=actors.min_actors, max_size=actors.max_actors),
-        fn_constructor_args=(config.encode, samples, committer.table.uri, config.curate.image),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=min(actors.min_actors, pieces), max_size=min(actors.max_actors, pieces)
+        ),
+        fn_constructor_args=arguments,
         **actors.options(),
     )
-    for batch in manifests.iter_batches(batch_size=None, batch_format="pyarrow"):
-        committer.add(batch.to_pylist())
-        print(f"{operator.__name__}: {committer.num_encoded}/{tasks.num_rows} rows", flush=True)
-    committer.finish()
 
 
-def report(failures: dict[str, str]) -> None:
-    """Say what could not be encoded: training leaves those samples out."""
+def refuse_lost(keys: set[str], *tables: TableVersion) -> None:
+    """Raise `UserError` where a row that this run found or wrote has been removed since."""
+    lost = keys.difference(*(read_column(table, table.open().schema.names[0]) for table in tables))
+    if lost:
+        raise UserError(f"{len(lost)} rows were removed from the tables while this run was at work: start it again")
+
+
+def report(failures: dict[str, str], quality: QualityReport | None) -> None:
+    """Say what the format loses, and what could not be encoded: training leaves those samples out."""
+    for line in quality.lines() if quality is not None else []:
+        print(f"states: {line}", flush=True)
     for key, reason in list(failures.items())[:10]:
         print(f"not encoded: {key[:12]} ({reason})", flush=True)
     if failures:

@@ -73,9 +73,13 @@ class RunConfig(StrictConfig):
         """Table of dropped items, schema `mos.schema.REJECTS`."""
         return f"{self.tables_folder()}/rejects.lance"
 
-    def states_uri(self, tower_id: str) -> str:
-        """Table of one tower's hidden states, schema `mos.schema.STATES`."""
-        return f"{self.tables_folder()}/states/{tower_id}.lance"
+    def states_uri(self, name: str) -> str:
+        """Table of one tower's hidden states in one codec (`mos.data.state_tables`), schema `mos.schema.STATES`."""
+        return f"{self.tables_folder()}/states/{name}.lance"
+
+    def claim_uri(self, name: str) -> str:
+        """Empty table whose metadata settle the calibration of a tower's quantised states."""
+        return f"{self.tables_folder()}/calibrations/{name}.lance"
 
     def latents_uri(self, codec_id: str) -> str:
         """Table of one codec's latents, schema `mos.schema.LATENTS`."""

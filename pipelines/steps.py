@@ -22,7 +22,7 @@ CODE_VERSIONS = {"shapes": 1, "curate": 1, "encode": 1, "sample": 1, "evaluate":
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
 
 NOT_IN_OUTPUTS = {
-    "encode": {"actors", "contexts_per_batch", "images_per_batch", "rows_per_fragment", "fragments_per_commit"},
+    "encode": {"actors", "images_per_batch", "rows_per_fragment", "fragments_per_commit", "quality"},
     "stage": {
         "loader",
         "checkpoint_every",

@@ -30,7 +30,10 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     stage = job.stage
     index = SampleIndex.load(job.folder / "index.npz")
     cache = RowCache(stage.loader.cache_bytes)
-    states, latents = StateTable(job.tables.states, cache), LatentTable(job.tables.latents, cache)
+    states, latents = (
+        StateTable(job.tables.states, cache, job.model.hidden_states),
+        LatentTable(job.tables.latents, cache),
+    )
     share = Share(dist.get_rank(), dist.get_world_size())
     builder = BatchBuilder(stage_plan(job, index), index, states, latents, draw_rule(job), share)
     engine, ema, state = start_training(job, device)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     InternVLConfig,
@@ -84,6 +85,30 @@ def save_internvl(folder: Path, seed: int = 0) -> Path:
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
     )
     InternVLModel(config).save_pretrained(folder)
+    return folder
+
+
+def plant_massive(folder: Path, channel: int = 17, value: float = 300.0) -> Path:
+    """Give a tower of `save_llama` or `save_internvl` a massive activation: its first token, in one channel, ~`value`.
+
+    As in trained models it comes out of the first block's feed-forward and stays in the residual stream. The token is
+    recognised by a channel of its embedding that no other token has.
+    """
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    prefix = next(name for name in weights if name.endswith("embed_tokens.weight")).removesuffix("embed_tokens.weight")
+    embedding = weights[f"{prefix}embed_tokens.weight"]
+    first = CONTROL.index("<|im_start|>" if prefix else "<s>")
+    embedding[:, 0] = 0.0
+    embedding[first, 0] = 1.0
+    layer = f"{prefix}layers.0."
+    for name in ("self_attn.o_proj", "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj"):
+        weights[f"{layer}{name}.weight"][0] = 0.0
+    for name in ("gate_proj", "up_proj"):
+        weights[f"{layer}mlp.{name}.weight"][0, 0] = 4.0
+    weights[f"{layer}mlp.down_proj.weight"][:, 0] = 0.0
+    weights[f"{layer}mlp.down_proj.weight"][channel, 0] = value / 500  # the gate lets about 500 through
+    save_file(weights, path, metadata={"format": "pt"})
     return folder
 
 

@@ -6,9 +6,8 @@ import pyarrow as pa
 
 from mos.data.append_once import KeyedAppender, Written, without
 from mos.data.journal import Journal
-from mos.schema import LATENTS, STATES
+from mos.schema import LATENTS
 from mos.states.latents import LATENT_DTYPE
-from mos.states.payload import FormatName
 from mos.tables import TableVersion, is_written, read_column, write_rows
 
 ENCODED = pa.schema(
@@ -17,16 +16,10 @@ ENCODED = pa.schema(
         pa.field("keys", pa.list_(pa.string()), nullable=False),  # key of every row of the fragment, in order
         pa.field("failed_keys", pa.list_(pa.string()), nullable=False),  # tasks that gave no row
         pa.field("failures", pa.list_(pa.string()), nullable=False),  # and why, in the same order
+        pa.field("quality", pa.string()),  # QualityReport of a few of the rows as JSON; null where nothing is lost
     ]
 )
 """What travels from an encoding actor to the driver: one row per fragment, already on disk."""
-
-
-def states_schema(tower_id: str, num_states: int, dim: int, format_name: FormatName) -> pa.Schema:
-    """STATES of one tower; `num_states` is m + 1."""
-    return STATES.with_metadata(
-        {"tower": tower_id, "num_layers": str(num_states), "dim": str(dim), "format": format_name}
-    )
 
 
 def latents_schema(codec_id: str, channels: int, stride: int) -> pa.Schema:
@@ -36,7 +29,7 @@ def latents_schema(codec_id: str, channels: int, stride: int) -> pa.Schema:
     )
 
 
-def write_encoded(uri: str, rows: pa.Table, failures: dict[str, str]) -> pa.Table:
+def write_encoded(uri: str, rows: pa.Table, failures: dict[str, str], quality: str | None = None) -> pa.Table:
     """Write rows, whose first column is their key, as one fragment of a table; returns the ENCODED row.
 
     Safe to repeat: a fragment that is never committed is invisible to every reader. It is noted in the table's journal,
@@ -53,6 +46,7 @@ def write_encoded(uri: str, rows: pa.Table, failures: dict[str, str]) -> pa.Tabl
         "keys": keys,
         "failed_keys": list(failures),
         "failures": list(failures.values()),
+        "quality": quality,
     }
     return pa.Table.from_pylist([row], schema=ENCODED)
 

@@ -7,20 +7,27 @@ from mos.model.mos import ModelConfig
 
 
 def check_tables(states: StateTable, latents: LatentTable, model: ModelConfig, tower_id: str, codec_id: str) -> None:
-    """Raise `UserError` where a table is of another tower or codec, or of another width than the model."""
+    """Raise `UserError` where a table is of another tower, codec or width, or lacks a layer that the model routes."""
     for table, has, needed in ((states, states.tower, tower_id), (latents, latents.codec, codec_id)):
         if has != needed:
             raise UserError(
                 f"table {table.table.uri} was made by {has!r}, this run uses {needed!r}: run pipelines/encode.py"
             )
+    last = states.codec.layers[-1] if model.routed_layers is None else model.state_layers
     pairs = (
-        ("model.state_layers", model.state_layers, "layers", states.num_states - 1, states.table.uri),
+        ("model.state_layers", model.state_layers, "layers", last, states.table.uri),
         ("model.state_dim", model.state_dim, "width", states.dim, states.table.uri),
         ("model.latent_channels", model.latent_channels, "channels", latents.channels, latents.table.uri),
     )
     for key, value, meaning, held, uri in pairs:
         if value != held:
             raise UserError(f"{key} = {value}, but the {meaning} of table {uri} are {held}: set {key} = {held}")
+    lacking = sorted(set(model.hidden_states) - set(states.codec.layers))
+    if lacking:
+        raise UserError(
+            f"table {states.table.uri} lacks layers {lacking} that the model reads: add them to encode.layers and "
+            f"encode again, or set model.routed_layers = {[layer for layer in states.codec.layers if layer]}"
+        )
 
 
 def check_view(index: SampleIndex, *, batch_size: int, token_px: int, sources: dict[str, float]) -> None:

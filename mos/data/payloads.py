@@ -15,8 +15,10 @@ from torch import Tensor
 from mos.data.blob_reader import BlobIndex, BlobReader, open_blobs
 from mos.data.buckets import Bucket
 from mos.data.buffers import Buffers
+from mos.data.state_tables import codec_of
 from mos.states.latents import unpack_latent
-from mos.states.payload import state_format
+from mos.states.packed import PackedStates
+from mos.states.quantise import dequantise
 from mos.tables import TableVersion
 
 
@@ -104,19 +106,36 @@ class PayloadTable:
 
 
 class StateTable(PayloadTable):
-    """Hidden states of contexts."""
+    """Hidden states of contexts.
 
-    def __init__(self, table: TableVersion, cache: RowCache) -> None:
+    Args:
+        table: What to read.
+        cache: Where decoded rows are kept.
+        layers: Hidden states of the tower to read, ascending; default is all that the table holds.
+
+    Raises:
+        ValueError: the table lacks one of the layers.
+    """
+
+    def __init__(self, table: TableVersion, cache: RowCache, layers: tuple[int, ...] | None = None) -> None:
         super().__init__(table, ["num_tokens"], cache)
         self.tower = self.metadata["tower"]
-        self.num_states = int(self.metadata["num_layers"])
-        """m + 1."""
-        self.dim = int(self.metadata["dim"])
-        self._format = state_format(self.metadata["format"], self.num_states, self.dim)
+        self.codec = codec_of(table.open().schema, table.uri)
+        self.layers = self.codec.layers if layers is None else layers
+        """Hidden states of the tower that `read` gives."""
+        self.dim = self.codec.dim
+        if not set(self.layers) <= set(self.codec.layers):
+            raise ValueError(f"table {table.uri} holds layers {self.codec.layers}, not all of {self.layers}")
+        places = [self.codec.layers.index(layer) for layer in self.layers]
+        self._places = None if self.layers == self.codec.layers else places
 
     def read(self, rows: Iterable[int]) -> list[BFloat16[Tensor, "ctx layers dim"]]:
         """States of table rows, in the order given; not to be written to."""
-        return self._read(rows, lambda payload, light: self._format.unpack(payload, light["num_tokens"]))
+        return self._read(rows, lambda payload, light: dequantise(self._unpack(payload, light)))
+
+    def _unpack(self, payload: memoryview, light: dict[str, Any]) -> PackedStates:
+        packed = self.codec.unpack(payload, light["num_tokens"])
+        return packed if self._places is None else packed.select(self._places)
 
 
 class LatentTable(PayloadTable):

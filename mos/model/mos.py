@@ -34,7 +34,9 @@ class ModelConfig(StrictConfig):
     state_dim: int = Field(gt=0)
     """Width of the understanding tower."""
     state_layers: int = Field(gt=0)
-    """m, layers of the understanding tower, its input embedding not counted."""
+    """m, layers of the understanding tower that can be routed, its input embedding not counted."""
+    routed_layers: tuple[int, ...] | None = None
+    """Which of the tower's layers these are, ascending from 1; None: its first `state_layers`, that is all of them."""
     dim: int = Field(gt=0)
     """Width of the generation tower."""
     num_blocks: int = Field(gt=0)
@@ -61,6 +63,20 @@ class ModelConfig(StrictConfig):
             if router.top_k > self.state_layers:
                 raise ValueError(f"router.top_k {router.top_k} exceeds the tower's {self.state_layers} layers")
         return self
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "ModelConfig":
+        routed = self.routed_layers
+        if routed is not None and (len(routed) != self.state_layers or list(routed) != sorted(set(routed) - {0})):
+            raise ValueError(
+                f"routed_layers {list(routed)} must be state_layers = {self.state_layers} ascending from 1"
+            )
+        return self
+
+    @property
+    def hidden_states(self) -> tuple[int, ...]:
+        """Which of the tower's m + 1 hidden states the model reads: the embedding and the layers it routes."""
+        return (0, *(self.routed_layers or range(1, self.state_layers + 1)))
 
 
 class MoS(nn.Module):

@@ -38,11 +38,13 @@ def encode_contexts(
     prompts: Sequence[str],
     references: Sequence[Image.Image | None],
     negative_prompt: str | None,
+    layers: Sequence[int] | None = None,
 ) -> tuple[Context, tuple[tuple[str, ...], ...]]:
     """Hidden states of the prompts, then of the negative prompt once for each, and the prompts' tokens.
 
     A tower that sees images reads the reference with the prompt and with the negative prompt, as in training;
-    equal contexts are encoded once. `negative_prompt` is None where guidance is off.
+    equal contexts are encoded once. `negative_prompt` is None where guidance is off. `layers` are the hidden states
+    that the model reads; None: all of them.
     """
     texts = list(prompts) + ([] if negative_prompt is None else [negative_prompt] * len(prompts))
     images = [reference if tower.sees_images else None for reference in references] * (len(texts) // len(prompts))
@@ -51,5 +53,6 @@ def encode_contexts(
     order = sorted(distinct.values())
     encoded = tower.encode([texts[i] for i in order], [images[i] for i in order] if tower.sees_images else None)
     found: dict[tuple[str, int], Encoded] = {keys[i]: result for i, result in zip(order, encoded, strict=True)}
-    context = Context.pad([found[key].states for key in keys])
+    read = slice(None) if layers is None else list(layers)
+    context = Context.pad([found[key].states[:, read] for key in keys])
     return context, tuple(tuple(found[key].tokens) for key in keys[: len(prompts)])

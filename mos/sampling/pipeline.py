@@ -167,7 +167,7 @@ class MosPipeline:
         """Run tower and codec over prompts and references of pictures of one (height, width)."""
         seen = [None if reference is None else upright(reference) for reference in references]
         negative = negative_prompt if sampler.guidance > 1 else None
-        context, tokens = encode_contexts(self.tower, prompts, seen, negative)
+        context, tokens = encode_contexts(self.tower, prompts, seen, negative, self.model.config.hidden_states)
         pictures = [picture for picture in seen if picture is not None]
         latents = self.codec.encode(fit(pictures, *size).to(self.device)) if pictures else None
         return Conditioning(context.to(self.device, self.model.patch_in.weight.dtype), tokens, latents)
@@ -212,7 +212,12 @@ def _require_one_each(prompts: Sequence[str], **others: Sequence[object]) -> Non
 def _require_fit(model: MoS, tower: Tower, codec: Codec) -> None:
     """Refuse parts that the model was not trained with."""
     config = model.config
-    if (tower.num_layers, tower.dim) != (config.state_layers, config.state_dim):
+    too_shallow = tower.num_layers < config.hidden_states[-1]
+    if (
+        too_shallow
+        or (config.routed_layers is None and tower.num_layers != config.state_layers)
+        or (tower.dim != config.state_dim)
+    ):
         raise UserError(
             f"tower {tower.tower_id} has {tower.num_layers} layers of width {tower.dim}, but the model was trained on "
             f"{config.state_layers} layers of width {config.state_dim}: load the tower the model was trained with"

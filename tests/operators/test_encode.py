@@ -1,25 +1,34 @@
 """Both encoding operators called as Ray Data would call them: one block in, one fragment out."""
 
+import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 import torch
 
 from mos.data.decode import ImageLimits
 from mos.data.encode_plan import plan_contexts, plan_latents
-from mos.data.encoded import latents_schema, states_schema
+from mos.data.encoded import latents_schema
 from mos.data.pictures import prepare_image
+from mos.data.state_tables import codec_of, states_schema
 from mos.encoders.encoding import EncodeConfig
-from mos.encoders.understanding import InternVLConfig, describe_tower, load_tower
+from mos.encoders.understanding import InternVLConfig, LlamaConfig, describe_tower, load_tower
 from mos.encoders.vae import describe_codec, load_codec
+from mos.errors import UserError
+from mos.states.calibration import Calibration
 from mos.states.keys import context_key
 from mos.states.latents import unpack_latent
-from mos.states.payload import state_format
-from mos.tables import TableVersion, commit_fragments, create_table
+from mos.states.payload import StateCodec, all_layers
+from mos.states.quality import QualityBound, QualityReport, check_quality
+from mos.tables import TableVersion, commit_fragments, create_table, open_table
+from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 from tests.samples import Pair, append_samples, picture
-from tests.towers import save_internvl
+from tests.towers import WORDS, plant_massive, save_internvl, save_llama
 
 PAIRS = [
     Pair("a red circle", "red"),
@@ -32,30 +41,101 @@ LIMITS = ImageLimits()
 def commit(uri: str, encoded: pa.Table) -> tuple[dict[str, dict], dict[str, str]]:
     """Rows by key of the only fragment, and what failed."""
     (row,) = encoded.to_pylist()
-    table = commit_fragments(uri, [row["fragment"]], len(row["keys"])).open().to_table()
+    table = (
+        commit_fragments(uri, [row["fragment"]], len(row["keys"])).open().scanner(blob_handling="all_binary").to_table()
+    )
     assert table.column(0).to_pylist() == row["keys"]
     rows = dict(zip(row["keys"], table.to_pylist(), strict=True))
     return rows, dict(zip(row["failed_keys"], row["failures"], strict=True))
 
 
-def encode_states(config: EncodeConfig, samples: TableVersion, tasks: pa.Table, folder: Path) -> tuple:
+def calibrated_table(config: EncodeConfig, samples: TableVersion, tasks: pa.Table, folder: Path) -> str:
+    """Uri of a new states table for the config."""
     tower = describe_tower(config.tower)
-    schema = states_schema(tower.tower_id, tower.num_layers + 1, tower.dim, config.state_format)
-    uri = create_table(str(folder / "states.lance"), schema).uri
+    codec = StateCodec("bf16", config.held_layers(tower.num_layers), tower.dim)
+    if config.state_format != "bf16":
+        (row,) = CalibrateStates(config, samples, LIMITS)(tasks).to_pylist()
+        codec = replace(codec, format=config.state_format, calibration=Calibration.from_bytes(row["calibration"]))
+    return create_table(str(folder / "states.lance"), states_schema(tower.tower_id, codec)).uri
+
+
+def encode_states(config: EncodeConfig, samples: TableVersion, tasks: pa.Table, folder: Path) -> tuple:
+    uri = calibrated_table(config, samples, tasks, folder)
     return commit(uri, EncodeStates(config, samples, uri, LIMITS)(tasks))
 
 
-def test_states_in_the_table_are_the_towers_own(tmp_path: Path) -> None:
-    config = EncodeConfig(contexts_per_batch=2)
+@pytest.mark.parametrize("layers", [None, (0, 2, 6)])
+def test_states_in_the_table_are_the_towers_own_bit_by_bit(tmp_path: Path, layers: tuple[int, ...] | None) -> None:
+    config = EncodeConfig(layers=layers)
     samples = append_samples(tmp_path, PAIRS)
     rows, failures = encode_states(config, samples, plan_contexts(samples, (32, 48), False), tmp_path)
     assert not failures
     assert len(rows) == 4
+    held = config.held_layers(6)
     for text in ("a red circle", "make it red", ""):
         row = rows[context_key(text)]
-        stored = state_format("bf16", 7, 384).unpack(row["payload"], row["num_tokens"])
+        stored = StateCodec("bf16", held, 384).decode(row["payload"], row["num_tokens"])
         (alone,) = load_tower(config.tower).encode([text])
-        torch.testing.assert_close(stored, alone.states, atol=0.02, rtol=0.02)
+        assert torch.equal(stored, alone.states[:, held])
+
+
+@pytest.mark.parametrize("format", ["int8", "int4"])
+def test_quantised_rows_are_those_of_the_context_alone(tmp_path: Path, format: str) -> None:
+    config = EncodeConfig(state_format=format)
+    samples = append_samples(tmp_path, [Pair(f"{number} red circles and a star", "red") for number in range(40)])
+    tasks = plan_contexts(samples, (32,), False)
+    uri = str(tmp_path / "states.lance")
+    rows, _ = encode_states(config, samples, tasks, tmp_path)
+    codec = codec_of(open_table(uri).schema, uri)
+    for text in ("7 red circles and a star", ""):
+        row = rows[context_key(text)]
+        (alone,) = load_tower(config.tower).encode([text])
+        assert row["payload"] == codec.pack(codec.quantise(alone.states))
+
+
+def test_beyond_the_bound_nothing_is_written(tmp_path: Path) -> None:
+    strict = EncodeConfig(state_format="int4", quality=QualityBound(max_whitened_error=0.02))
+    samples = append_samples(tmp_path, PAIRS)
+    tasks = plan_contexts(samples, (32, 48), False)
+    uri = calibrated_table(strict, samples, tasks, tmp_path)
+    (row,) = EncodeStates(strict, samples, uri, LIMITS)(tasks).to_pylist()
+    assert row["fragment"] is None
+    assert row["keys"] == []
+    with pytest.raises(UserError, match=r"^int4 states: layer 0 has a whitened error of 0\.\d+, above"):
+        check_quality(QualityReport.from_json(row["quality"]), strict.quality, "int4")
+    assert open_table(str(tmp_path / "states.lance")).count_rows() == 0
+    assert not list((tmp_path / "states.lance").glob("data/*.lance"))
+
+
+def test_quality_of_what_was_written_travels_with_the_fragment(tmp_path: Path) -> None:
+    config = EncodeConfig(state_format="int8")
+    samples = append_samples(tmp_path, PAIRS)
+    tasks = plan_contexts(samples, (32, 48), False)
+    encode_states(config, samples, tasks, tmp_path)
+    (row,) = EncodeStates(config, samples, str(tmp_path / "states.lance"), LIMITS)(tasks).to_pylist()
+    report = QualityReport.from_json(row["quality"])
+    assert report.layers == tuple(range(7))
+    assert all(0 < quality.whitened < 0.015 for quality in report.qualities)
+
+
+@pytest.mark.parametrize("format", ["int8", "int4"])
+@pytest.mark.parametrize(("save", "kind"), [(save_llama, LlamaConfig), (save_internvl, InternVLConfig)])
+def test_towers_with_planted_massive_activations_stay_within_the_bound(
+    tmp_path: Path, save: Callable[[Path], Path], kind: type[LlamaConfig | InternVLConfig], format: str
+) -> None:
+    tower = kind(path=str(plant_massive(save(tmp_path / "tower"))), dtype="float32")
+    config = EncodeConfig(tower=tower, state_format=format)
+    draw = random.Random(0)
+    captions = [" ".join(draw.choices(WORDS, k=draw.randint(3, 12))) for _ in range(80)]
+    references = ["blue" if place % 4 == 0 else None for place in range(80)]
+    pairs = [Pair(caption, "red", reference=shown) for caption, shown in zip(captions, references, strict=True)]
+    samples = append_samples(tmp_path, pairs)
+    tasks = plan_contexts(samples, (32,), describe_tower(tower).sees_images)
+    (row,) = CalibrateStates(config, samples, LIMITS)(tasks).to_pylist()
+    calibration = Calibration.from_bytes(row["calibration"])
+    assert all(17 in channels for channels in calibration.massive[1:-1].tolist())
+    # Rows of 32 values: the errors of a row spread more than at a real tower's width, where 0.99 is the bound.
+    check_quality(QualityReport.from_json(row["quality"]), QualityBound(min_cosine=0.98), format)
 
 
 def test_a_tower_that_sees_images_gets_the_reference_of_an_edit(tmp_path: Path) -> None:
@@ -79,7 +159,8 @@ def test_a_broken_reference_fails_alone(tmp_path: Path) -> None:
     tower = InternVLConfig(path=str(save_internvl(tmp_path / "internvl")))
     config = EncodeConfig(tower=tower)
     spec = describe_tower(tower)
-    uri = create_table(str(tmp_path / "s.lance"), states_schema(spec.tower_id, 4, 32, "bf16")).uri
+    codec = StateCodec("bf16", all_layers(4), 32)
+    uri = create_table(str(tmp_path / "s.lance"), states_schema(spec.tower_id, codec)).uri
     rows, failures = commit(uri, EncodeStates(config, samples, uri, broken)(plan_contexts(samples, (32,), True)))
     assert set(rows) == {context_key("a red circle"), context_key("")}
     assert len(failures) == 2
@@ -100,6 +181,6 @@ def test_latents_in_the_table_decode_to_the_prepared_pictures(tmp_path: Path) ->
     by_key = {task["latent_key"]: task for task in tasks.to_pylist()}
     for key, row in rows.items():
         height, width = map(int, row["bucket"].split("x"))
-        latent = unpack_latent(row["payload"], spec.channels, (height // spec.stride, width // spec.stride))
+        latent = unpack_latent(bytearray(row["payload"]), spec.channels, (height // spec.stride, width // spec.stride))
         colour = "blue" if by_key[key]["column"] == "reference" else "red"
         assert torch.equal(codec.decode(latent[None])[0], prepare_image(picture(colour), row["bucket"], LIMITS))

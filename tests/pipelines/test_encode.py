@@ -13,13 +13,14 @@ import pytest
 
 from mos.data.decode import ImageLimits
 from mos.data.encode_plan import plan_contexts
-from mos.encoders.understanding import MiniLMConfig, tower_id
 from mos.errors import UserError
 from mos.states.keys import context_key
+from mos.states.payload import StateCodec, all_layers
 from mos.tables import TableVersion, open_table, read_column, table_exists
 from operators.encode_states import EncodeStates
 from pipelines import encode
 from pipelines.run_config import RunConfig, load_run
+from pipelines.standing_states import standing_uri
 from pipelines.steps import open_step, require_step
 from tests.samples import Pair, append_samples, picture
 
@@ -130,13 +131,45 @@ def test_only_what_is_missing_is_encoded(
 def test_fragments_that_a_killed_run_never_committed_are_not_seen(config_path: Path, local_ray: None) -> None:
     config = load_run(config_path)
     samples = curated(config, PAIRS[:3])
-    states, _ = encode.open_tables(
-        config, encode.describe_tower(config.encode.tower), encode.describe_codec(config.encode.vae)
-    )
+    tower, codec = encode.describe_tower(config.encode.tower), encode.describe_codec(config.encode.vae)
+    states, _ = encode.open_tables(config, tower, StateCodec("bf16", all_layers(7), 384), codec)
     operator = EncodeStates(config.encode, samples, states.table.uri, ImageLimits())
     operator(plan_contexts(samples, (32,), sees_images=False))
     assert open_table(states.table.uri).count_rows() == 0
     assert encoded(config)["states"]["rows"] == 3
+
+
+def test_a_quantised_table_is_calibrated_once_and_refused_beyond_its_bound(
+    config_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    int4 = ("encode.state_format=int4", "encode.calibration_contexts=8")
+    strict = load_run(config_path, (*int4, "encode.quality.max_whitened_error=0.01"))
+    curated(strict, [Pair(f"{number} red circles", "red") for number in range(20)])
+    with pytest.raises(UserError, match=r"^int4 states: layer 0 has a whitened error of 0\.\d+, above encode.quality"):
+        encoded(strict)
+    assert not Path(strict.tables_folder(), "states").exists()
+    assert not Path(strict.tables_folder(), "calibrations").exists()
+
+    config = load_run(config_path, (*int4, "encode.quality.max_whitened_error=0.5", "encode.quality.min_cosine=0.5"))
+    first = encoded(config)
+    assert "calibrating int4 with 8 contexts" in capsys.readouterr().out
+    assert first["states"]["rows"] == 21
+    assert first["quality"][0].startswith("layer 0: relative error ")
+    claims = list(Path(config.tables_folder(), "calibrations").iterdir())
+
+    curated(config, [Pair(f"{number} blue stars", "blue") for number in range(20)])
+    second = encoded(config)
+    out = capsys.readouterr().out
+    assert "calibrating" not in out
+    assert "20 rows to encode, 21 already there" in out
+    assert second["states"]["uri"] == first["states"]["uri"]
+    assert list(Path(config.tables_folder(), "calibrations").iterdir()) == claims
+    assert standing_uri(config) == first["states"]["uri"]
+
+    curated(config, [Pair(f"{number} green squares", "green") for number in range(20)])
+    with pytest.raises(UserError, match=r"^int4 states: layer 0 .* above encode.quality.max_whitened_error = 0.01"):
+        encoded(strict)  # the standing calibration is used; the actors find what it loses
+    assert open_table(second["states"]["uri"]).count_rows() == second["states"]["rows"]
 
 
 @pytest.mark.slow
@@ -144,8 +177,14 @@ def test_fragments_that_a_killed_run_never_committed_are_not_seen(config_path: P
 def test_a_killed_run_keeps_its_commits_and_the_next_one_does_the_rest(config_path: Path, clone: Path) -> None:
     config = load_run(config_path)
     curated(config, [Pair(f"caption number {index}", "red") for index in range(200)])
-    command = [sys.executable, str(clone / "pipelines/encode.py"), str(config_path), "encode.contexts_per_batch=1"]
-    uri = config.states_uri(tower_id(MiniLMConfig()))
+    command = [
+        sys.executable,
+        str(clone / "pipelines/encode.py"),
+        str(config_path),
+        "encode.tower={type='minilm', pass_rows=2}",
+    ]
+    config = load_run(config_path, (command[-1],))
+    uri = str(standing_uri(config))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         deadline = time.monotonic() + 200
         while not (table_exists(uri) and open_table(uri).count_rows()) and time.monotonic() < deadline:
@@ -166,6 +205,8 @@ def test_a_killed_run_keeps_its_commits_and_the_next_one_does_the_rest(config_pa
     [
         ("model.state_dim=512", "model.state_dim = 512, but the tower's width is 384"),
         ("model.state_layers=5", "the tower's number of layers is 6"),
+        ("encode.layers=[0,2,4,6]", r"encode.layers lacks \[1, 3, 5\], which the model reads"),
+        ("encode.layers=[0,6,7]", "encode.layers names 7, the tower's last is 6"),
         ("encode.vae={type='wan', random={}}", "model.latent_channels = 12, but the codec's channels is 48"),
         ("encode.tower={type='llama', path='/nowhere'}", "weights /nowhere do not exist"),
         ("stage2.resolution=64", "a stage trains at resolution 64"),

@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mos.data.encoded import latents_schema, states_schema
+from mos.data.encoded import latents_schema
 from mos.data.index import EncodedTables
+from mos.data.state_tables import states_schema
 from mos.schema import TASK_EDIT, TASK_GENERATE, samples_schema
 from mos.states.keys import latent_key, sample_contexts
 from mos.states.latents import pack_latent
-from mos.states.payload import state_format
+from mos.states.payload import StateCodec, all_layers
 from mos.tables import TableVersion, commit_fragments, create_table, write_rows
 
 RESOLUTION, STRIDE, CHANNELS = 16, 2, 12
@@ -34,11 +35,11 @@ def make_tables(folder: Path, num_pairs: int = 40, num_edits: int = 10, failed: 
                 latents[latent_key(image, "codec-x", bucket)] = content(image, (CHANNELS, height, width))
     for row in samples[num_pairs - failed : num_pairs]:
         del latents[latent_key(row["image_hash"], "codec-x", row[f"bucket_{RESOLUTION}"])]
-    form = state_format("bf16", NUM_STATES, DIM)
+    codec = StateCodec("bf16", all_layers(NUM_STATES), DIM)
     state_rows = {
         "context_key": list(states),
         "num_tokens": [len(value) for value in states.values()],
-        "payload": [form.pack(value) for value in states.values()],
+        "payload": [codec.pack(codec.quantise(value)) for value in states.values()],
     }
     latent_rows = {
         "latent_key": list(latents),
@@ -47,7 +48,7 @@ def make_tables(folder: Path, num_pairs: int = 40, num_edits: int = 10, failed: 
     }
     return EncodedTables(
         samples=write(folder / "samples.lance", pa.Table.from_pylist(samples, samples_schema((RESOLUTION,)))),
-        states=write(folder / "states.lance", pa.table(state_rows, states_schema("tower-x", NUM_STATES, DIM, "bf16"))),
+        states=write(folder / "states.lance", pa.table(state_rows, states_schema("tower-x", codec))),
         latents=write(folder / "latents.lance", pa.table(latent_rows, latents_schema("codec-x", CHANNELS, STRIDE))),
         codec_id="codec-x",
         sees_images=False,

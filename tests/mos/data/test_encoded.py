@@ -3,9 +3,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mos.data.encoded import Committer, latents_schema, states_schema, write_encoded
+from mos.data.encoded import Committer, latents_schema, write_encoded
 from mos.data.journal import Journal
-from mos.errors import UserError
 from mos.tables import TableVersion, create_table, open_table, read_column
 
 
@@ -113,12 +112,3 @@ def test_a_fragment_whose_file_is_gone_is_never_committed(table: TableVersion) -
     with pytest.raises(RuntimeError, match="lost fragments"):
         committer.add(rows)
     assert open_table(table.uri).count_rows() == 0
-
-
-def test_tables_of_another_tower_codec_or_format_are_refused(tmp_path: Path) -> None:
-    uri = str(tmp_path / "states.lance")
-    create_table(uri, states_schema("minilm-1", 7, 384, "bf16"))
-    create_table(uri, states_schema("minilm-1", 7, 384, "bf16"))
-    for other in (("minilm-2", 7, 384, "bf16"), ("minilm-1", 6, 384, "bf16"), ("minilm-1", 7, 384, "int8")):
-        with pytest.raises(UserError, match="is to be written"):
-            create_table(uri, states_schema(*other))

@@ -70,6 +70,7 @@ def test_a_view_that_does_not_work_is_explained(tables, view, message):
         ({"state_dim": 16}, "tower-x", "set model.state_dim = 12"),
         ({"state_layers": 5}, "tower-x", "set model.state_layers = 3"),
         ({"latent_channels": 4}, "tower-x", "set model.latent_channels = 12"),
+        ({"routed_layers": (1, 3, 7)}, "tower-x", r"lacks layers \[7\] .* set model.routed_layers = \[1, 2, 3\]"),
     ],
 )
 def test_tables_of_another_shape_are_refused(tables, change, tower, message):
