@@ -1,0 +1,130 @@
+"""The tables tool on a run that was encoded without Ray: what it lists, what it notices, what it removes and keeps."""
+
+import os
+import time
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from mos.blobs import plain_schema
+from mos.data.removal import remove_orphans
+from mos.data.users import read_users
+from mos.encoders.understanding import describe_tower
+from mos.encoders.vae import describe_codec
+from mos.steps import StepLedger
+from mos.tables import TableVersion, latest_version, open_table, read_column, table_exists, write_rows
+from pipelines import tables
+from pipelines.run_config import RunConfig, load_run
+from pipelines.steps import open_step, require_step
+from tests.kills import encode_without_ray, make_run
+from tests.samples import Pair, append_samples
+from tests.towers import save_llama
+
+NUM_SAMPLES = 6
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    config = load_run(make_run(tmp_path / "run", NUM_SAMPLES))
+    record(config)
+    return config
+
+
+def record(config: RunConfig) -> TableVersion:
+    """Encode in small fragments and leave the record that the encode step leaves."""
+    samples = require_step("curate", config).outputs["samples"]
+    states, latents = encode_without_ray(config, 2)
+    tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
+    outputs = {"states": asdict(states), "latents": asdict(latents), "samples": samples, **asdict(tower)}
+    open_step("encode", config).finish(outputs | asdict(codec) | {"resolutions": list(config.resolutions())})
+    return states
+
+
+def run(config: RunConfig, *flags: str) -> None:
+    names = ("verify", "compact", "remove", "yes", "now")
+    tables.main(config, Namespace(**{name: name in flags for name in names}))
+
+
+def test_tables_are_listed_with_size_identity_and_users(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    run(config)
+    out = capsys.readouterr().out
+    tower = describe_tower(config.encode.tower).tower_id
+    line = next(line for line in out.splitlines() if line.count(tower) > 1 or f" {tower}" in line)
+    assert "bf16" in line
+    assert f" {NUM_SAMPLES + 1} " in line
+    assert "kills" in line
+    assert "1 records" in out
+    assert [user.root for user in read_users(config.tables_folder())] == [config.root]
+
+
+def test_drift_is_noticed(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    run(config, "verify")
+    assert "7 of 7 rows are encoded to the same values again, no drift" in capsys.readouterr().out
+    save_llama(Path(config.encode.tower.path), seed=1)  # the encode step would take another table now
+    outputs = StepLedger(config.root).records("encode")[0].outputs
+    states, latents = tables.verify_run(config, outputs)
+    assert (states.identical, latents.identical) == (0, latents.rows)
+    assert states.worst > 0.1
+
+
+def test_compaction_keeps_every_row_and_every_pinned_version(config: RunConfig) -> None:
+    states = TableVersion(**require_step("encode", config).outputs["states"])
+    before = states.open().scanner(blob_handling="all_binary").to_table()
+    run(config, "compact")
+    latest = latest_version(states.uri)
+    assert len(latest.open().get_fragments()) == 1
+    assert latest.open().scanner(blob_handling="all_binary").to_table() == before
+    assert states.open().scanner(blob_handling="all_binary").to_table() == before
+    assert encode_without_ray(config, 2)[0] == latest
+
+
+def test_only_what_no_view_asks_for_is_removed_and_only_when_confirmed(
+    config: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = set(read_column(TableVersion(**require_step("encode", config).outputs["states"]), "context_key"))
+    curated = StepLedger(config.root).records("curate")[0]
+    samples = append_samples(Path(config.tables_folder()), [Pair("a caption that is dropped again", "red")])
+    open_step("curate", config).finish({"identity": "more", "samples": asdict(samples)})
+    uri = encode_without_ray(config, 2)[0].uri
+    open_step("curate", config).finish(curated.outputs)
+    run(config, "remove")
+    assert "a run may be at work" in capsys.readouterr().out
+    run(config, "remove", "now")
+    assert f"would remove {uri}: 1 of 8 rows" in capsys.readouterr().out
+    assert open_table(uri).count_rows() == 8
+    run(config, "remove", "now", "yes")
+    assert set(read_column(latest_version(uri), "context_key")) == needed
+    assert encode_without_ray(config, 2)[0].rows == 7
+
+
+def test_a_table_goes_only_when_no_record_names_it_and_every_run_can_be_asked(
+    config: RunConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    uri = require_step("encode", config).outputs["states"]["uri"]
+    for path in StepLedger(config.root).folder.glob("encode/*.json"):
+        path.unlink()
+    tables.register_user(config.tables_folder(), str(tmp_path / "elsewhere"), "another")
+    run(config, "remove", "now", "yes")
+    assert "cannot be read from here" in capsys.readouterr().out
+    assert table_exists(uri)
+    (tmp_path / "elsewhere").mkdir()
+    run(config, "remove", "now", "yes")
+    assert not table_exists(uri)
+
+
+def test_files_that_no_commit_names_go_after_a_week(config: RunConfig) -> None:
+    uri = require_step("encode", config).outputs["states"]["uri"]
+    rows = open_table(uri).scanner(blob_handling="all_binary").to_table()
+    kept = {path for path in Path(uri, "data").glob("**/*") if path.is_file()}
+    write_rows(uri, rows.cast(plain_schema(open_table(uri).schema)))
+    written = {path for path in Path(uri, "data").glob("**/*") if path.is_file()}
+    assert written > kept
+    remove_orphans(uri)
+    assert {path for path in Path(uri, "data").glob("**/*") if path.is_file()} == written
+    for path in written:
+        os.utime(path, (time.time() - 8 * 86400,) * 2)
+    remove_orphans(uri)
+    assert {path for path in Path(uri, "data").glob("**/*") if path.is_file()} == kept
+    assert open_table(uri).scanner(blob_handling="all_binary").to_table() == rows
