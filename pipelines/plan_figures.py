@@ -1,9 +1,9 @@
 """A run's config and what stands in its tables in; what the cost model is asked about each stage out.
 
-`recommend_source(config, "stage2")` is what `auto` in a stage's config comes to.
+`recommend_sources(config)` is what `auto` in a stage's config comes to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lance
 import pyarrow as pa
@@ -23,6 +23,7 @@ from mos.schema import TASK_EDIT, TASK_GENERATE
 from mos.states.keys import sample_contexts
 from mos.states.packed import FormatName
 from mos.tables import open_table, table_exists
+from mos.training.states_source import AutoStates, StatesConfig, StreamStates
 from pipelines.run_config import RunConfig
 from pipelines.standing_states import standing_uri
 
@@ -64,17 +65,33 @@ class StageFigures:
         return samples_per_s * self.load.reads_per_draw * self.bytes_at_rest[format]
 
 
-def recommend_source(config: RunConfig, stage: str) -> Recommendation:
-    """The source of states for a stage that is about to start, in view of those after it and of what is encoded."""
-    stages = config.stages()[config.stages().index(stage) :]
-    loads = [stage_figures(config, name).load for name in stages]
-    return recommend(loads, config.plan.machine_for(config.cluster.train.gpus), limits_of(config))[0]
+def recommend_sources(config: RunConfig) -> dict[str, Recommendation]:
+    """The source of states of every stage; those that name their own keep it.
+
+    Raises:
+        UserError: the sources that are named do not keep to the byte budget, or a stage has no figures.
+    """
+    loads = [settled(config, stage_figures(config, name).load) for name in config.stages()]
+    try:
+        items = recommend(loads, config.plan.machine_for(config.cluster.train.gpus), limits_of(config))
+    except ValueError as error:
+        raise UserError(f"plan.max_table_gb = {config.plan.max_table_gb:g} is too little: {error}") from error
+    return {item.stage: item for item in items}
+
+
+def settled(config: RunConfig, load: StageLoad) -> StageLoad:
+    """The load with no other source than the one its stage names."""
+    match config.stage(load.name).states:
+        case AutoStates():
+            return load
+        case named:
+            return replace(load, allowed=(named.type,))
 
 
 def limits_of(config: RunConfig) -> Limits:
     """The byte budget of a run."""
     bound = config.plan.max_table_gb
-    return Limits(None if bound is None else bound * 1e9, config.plan.lead_gb * 1e9)
+    return Limits(None if bound is None else bound * 1e9)
 
 
 def tower_params(config: RunConfig) -> float:
@@ -107,6 +124,7 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
     null_has_image = edits and sees_images(tower)
     reads_per_draw = 1.0 if null_has_image else 1.0 - stage.caption_dropout
     batch = max(1, round(reads_per_draw * stage.batch_size / config.cluster.train.num))
+    stream = streaming(stage.states, config.encode.actors.max_actors)
     load = StageLoad(
         name=name,
         contexts=contexts.distinct,
@@ -116,6 +134,8 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
         train_flops=training_flops(forward, stage.activation_checkpointing),
         workers=config.cluster.train.num,
         encoders=config.encode.actors.max_actors,
+        producers=stream.max_actors,
+        lead_bytes=stream.lead_mb * 1e6,
         reads_per_draw=reads_per_draw,
         padding=padded.tokens_in_passes(batch, tower.pass_rows) / (batch * padded.mean),
         # Instructions that are read without their image are texts like any other.
@@ -123,6 +143,17 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
         present=contexts.present,
     )
     return StageFigures(contexts, shape.raw(tokens.mean), at_rest, load)
+
+
+def streaming(states: StatesConfig, encoders: int) -> StreamStates:
+    """How a stage would stream: as it says, or else with as many producers as encode."""
+    match states:
+        case StreamStates():
+            return states
+        case AutoStates():
+            return states.stream
+        case _:
+            return StreamStates(max_actors=encoders)
 
 
 def contexts_of(config: RunConfig, name: str) -> Contexts:

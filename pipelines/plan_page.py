@@ -28,7 +28,9 @@ def print_plan(
     console.print(cost_table(config, recommended))
     console.print("[bold]Recommendation[/bold]")
     for item in recommended:
-        console.print(f"  [bold]{item.stage}: {item.source}[/bold]  {item.why}", highlight=False)
+        named = config.stage(item.stage).states.type
+        note = "" if named in (item.source, "auto") else f" [dim](configured: {named})[/dim]"
+        console.print(f"  [bold]{item.stage}: {item.source}[/bold]{note}  {item.why}", highlight=False)
     total = recommended[0].chosen.run_dollars
     others = ", ".join(f"{format} {money(dollars)}" for format, dollars in other_formats(config, machine, figures))
     console.print(f"  All stages as recommended: {money(total)}; at their best with other formats: {others}.\n")

@@ -28,8 +28,6 @@ class PlanConfig(StrictConfig):
     """Parameters of the tower's blocks; None: 12 layers width², see `mos.planning.flops.tower_parameters`."""
     max_table_gb: float | None = Field(default=None, ge=0)
     """Hard bound on the states at rest, GB; a cache or lead beyond it is never recommended. None: no bound."""
-    lead_gb: float = Field(default=64.0, gt=0)
-    """Bound of a stream's lead, GB, for stages that do not set their own."""
 
     @field_validator("tokens", "edit_tokens")
     @classmethod

@@ -30,12 +30,12 @@ class CpuMachine(StrictConfig):
     """Workers with one CPU core each."""
 
     type: Literal["cpu"] = "cpu"
-    train_tflops: float = Field(default=0.02, gt=0)
-    """Model TFLOP/s of a training step. Measured on one core of two with the demo's config (`--measure`)."""
-    tower_tflops: float = Field(default=0.05, gt=0)
+    train_tflops: float = Field(default=0.08, gt=0)
+    """Model TFLOP/s of a training step: the demo's stage 2 on one AMD EPYC core (`--measure`)."""
+    tower_tflops: float = Field(default=0.073, gt=0)
     """Model TFLOP/s of MiniLM's forward pass, measured as above."""
-    read_gb_per_s: float = Field(default=0.3, gt=0)
-    """Bytes of states that reach one worker from a local disk, GB/s, measured as above."""
+    read_gb_per_s: float = Field(default=1.0, gt=0)
+    """Bytes of states that reach one worker, GB/s: a local NVMe disk. An assumption; from the page cache it is 9."""
     train_hour: float = Field(default=0.045, ge=0)
     """Price of a core, $/h: on-demand list price of an Amazon c7i.large (2 vCPU) in us-east-1, halved."""
     encode_hour: float = Field(default=0.045, ge=0)

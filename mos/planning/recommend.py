@@ -8,6 +8,7 @@ power of at most five stages).
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,10 +22,6 @@ class Limits:
 
     table_bytes: float | None = None
     """Hard bound on the bytes of states at rest, of tables and of a stream's lead together; None: no bound."""
-    lead_bytes: float = 64e9
-    """How far a stream's producers may run ahead of the trainer."""
-    allowed: tuple[SourceName, ...] = SOURCES
-    """Sources to choose from."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +80,17 @@ def recommend(loads: Sequence[StageLoad], machine: Machine, limits: Limits | Non
     Args:
         loads: stages in training order.
         machine: speeds and prices.
-        limits: the byte budget and a stream's lead; default is no budget.
+        limits: the byte budget; default is none.
 
     Raises:
         ValueError: no allowed source keeps to the budget in some stage.
     """
     limits = limits or Limits()
     runs = {uses: _price(uses, loads, machine, limits) for uses in itertools.product(USES, repeat=len(loads))}
-    allowed = [uses for uses, run in runs.items() if run.fits and all(use.source in limits.allowed for use in uses)]
-    if not allowed:
-        raise ValueError("no source of states keeps to the byte budget: allow recompute, which stores nothing")
-    best = min(allowed, key=lambda uses: runs[uses].dollars)
+    possible = [uses for uses, run in runs.items() if run.fits and _allowed(uses, loads)]
+    if not possible:
+        raise ValueError("no allowed source of states keeps to the byte budget: allow recompute, which stores nothing")
+    best = min(possible, key=lambda uses: runs[uses].dollars)
     results = []
     for place, load in enumerate(loads):
         options = []
@@ -144,12 +141,15 @@ def _counted_on(stages: Sequence[tuple[int, bool]]) -> int:
     return stay
 
 
+def _allowed(uses: Sequence[Use], loads: Sequence[StageLoad]) -> bool:
+    return all(use.source in load.allowed for use, load in zip(uses, loads, strict=True))
+
+
 def _price(uses: Sequence[Use], loads: Sequence[StageLoad], machine: Machine, limits: Limits) -> _Run:
     """What a run costs with one source for each stage."""
     shares = table_shares(uses, loads)
     costs = tuple(
-        source_cost(use.source, load, machine, share, limits.lead_bytes)
-        for use, load, share in zip(uses, loads, shares, strict=True)
+        source_cost(use.source, load, machine, share) for use, load, share in zip(uses, loads, shares, strict=True)
     )
     fits = limits.table_bytes is None or all(cost.bytes_held <= limits.table_bytes for cost in costs)
     return _Run(costs, sum(cost.dollars for cost in costs), fits)
@@ -184,7 +184,13 @@ def _difference(option: Alternative, chosen: Alternative, limits: Limits) -> str
     cost, extra = option.cost, option.run_dollars - chosen.run_dollars
     text = f"{cost.source} would cost {money(abs(extra))} {'more' if extra >= 0 else 'less'}"
     if cost.wait_hours >= 0.01 * cost.train_hours:
-        text += f" and wait {cost.wait_hours / cost.train_hours:.0%} of its time"
+        text += f" and wait {cost.wait_hours / cost.train_hours:.0%} of its time{_remedy(cost)}"
     if not option.fits and limits.table_bytes is not None:
         text += f" but keeps {bytes_text(cost.bytes_held)} with a budget of {bytes_text(limits.table_bytes)}"
     return text
+
+
+def _remedy(cost: SourceCost) -> str:
+    """How many producers a stream would need, where it is they who are slow."""
+    workers = math.ceil(cost.encoders_to_keep_up)
+    return f" ({workers} producers would keep up)" if cost.source == "stream" and cost.short_of_producers else ""

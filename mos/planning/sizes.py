@@ -8,7 +8,7 @@ from mos.states.packed import GROUP, FormatName
 ALIGNMENT = 64
 """Bytes that the start of each plane of a payload is a multiple of."""
 EXPONENT_AT_REST = 0.4
-"""Bytes that a bf16 value's exponent takes at rest, of one: 0.70 on both planes together, as MiniLM's states measure."""
+"""Bytes that a bf16 value's exponent takes at rest, of one: 0.70 on both planes, measured on MiniLM's states."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ class StageLoad:
     workers: int
     """Training workers."""
     encoders: int
-    """Encode workers at most."""
+    """Encode workers that fill a table, at most."""
+    producers: int
+    """Encode workers of a stream, at most."""
     reads_per_draw: float = 1.0
     """Share of the draws that read their own context: 1 less caption dropout, whose one null context stays in RAM."""
     padding: float = 1.0
@@ -49,6 +51,10 @@ class StageLoad:
     """Stages of one kind read the same contexts: those of a smaller view lie inside a larger one's."""
     present: int = 0
     """Contexts of this stage's kind that already stand in the table."""
+    lead_bytes: float = 4e9
+    """How far a stream's producers may run ahead of the trainer."""
+    allowed: tuple[SourceName, ...] = SOURCES
+    """Sources to choose from; a stage whose source is settled has one."""
 
     @property
     def reads(self) -> float:
@@ -96,14 +102,14 @@ class SourceCost:
     """States read by one training worker, bytes/s, if it never waited; 0 where nothing is read."""
     encoders_to_keep_up: float
     """Encode workers that would keep every training worker busy; 0 where they do not run beside it."""
+    short_of_producers: bool
+    """Whether it is for want of encode workers beside it that the trainer waits."""
     storage_dollars: float
     dollars: float
     """All of it."""
 
 
-def source_cost(
-    source: SourceName, load: StageLoad, machine: Machine, share: TableShare, lead_bytes: float
-) -> SourceCost:
+def source_cost(source: SourceName, load: StageLoad, machine: Machine, share: TableShare) -> SourceCost:
     """Cost of a stage.
 
     Args:
@@ -111,7 +117,6 @@ def source_cost(
         load: the stage.
         machine: speeds and prices.
         share: its part of a shared table; rows are held for other stages whatever this stage's own source is.
-        lead_bytes: bound of a stream's lead.
     """
     train = load.draws * load.train_flops / (machine.train_tflops * 1e12) / SECONDS
     one_context = load.tower_flops / (machine.tower_tflops * 1e12) / SECONDS
@@ -123,7 +128,7 @@ def source_cost(
             wait = max(0.0, read - train)
         case "stream":
             encode = load.reads * one_context
-            wait = max(0.0, read - train, encode / load.encoders * load.workers - train)
+            wait = max(0.0, read - train, encode / load.producers * load.workers - train)
             keep_up = encode / max(train, read) * load.workers
         case "recompute":
             tower = load.reads * one_context * load.padding
@@ -131,7 +136,7 @@ def source_cost(
         demand = load.reads * load.state_bytes / (train * SECONDS)
     worker_hours = train + tower + wait
     wall = worker_hours / load.workers
-    lead = min(lead_bytes, load.reads * load.state_bytes) if source == "stream" else 0.0
+    lead = min(load.lead_bytes, load.reads * load.state_bytes) if source == "stream" else 0.0
     # While a table is being encoded it is half full on average.
     kept_hours = wall + (encode / load.encoders / 2 if source == "cache" else 0.0)
     storage = (share.held_bytes * kept_hours + lead * wall) / 1e9 / MONTH * machine.storage_gb_month
@@ -147,6 +152,7 @@ def source_cost(
         lead_bytes=lead,
         bytes_per_s=demand,
         encoders_to_keep_up=keep_up,
+        short_of_producers=keep_up > load.producers,
         storage_dollars=storage,
         dollars=storage + encode * machine.encode_hour + worker_hours * machine.train_hour,
     )

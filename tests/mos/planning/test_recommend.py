@@ -69,10 +69,10 @@ class Simulation:
         if source == "recompute":
             compute += reads * tower * load.padding / load.workers
         reading = reads * load.state_bytes / self.machine.read_gb_per_s / 1e9 / load.workers
-        encoding = reads * tower / load.encoders
+        encoding = reads * tower / load.producers
         read = [compute, reading]
         pace = {"cache": read, "anew": read, "stream": [*read, encoding], "recompute": [compute]}[source]
-        lead = min(self.limits.lead_bytes, load.reads * load.state_bytes) if source == "stream" else 0
+        lead = min(load.lead_bytes, load.reads * load.state_bytes) if source == "stream" else 0
         for _ in range(TICKS):
             self.spend(max(pace) / 3600, load.workers * self.machine.train_hour, self.table_bytes(loads) + lead)
             if source == "stream":
@@ -80,7 +80,14 @@ class Simulation:
 
 
 def stage(name: str, contexts: int, draws: int, **values) -> StageLoad:
-    figures = {"state_bytes": 13.9e6, "tower_flops": 2.8e12, "train_flops": 5.6e12, "workers": 128, "encoders": 64}
+    figures = {
+        "state_bytes": 13.9e6,
+        "tower_flops": 2.8e12,
+        "train_flops": 5.6e12,
+        "workers": 128,
+        "encoders": 64,
+        "producers": 64,
+    }
     return StageLoad(name, contexts, draws, **figures | {"reads_per_draw": 0.9, "padding": 1.5} | values)
 
 
@@ -92,7 +99,17 @@ FOUR = [
 ]
 EDIT = stage("edit", 1_000_000, 51_200_000, train_flops=40e12, tower_flops=8e12, state_bytes=30e6, kind="edit")
 DEMO = [
-    stage(f"stage{i}", 3_000, steps * 32, state_bytes=40e3, tower_flops=2.5e8, train_flops=1e9, workers=2, encoders=2)
+    stage(
+        f"stage{i}",
+        3_000,
+        steps * 32,
+        state_bytes=40e3,
+        tower_flops=2.5e8,
+        train_flops=1e9,
+        workers=2,
+        encoders=2,
+        producers=2,
+    )
     for i, steps in enumerate((400, 500, 100, 80), start=1)
 ]
 ONE_PASS = [stage("stage1", 100_000_000, 60_000_000)]
@@ -107,7 +124,7 @@ SCENARIOS = {
     "a budget of 200 TB": ([*FOUR, EDIT], SPOT, Limits(table_bytes=200e12)),
     "less than one pass": (ONE_PASS, GpuMachine(), Limits()),
     "a table that is there, few encoders": (
-        [replace(load, present=100_000_000, encoders=4) for load in FOUR], GpuMachine(), Limits()
+        [replace(load, present=100_000_000, encoders=4, producers=4) for load in FOUR], GpuMachine(), Limits()
     ),
 }  # fmt: skip
 
@@ -154,10 +171,11 @@ def test_a_budget_costs_money_and_never_saves_any():
 
 
 def test_sources_can_be_ruled_out():
-    items = recommend(FOUR, GpuMachine(), Limits(allowed=("stream",)))
+    items = recommend([replace(load, allowed=("stream",)) for load in FOUR], GpuMachine())
     assert [item.source for item in items] == ["stream"] * 4
+    cached = [replace(load, allowed=("cache",)) for load in FOUR]
     with pytest.raises(ValueError, match="budget"):
-        recommend(FOUR, GpuMachine(), Limits(table_bytes=1e12, allowed=("cache",)))
+        recommend(cached, GpuMachine(), Limits(table_bytes=1e12))
 
 
 def test_a_choice_stands_when_its_stage_comes():
@@ -192,3 +210,9 @@ def test_rows_may_be_dropped_between_two_uses():
     shares = table_shares([cache, stream, anew, cache], FOUR)
     assert [share.new for share in shares] == [100_000_000, 0, 10_000_000, 0]
     assert [round(share.held_bytes / 13.9e6) for share in shares] == [100_000_000, 0, 10_000_000, 1_000_000]
+
+
+def test_too_few_producers_are_named():
+    few = [replace(load, producers=4) for load in FOUR[:1]]
+    [item] = recommend(few, GpuMachine())
+    assert "wait 91% of its time (47 producers would keep up)" in item.why
