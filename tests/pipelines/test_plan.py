@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 
+from mos.data.state_tables import states_schema
 from mos.errors import UserError
 from mos.planning.sources import SOURCES
 from mos.schema import TASK_EDIT, samples_schema
+from mos.states.keys import context_key
+from mos.states.payload import StateCodec, all_layers
+from pipelines import measuring
 from pipelines.plan_figures import contexts_of, recommend_sources, stage_figures
-from pipelines.run_config import load_run
+from pipelines.run_config import RunConfig, load_run
+from pipelines.standing_states import standing_uri
 from tests.mos.data import tables
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "pipelines/configs").glob("*.toml"))
@@ -62,7 +68,8 @@ def test_a_stage_without_any_figure_is_explained(clone: Path, tmp_path: Path, ca
     assert "plan.samples.stage2=<number>" in capsys.readouterr().err
 
 
-def test_what_stands_in_the_samples_table_is_counted(demo_run, tmp_path: Path):
+def test_what_stands_in_the_tables_is_counted(demo_run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measuring, "SECONDS", 0.05)
     config = demo_run("stage1.resolution=16", "edit.resolution=16", "edit.sources={c = 1.0}", "edit.tasks=['edit']")
     rows = [tables.sample(number, number >= 40) for number in range(50)]
     Path(config.samples_uri()).parent.mkdir(parents=True)
@@ -73,6 +80,23 @@ def test_what_stands_in_the_samples_table_is_counted(demo_run, tmp_path: Path):
     assert pairs.counted == "samples table"
     assert 4 <= pairs.tokens.mean <= 6  # [CLS] caption <number> [SEP]
     assert stage_figures(config, "edit").load.kind == TASK_EDIT
+    write_states(config, [f"caption {number}" for number in range(12)])
+    assert contexts_of(config, "stage1").present == 12
+    assert 0 < measuring.measure_reading(config) < 100  # GB/s
+
+
+def write_states(config: RunConfig, captions: list[str]) -> None:
+    """A states table where the run would look for its own."""
+    uri = standing_uri(config)
+    codec = StateCodec("bf16", all_layers(7), 384)
+    states = codec.quantise(torch.randn(5, 7, 384).bfloat16())
+    rows = {
+        "context_key": [context_key(caption) for caption in captions],
+        "num_tokens": [5] * len(captions),
+        "payload": [codec.pack(states)] * len(captions),
+    }
+    Path(uri).parent.mkdir(parents=True)
+    tables.write(Path(uri), pa.table(rows, states_schema("minilm", codec)))
 
 
 def test_auto_chooses_and_named_sources_stay(demo_run):
@@ -87,8 +111,6 @@ def test_auto_chooses_and_named_sources_stay(demo_run):
 
 
 def test_speeds_can_be_measured(demo_run, monkeypatch: pytest.MonkeyPatch):
-    from pipelines import measuring
-
     monkeypatch.setattr(measuring, "SECONDS", 0.05)
     config = demo_run("stage2.batch_size=4", "model.num_blocks=1")
     assumed = config.plan.machine_for(0)
