@@ -16,11 +16,11 @@ DEMO = ModelConfig(
     patch=2,
     state_dim=384,
     state_layers=6,
-    dim=256,
+    dim=128,
     num_blocks=6,
     num_heads=4,
-    ffn_dim=704,
-    fusion=RoutedFusion(router=RouterConfig(dim=128, num_heads=4, ffn_dim=352)),
+    ffn_dim=352,
+    fusion=RoutedFusion(router=RouterConfig(dim=96, num_heads=4, ffn_dim=256)),
 )
 """MiniLM (6 x 384) and a tower that two CPU cores train in minutes; 4 px a token."""
 
