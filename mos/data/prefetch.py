@@ -19,30 +19,25 @@ _END = object()
 
 
 def prefetch(build: Callable[[Key], Item], keys: Iterable[Key], depth: int) -> Generator[Item, None, None]:
-    """Yield `build(key)` for every key, at most `depth` items ahead.
+    """Yield `build(key)` for every key, at most `depth` items ahead, the one that is being built included.
 
     An error of `build` is raised here, in its turn. Closing the iterator ends the thread before it returns.
     """
-    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
+    ready: queue.SimpleQueue[object] = queue.SimpleQueue()
+    room = threading.Semaphore(depth)
     stopped = threading.Event()
-
-    def put(item: object) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
 
     def work() -> None:
         try:
             for key in keys:
+                room.acquire()
                 if stopped.is_set():
                     return
-                put(build(key))
+                ready.put(build(key))
         except BaseException as error:
-            put(_Failure(error))
+            ready.put(_Failure(error))
         else:
-            put(_END)
+            ready.put(_END)
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
@@ -50,7 +45,9 @@ def prefetch(build: Callable[[Key], Item], keys: Iterable[Key], depth: int) -> G
         while (item := ready.get()) is not _END:
             if isinstance(item, _Failure):
                 raise item.error
+            room.release()
             yield item  # type: ignore[misc]
     finally:
         stopped.set()
+        room.release()
         thread.join()
