@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from lance.blob import blob_array, blob_field
 
 from mos.blobs import payload_field
 from mos.data import blob_reader
@@ -79,6 +81,25 @@ def test_payloads_lie_in_pack_files_not_in_the_data_file(table):
     used = {Path(table.uri) / index.files[number] for number in index.file[index.size > 0]}
     assert len(used) == 5
     assert sum(path.stat().st_size for path in used) == sum(len(content(number)) for number in range(60))
+
+
+def test_fragments_with_several_pack_files_and_payloads_in_files_of_their_own(tmp_path):
+    thresholds = {"inline_size_threshold": 0, "dedicated_size_threshold": 15_000, "pack_file_size_threshold": 20_000}
+    schema = pa.schema([blob_field("payload", nullable=False, **thresholds)])
+    rows = pa.table({"payload": blob_array([content(number) for number in range(40)])}, schema)
+    dataset = lance.write_dataset(rows, str(tmp_path / "many.lance"), data_storage_version="2.2")
+    index, reader = open_blobs(TableVersion(dataset.uri, dataset.version, 40), "payload", [])
+    assert isinstance(reader, FileReader)
+    assert len(index.files) > 10
+    assert read(reader, index, list(range(40))) == [content(number) for number in range(40)]
+
+
+def test_payloads_inside_the_data_file_are_read_through_lance(tmp_path):
+    rows = pa.table({"payload": blob_array([b"small", b"", b"values"])}, pa.schema([blob_field("payload")]))
+    dataset = lance.write_dataset(rows, str(tmp_path / "inline.lance"), data_storage_version="2.2")
+    index, reader = open_blobs(TableVersion(dataset.uri, dataset.version, 3), "payload", [])
+    assert isinstance(reader, LanceReader)
+    assert read(reader, index, [2, 0, 1]) == [b"values", b"small", b""]
 
 
 def test_more_files_than_may_stay_open(table, monkeypatch):
