@@ -70,7 +70,7 @@ class EncodeConfig(StrictConfig):
     rows_per_fragment: int = Field(default=512, ge=1)
     """Rows an actor encodes before it writes them; its payloads are in memory until then."""
     fragments_per_commit: int = Field(default=4, ge=1)
-    """Finished fragments between commits: a killed run loses at most these and what the actors hold."""
+    """Finished fragments between commits. A killed run loses what its actors hold; the next one commits the rest."""
 
     def held_layers(self, num_layers: int) -> tuple[int, ...]:
         """Which hidden states a table of a tower with `num_layers` (m) layers holds.
