@@ -77,8 +77,8 @@ class TextTower:
 
 
 def stack_layers(hidden_states: tuple[Float[Tensor, "batch ctx dim"], ...]) -> BFloat16[Tensor, "batch ctx layer dim"]:
-    """The tuple that transformers returns, as one bf16 tensor on the CPU."""
-    return torch.stack([layer.to(torch.bfloat16) for layer in hidden_states], dim=2).cpu()
+    """The tuple that transformers returns, as one bf16 tensor."""
+    return torch.stack([layer.to(torch.bfloat16) for layer in hidden_states], dim=2)
 
 
 def unpad(

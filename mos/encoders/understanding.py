@@ -35,7 +35,7 @@ class Encoded:
     """One context as the tower saw it."""
 
     states: BFloat16[Tensor, "ctx layer dim"]
-    """Hidden states on the CPU."""
+    """Hidden states, on the tower's device: they are quantised there before they travel."""
     tokens: list[str]
     """The tower's own spelling of every token, for reading router maps."""
 

@@ -59,9 +59,10 @@ class StateCodec:
         )[:12]
 
     def quantise(self, states: BFloat16[Tensor, "ctx layer dim"]) -> PackedStates:
-        """All m + 1 states of one context, as the table holds them."""
+        """All m + 1 states of one context, as the table holds them, on the device of the states."""
         held = states if len(self.layers) == states.shape[1] else states[:, list(self.layers)]
-        return quantise(held, self.calibration, self.format)
+        calibration = None if self.calibration is None else self.calibration.to(held.device)
+        return quantise(held, calibration, self.format)
 
     def pack(self, states: PackedStates) -> bytes:
         """Bytes of one context.

@@ -38,3 +38,11 @@ def test_the_cache_keeps_the_first_rows_and_nothing_beyond_its_bound(tables):
     assert 6_000 < cache.held_bytes <= 10_000
     assert cache.get((tables.latents.uri, 0)) is not None
     assert cache.get((tables.latents.uri, tables.latents.rows - 1)) is None
+
+
+def test_fewer_layers_are_read_than_the_table_holds(tables):
+    whole, some = (StateTable(tables.states, RowCache(0), layers) for layers in (None, (0, 3)))
+    for states, read in zip(whole.read([2, 0, 5]), some.read([2, 0, 5]), strict=True):
+        assert torch.equal(read, states[:, [0, 3]])
+    with pytest.raises(ValueError, match="not all of"):
+        StateTable(tables.states, RowCache(0), (0, 9))

@@ -144,3 +144,19 @@ def test_impossible_shapes_are_refused(tiny_config):
     router = tiny_config.fusion.router.model_dump() | {"top_k": 6}
     with pytest.raises(ValidationError, match="exceeds the tower's 5 layers"):
         tiny_config.model_validate(tiny_config.model_dump() | {"fusion": {"type": "mos", "router": router}})
+
+
+def test_the_layers_a_model_routes_are_named_once_and_in_order(tiny_config):
+    assert tiny_config.hidden_states == (0, 1, 2, 3, 4, 5)
+    tree = tiny_config.model_dump()
+    assert type(tiny_config).model_validate(tree | {"routed_layers": (1, 2, 5, 8, 9)}).hidden_states == (
+        0,
+        1,
+        2,
+        5,
+        8,
+        9,
+    )
+    for wrong in ((1, 2, 3), (0, 1, 2, 3, 4), (5, 4, 3, 2, 1), (1, 1, 2, 3, 4)):
+        with pytest.raises(ValidationError, match="ascending from 1"):
+            type(tiny_config).model_validate(tree | {"routed_layers": wrong})

@@ -54,3 +54,9 @@ def test_a_seeing_tower_reads_the_reference_with_both_prompts() -> None:
     context, _ = encode_contexts(tower, ["edit", "edit"], [dark, light], "")
     assert sorted(tower.encoded) == [("", 3), ("", 200), ("edit", 3), ("edit", 200)]
     assert context.states[:, 0, 0, 0].tolist() == [3, 200, 3, 200]
+
+
+def test_a_model_of_fewer_layers_gets_just_those(tower: Tower) -> None:
+    whole, _ = encode_contexts(tower, ["a ring"], [None], None)
+    some, _ = encode_contexts(tower, ["a ring"], [None], None, (0, 2, 6))
+    assert torch.equal(some.states, whole.states[:, :, [0, 2, 6]])
