@@ -9,9 +9,9 @@ import hashlib
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import wraps
 from multiprocessing import get_context
@@ -202,17 +202,12 @@ def run_schedule(folder: Path, seed: int, num_kills: int, num_samples: int = 20)
 
 def run_together(path: Path, kills: list[Kill | None], random_: random.Random, ledger: Ledger) -> bool:
     """Run one job for each kill at the same time; returns whether one of them got to its end."""
-    finished = []
     fragments = [random_.choice((2, 3, 5)) for _ in kills]
-    jobs = [
-        threading.Thread(target=lambda *job: finished.append(_run_and_kill(path, *job, ledger)), args=job)
-        for job in zip(fragments, kills, strict=True)
-    ]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    return any(finished)
+    with ThreadPoolExecutor(len(kills)) as pool:
+        finished = [
+            pool.submit(_run_and_kill, path, size, kill, ledger) for size, kill in zip(fragments, kills, strict=True)
+        ]
+    return max(job.result() for job in finished)
 
 
 def run_unbroken(path: Path) -> None:
