@@ -14,6 +14,6 @@ from mos.model.routing import Routing
 
 
 def mix_context(context: Context, routing: Routing) -> Float[Tensor, "block batch ctx dim"]:
-    """S_j = sum over picks of w_ij S_i of every token, for all blocks at once; layers that nothing picks stay unread."""
+    """S_j = sum over picks of w_ij S_i of every token, for all blocks at once; what no block picks stays unread."""
     mixed = mix_states(context.states.flatten(0, 1), routing.index.flatten(0, 1), routing.picked.flatten(0, 1))
     return mixed.unflatten(1, context.mask.shape)

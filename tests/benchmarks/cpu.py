@@ -1,0 +1,134 @@
+"""What a CPU can show of the model's speed: state mixing and norms against the forms they replace.
+
+    python tests/benchmarks/cpu.py
+
+One thread. Mixing, forward and backward, at the demo's width: bags of picked rows against a stack of all layers times
+dense weights, which is how the sum over layers is usually written. Memory is the peak of a fresh process each.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CLONE = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CLONE))
+
+from mos.kernels.mix_states import mix_states  # noqa: E402
+from mos.kernels.rms_norm import rms_norm  # noqa: E402
+from tests.benchmarks.harness import Row, measure_interleaved, write_results  # noqa: E402
+
+TOKENS, LAYERS, DIM, BLOCKS, TOP_K, REPEATS = 512, 13, 768, 12, 2, 15
+"""A batch of 32 contexts of 16 tokens, of a tower of 12 layers of 768, for 12 generation blocks."""
+
+
+def gather(states: tuple[Tensor, ...], index: Tensor, weights: Tensor) -> Tensor:
+    """The model's mixing; states come as they are kept, one tensor token by token."""
+    return mix_states(states[0], index, weights)
+
+
+def stack_all_layers(states: tuple[Tensor, ...], index: Tensor, weights: Tensor) -> Tensor:
+    """Stack the layers once; every block weighs all of them, zero where it picked none, and sums."""
+    stacked = torch.stack(states, dim=1)
+    dense = _dense(index, weights)
+    return torch.stack([(dense[:, j, :, None] * stacked).sum(dim=1) for j in range(index.shape[1])])
+
+
+def stack_and_multiply(states: tuple[Tensor, ...], index: Tensor, weights: Tensor) -> Tensor:
+    """The same sums as one batched matrix product."""
+    return torch.einsum("tbl,tld->btd", _dense(index, weights), torch.stack(states, dim=1))
+
+
+def _dense(index: Tensor, weights: Tensor) -> Tensor:
+    return weights.new_zeros(*index.shape[:2], LAYERS).scatter(2, index + 1, weights)
+
+
+MIXES: dict[str, Callable[..., Tensor]] = {
+    "gather": gather,
+    "stack": stack_all_layers,
+    "einsum": stack_and_multiply,
+}
+
+
+def build(name: str) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor]:
+    """States as the form takes them, picks, weights and the gradient of the output; equal numbers for both."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    states = torch.randn(TOKENS, LAYERS, DIM)
+    index = torch.rand(TOKENS, BLOCKS, LAYERS - 1).topk(TOP_K).indices
+    weights, grad = torch.rand(TOKENS, BLOCKS, TOP_K), torch.randn(BLOCKS, TOKENS, DIM)
+    parts = (states,) if name == "gather" else tuple(layer.contiguous() for layer in states.unbind(1))
+    return parts, index, weights.requires_grad_(), grad
+
+
+def step(
+    mix: Callable[..., Tensor], states: tuple[Tensor, ...], index: Tensor, weights: Tensor, grad: Tensor
+) -> Tensor:
+    """Output; the gradient of the weights stands in them."""
+    weights.grad = None
+    out = mix(states, index, weights)
+    out.backward(grad)
+    return out.detach()
+
+
+def mixing_rows() -> list[Row]:
+    """Time and peak memory of mixing, after a check that both forms agree."""
+    inputs = {name: build(name) for name in MIXES}
+    outs = [(step(MIXES[name], *inputs[name]), inputs[name][2].grad) for name in MIXES]
+    for peer_outs in outs[1:]:
+        for ours, theirs in zip(outs[0], peer_outs, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    seconds = measure_interleaved({name: partial(step, MIXES[name], *inputs[name]) for name in MIXES}, REPEATS)
+    peaks = {name: peak_memory_mb(name) for name in MIXES}
+    rows = []
+    for name, suffix, peer in (("stack", "", "stack of all layers"), ("einsum", ".einsum", "the same as one einsum")):
+        ours, theirs = seconds["gather"] * 1e3, seconds[name] * 1e3
+        rows.append(Row(f"cpu.mix.time{suffix}", ours, "ms", peer, theirs, theirs / ours, REPEATS))
+        ours, theirs = peaks["gather"], peaks[name]
+        rows.append(Row(f"cpu.mix.mem{suffix}", ours, "MiB peak", peer, theirs, theirs / ours))
+    return rows
+
+
+def norm_row() -> Row:
+    """RMS norm of the demo's image stream in bfloat16, forward and backward, against torch's."""
+    torch.set_num_threads(1)
+    x = torch.randn(2176, 192).bfloat16().requires_grad_()
+    weight, grad = torch.ones(192).bfloat16().requires_grad_(), torch.randn(2176, 192).bfloat16()
+    runs = {
+        "ours": lambda: rms_norm(x, weight, 1e-6).backward(grad),
+        "torch": lambda: functional.rms_norm(x, (192,), weight, 1e-6).backward(grad),
+    }
+    seconds = measure_interleaved(runs, 41)
+    ours, peer = seconds["ours"] * 1e3, seconds["torch"] * 1e3
+    return Row("cpu.norm.time", ours, "ms", "torch.nn.functional.rms_norm", peer, peer / ours, 41)
+
+
+def peak_memory_mb(name: str) -> float:
+    """MiB that one step adds to the resident memory of a fresh process."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--peak", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _print_peak(name: str) -> None:
+    inputs = build(name)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to what is resident now
+    before = _high_water_kib()
+    step(MIXES[name], *inputs)
+    print((_high_water_kib() - before) / 1024)
+
+
+def _high_water_kib() -> int:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peak"]:
+        _print_peak(sys.argv[2])
+    else:
+        write_results("cpu", [*mixing_rows(), norm_row()])
