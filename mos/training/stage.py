@@ -8,6 +8,7 @@ from mos.config import StrictConfig
 from mos.flow.timestep import LogitNormalTimesteps, TimestepConfig
 from mos.training.engine import EngineConfig, Fsdp2Config
 from mos.training.optimizer import OptimizerConfig
+from mos.training.states_source import CacheStates, StatesConfig
 
 
 class LoaderConfig(StrictConfig):
@@ -63,6 +64,9 @@ class StageConfig(StrictConfig):
     num_sample_images: int = Field(8, gt=0)
     """Images of a sample grid: the first captions of the view, with the EMA weights."""
     loader: LoaderConfig = LoaderConfig()
+    states: StatesConfig = CacheStates()
+    """Source of hidden states, by `type`: `cache` (the table that encode fills), `stream` (produced while they are
+    consumed), `recompute` (the tower inside the training worker) or `auto` (the cheapest by the cost model)."""
 
     @model_validator(mode="after")
     def _ratios_are_positive(self) -> Self:
