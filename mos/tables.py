@@ -156,6 +156,12 @@ def latest_version(uri: str) -> TableVersion:
     return TableVersion(uri, dataset.version, dataset.count_rows())
 
 
+def drop_table(uri: str) -> None:
+    """Remove a table with all its versions, if there is one."""
+    if table_exists(uri):
+        lance.LanceDataset.drop(uri)
+
+
 def read_column(table: TableVersion, column: str) -> list[str]:
     """One light column of a pinned table, as a list."""
     return table.open().to_table(columns=[column]).column(column).to_pylist()

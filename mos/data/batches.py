@@ -1,16 +1,23 @@
-"""Plan and tables in, complete batches out: one rank's share of every step, from any step on."""
+"""Plan and tables in, complete batches out: one rank's share of every step, from any step on.
 
-from collections.abc import Callable, Generator
+Dimension key
+    ctx  tokens of one context     layers  hidden states the model reads     dim  width of the tower
+"""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import BFloat16
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mos.data.batch import Batch
 from mos.data.index import NO_ROW, SampleIndex
-from mos.data.payloads import LatentTable, StateTable
+from mos.data.payloads import LatentTable
 from mos.data.plan import BatchPlan
 from mos.data.prefetch import prefetch
 from mos.data.randomness import ExplorationRule, SampleKey, draw_noise, draw_uniform, drops_caption
@@ -44,6 +51,29 @@ class Share:
         return range(self.rank * size, (self.rank + 1) * size)
 
 
+class StatesSource(Protocol):
+    """Where hidden states come from: a table (`StateTable`), a stream of them, or the tower itself."""
+
+    def read(self, rows: Iterable[int]) -> list[BFloat16[Tensor, "ctx layers dim"]]:
+        """States of contexts, by what `SampleIndex.state` holds, in the order given; not to be written to."""
+        ...
+
+
+def choose_contexts(
+    index: SampleIndex, rows: NDArray[np.integer], keys: Sequence[SampleKey], caption_dropout: float
+) -> NDArray[np.int64]:
+    """The context of each sample, or its null context where the caption is dropped, as `SampleIndex.state` numbers it.
+
+    Args:
+        index: the view.
+        rows: samples of the index.
+        keys: who draws, for each of them.
+        caption_dropout: share of captions dropped.
+    """
+    dropped = np.array([drops_caption(key, caption_dropout) for key in keys], dtype=bool)
+    return np.where(dropped, index.null_state[rows], index.state[rows])
+
+
 class BatchBuilder:
     """Builds any step's batch for one rank."""
 
@@ -51,7 +81,7 @@ class BatchBuilder:
         self,
         plan: BatchPlan,
         index: SampleIndex,
-        states: StateTable,
+        states: StatesSource,
         latents: LatentTable,
         rule: DrawRule,
         share: Share,
@@ -90,9 +120,8 @@ class BatchBuilder:
 
     def _context(self, rows: np.ndarray, keys: list[SampleKey]) -> Context:
         """Hidden states, those of the null context where the caption is dropped."""
-        dropped = np.array([drops_caption(key, self._rule.caption_dropout) for key in keys])
-        table_rows = np.where(dropped, self._index.null_state[rows], self._index.state[rows])
-        return Context.pad(self._states.read(table_rows.tolist()))
+        chosen = choose_contexts(self._index, rows, keys, self._rule.caption_dropout)
+        return Context.pad(self._states.read(chosen.tolist()))
 
     def _reference(self, rows: np.ndarray) -> Tensor | None:
         references = self._index.reference[rows]

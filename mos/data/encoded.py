@@ -16,6 +16,7 @@ ENCODED = pa.schema(
         pa.field("keys", pa.list_(pa.string()), nullable=False),  # key of every row of the fragment, in order
         pa.field("failed_keys", pa.list_(pa.string()), nullable=False),  # tasks that gave no row
         pa.field("failures", pa.list_(pa.string()), nullable=False),  # and why, in the same order
+        pa.field("num_bytes", pa.int64()),  # of the fragment's rows in memory: payloads, and little else
         pa.field("quality", pa.string()),  # QualityReport of a few of the rows as JSON; null where nothing is lost
     ]
 )
@@ -46,6 +47,7 @@ def write_encoded(uri: str, rows: pa.Table, failures: dict[str, str], quality: s
         "keys": keys,
         "failed_keys": list(failures),
         "failures": list(failures.values()),
+        "num_bytes": rows.nbytes,
         "quality": quality,
     }
     return pa.Table.from_pylist([row], schema=ENCODED)

@@ -85,8 +85,14 @@ class EncodedTables:
     """Whether the tower reads the image to edit."""
 
 
-def build_index(tables: EncodedTables, view: View) -> SampleIndex:
+def build_index(tables: EncodedTables, view: View, contexts: pa.Table | None = None) -> SampleIndex:
     """Join a view of the samples with its encodings; samples that have none are left out.
+
+    Args:
+        tables: what the stage trains on.
+        view: its samples.
+        contexts: for states that no table holds yet, the contexts (`mos.data.contexts`) that `state` and `null_state`
+            then number.
 
     Raises:
         UserError: the view's resolution or filter does not fit the samples table, or nothing is left.
@@ -94,7 +100,8 @@ def build_index(tables: EncodedTables, view: View) -> SampleIndex:
     samples = _scan(tables.samples, view)
     states, null_states = _context_keys(samples, tables.sees_images)
     bucket, references = samples["bucket"], _references(samples)
-    state_keys = tables.states.open().to_table(columns=["context_key"])["context_key"]
+    known = tables.states.open().to_table(columns=["context_key"]) if contexts is None else contexts
+    state_keys = known["context_key"]
     image_keys = tables.latents.open().to_table(columns=["latent_key"])["latent_key"]
     group, groups = _codes(pc.binary_join_element_wise(samples["task"], bucket, " "))
     source, sources = _codes(samples["source"])
