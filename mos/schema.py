@@ -62,10 +62,10 @@ PAYLOAD = payload_field("payload")
 """A Lance blob: whole, uncompressed, in a pack file beside the data file (mos.blobs), read there by `preadv`.
 
 Chosen by measurement on shuffled batches of 16 from the page cache of two cores, MB/s for rows of 8 MB and of 384 KB
-(tests/benchmarks/states/reading.py): this 9,306 and 11,011; the same blobs through Lance's `read_blobs` 1,256 and
-2,768; `take` of `large_binary` in Lance 2.0, its fastest format for that, 711 and 1,981; WebDataset in order 1,509 and
-1,924; a random row of Parquet 146 and 443; `preadv` of one plain file 7,944 and 16,386. Writing 895 and 903 against
-974 and 929 of `large_binary`.
+(tests/benchmarks/states/reading.py): this 11,221 and 12,156; the same blobs through Lance's `read_blobs` 1,081 and
+4,376; `take` of `large_binary` in Lance 2.0, its fastest format for that, 649 and 2,987; WebDataset in order 1,679 and
+2,068; a random row of Parquet 351 and 579; `preadv` of one plain file 10,630 and 16,462. Writing takes 5% and 13% more
+time than `large_binary`: 1,154 and 1,139 MB/s against 1,217 and 1,306.
 """
 
 STATES = pa.schema(
