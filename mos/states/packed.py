@@ -42,8 +42,8 @@ class PackedStates:
 
     with the scale of its group, where scale 0 means that all codes of the group are 0; the layer's massive channels are
     then overwritten by their exact values. int4 stores code + 8 in nibbles: channel 2i in the low one of byte i,
-    channel 2i + 1 in the high one. int8's scales are the smallest that clip no value; int4's may be two finer, where that
-    lowers a group's squared error. `mos.states.quantise` is the arithmetic.
+    channel 2i + 1 in the high one. int8's scales are the smallest that clip no value; int4's may be two finer, where
+    that lowers a group's squared error. `mos.states.quantise` is the arithmetic.
     """
 
     format: FormatName
