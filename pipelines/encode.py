@@ -3,7 +3,8 @@
 Reads   tables/samples.lance, at the version the curate step recorded
 Writes  tables/states/<tower>-<format>-<identity>.lance and tables/latents/<codec>.lance; only what they do not hold
         yet is encoded. A quantised format is calibrated first, unless a run of this tower and format has done so
-        before (tables/calibrations); what it loses is reported, and refused beyond encode.quality.
+        before (tables/calibrations); what it loses is reported, and refused beyond encode.quality. States of
+        contexts that no stage reads from the table (stage.states) are left to those stages.
 
   python pipelines/encode.py
   python pipelines/encode.py pipelines/configs/photos.toml actors.max_actors=8
@@ -31,6 +32,7 @@ from mos.encoders.understanding import TowerSpec, describe_tower, tower_id
 from mos.encoders.vae import CodecSpec, describe_codec
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
+from mos.planning.sources import SourceName
 from mos.states.calibration import Calibration
 from mos.states.payload import StateCodec
 from mos.states.quality import QualityReport, check_quality, total
@@ -40,6 +42,7 @@ from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 from pipelines.entry import entry
 from pipelines.run_config import RunConfig
+from pipelines.settle_states import settle_sources
 from pipelines.standing_states import standing_codec
 from pipelines.steps import open_step, require_step
 
@@ -58,21 +61,24 @@ def main(config: RunConfig, args: Namespace) -> None:
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
     refuse_misfit(config, tower, codec)
 
+    sources = settle_sources(config)
     contexts = plan_contexts(samples, config.resolutions(), tower.sees_images)
+    cached = cached_contexts(config, sources, samples, contexts, tower)
     images = plan_latents(samples, config.resolutions(), codec.codec_id)
     with ExitStack() as stack:
         state_codec = settle_codec(config, tower, samples, contexts, stack)
         register_user(config.tables_folder(), config.root, config.name)
         states, latents = open_tables(config, tower, state_codec, codec)
-        new_contexts, new_images = missing("states", contexts, states), missing("latents", images, latents)
+        new_contexts, new_images = missing("states", cached, states), missing("latents", images, latents)
         if new_contexts.num_rows + new_images.num_rows:
             stack.enter_context(ray_session(config.cluster))
         quality = run_pool(config, samples, EncodeStates, new_contexts, states)
         run_pool(config, samples, EncodeLatents, new_images, latents)
     failures = states.failures | latents.failures
     report(failures, quality)
+    lacking = {*contexts.column(0).to_pylist()} - {*cached.column(0).to_pylist()}
     keys = {*contexts.column(0).to_pylist(), *images.column(0).to_pylist()} - failures.keys()
-    refuse_lost(keys, states.table, latents.table)
+    refuse_lost(keys - lacking, states.table, latents.table)
     made = {"states": states_name(tower.tower_id, state_codec), "codec": codec.codec_id}
     step.finish(
         {
@@ -81,6 +87,7 @@ def main(config: RunConfig, args: Namespace) -> None:
             "latents": asdict(latents.table),
             "encoded": {"states": states.num_committed, "latents": latents.num_committed},
             "failed": len(failures),
+            "sources": sources,
             "samples": asdict(samples),
             "resolutions": list(config.resolutions()),
             "quality": None if quality is None else quality.lines(),
@@ -112,6 +119,19 @@ def refuse_misfit(config: RunConfig, tower: TowerSpec, codec: CodecSpec) -> None
                 f"a stage trains at resolution {resolution}, but curate.resolutions = {list(curate.resolutions)}: "
                 "add it there and curate again"
             )
+
+
+def cached_contexts(
+    config: RunConfig, sources: dict[str, SourceName], samples: TableVersion, contexts: pa.Table, tower: TowerSpec
+) -> pa.Table:
+    """Of all contexts those that some stage reads from the table; streams and towers in workers make their own."""
+    resolutions = {config.stage(name).resolution for name, source in sources.items() if source == "cache"}
+    if resolutions == set(config.resolutions()):
+        return contexts
+    if not resolutions:
+        print("states: none to encode, no stage reads them from the table", flush=True)
+        return contexts.slice(0, 0)
+    return plan_contexts(samples, sorted(resolutions), tower.sees_images)
 
 
 def settle_codec(

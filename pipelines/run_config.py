@@ -85,6 +85,10 @@ class RunConfig(StrictConfig):
         """Table of one codec's latents, schema `mos.schema.LATENTS`."""
         return f"{self.tables_folder()}/latents/{codec_id}.lance"
 
+    def queue_uri(self, name: str) -> str:
+        """Table of the states that a streaming stage has yet to train on, schema `mos.schema.STATES`."""
+        return f"{self.tables_folder()}/queues/{name}.lance"
+
     def folder(self, *parts: str) -> Path:
         """A folder below `root`, for example `folder("checkpoints", "stage1")`; not created."""
         return Path(self.root, *parts)

@@ -4,11 +4,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cluster.session import CLONE
+from mos.data.decode import ImageLimits
 from mos.data.index import EncodedTables, SampleIndex
 from mos.data.plan import BatchPlan, make_plan
+from mos.encoders.encoding import EncodeConfig
 from mos.encoders.vae import VaeConfig
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
@@ -17,7 +21,9 @@ from mos.sampling.config import SamplerConfig
 from mos.tables import TableVersion
 from mos.training.checkpoint import Checkpoint
 from mos.training.stage import StageConfig
+from mos.training.states_source import SettledStates, StreamStates
 from pipelines.run_config import RunConfig
+from pipelines.settle_states import settled_states
 from pipelines.steps import TRAINING, Step, require_step, upstream
 
 
@@ -30,6 +36,14 @@ class StageJob:
     model: ModelConfig
     vae: VaeConfig
     tables: EncodedTables
+    encode: EncodeConfig
+    """How contexts are encoded, with absolute paths."""
+    image_limits: ImageLimits
+    """Of the images that the tower sees."""
+    states: SettledStates
+    """Where hidden states come from."""
+    queue: str
+    """Table that a stream fills."""
     seed: int
     """Of this stage's order and draws, in [0, 2^64)."""
     model_seed: int
@@ -70,12 +84,18 @@ def make_job(step: Step, config: RunConfig) -> StageJob:
         "config": stage.model_dump(mode="json"),
     }
     model = config.model.model_dump(mode="json")
+    states = settled_states(config, name, encoded)
+    in_queue = isinstance(states, StreamStates) and states.drop_consumed
     return StageJob(
         name=name,
         stage=stage,
         model=config.model,
         vae=encode.vae,
         tables=tables,
+        encode=encode,
+        image_limits=config.curate.image,
+        states=states,
+        queue=config.queue_uri(f"{name}-{step.short}") if in_queue else tables.states.uri,
         seed=int(fingerprint(seed=config.seed, stage=name)[:16], 16),
         model_seed=config.seed,
         folder=config.folder("checkpoints", name, step.short),
@@ -115,6 +135,13 @@ def stage_plan(job: StageJob, index: SampleIndex) -> BatchPlan:
     """The batch plan of a stage over its view."""
     ratios = {index.sources.index(name): ratio for name, ratio in job.stage.sources.items()}
     return make_plan(index.group, index.source, batch_size=job.stage.batch_size, seed=job.seed, ratios=ratios or None)
+
+
+def preview_rows(job: StageJob, index: SampleIndex) -> NDArray[np.intp]:
+    """Samples of the stage's pictures: the first in the view's largest bucket."""
+    counts = index.counts("group")
+    group = index.groups.index(max(counts, key=lambda name: counts[name]))
+    return (index.group == group).nonzero()[0][: job.stage.num_sample_images]
 
 
 def num_parameters(model: ModelConfig) -> int:

@@ -11,6 +11,7 @@ from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.steps import StepLedger, StepRecord
 from pipelines.run_config import STAGES, RunConfig
+from pipelines.settle_states import deciding_sources
 
 STEPS = ("shapes", "curate", "encode", *STAGES, "edit", "sample", "evaluate")
 """Every step there is, in the order they run. Each is `pipelines/<step>.py`."""
@@ -25,6 +26,7 @@ NOT_IN_OUTPUTS = {
     "encode": {"actors", "images_per_batch", "rows_per_fragment", "fragments_per_commit", "quality"},
     "stage": {
         "loader",
+        "states",
         "checkpoint_every",
         "keep_checkpoints",
         "async_checkpoint",
@@ -151,7 +153,8 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
             units = list_units(config.curate.sources, CLONE, config.curate.files_per_unit)
             return {"settings": config.curate.settings_id(), "inventory": inventory_id(units)}
         case "encode":
-            return {"encode": _without(config.encode, "encode"), "resolutions": config.resolutions()}
+            parts = {"encode": _without(config.encode, "encode"), "resolutions": config.resolutions()}
+            return parts | deciding_sources(config)
         case "sample":
             return {"seed": config.seed, "sample": _without(config.sample, "sample")}
         case "evaluate":

@@ -8,12 +8,17 @@ from contextlib import contextmanager
 
 from cluster.session import ray_session
 from cluster.train import run_workers
+from mos.data.contexts import list_contexts, save_contexts
 from mos.data.fit import check_share, check_tables, check_view
 from mos.data.index import SampleIndex, build_index
 from mos.data.payloads import LatentTable, RowCache, StateTable
 from mos.data.views import View
+from mos.tables import drop_table
 from mos.training.checkpoint import step_folders
-from mos.training.metrics import latest_metrics, progress_line
+from mos.training.metrics import latest_metrics, progress_line, read_metrics
+from mos.training.states_source import CacheStates, StreamStates
+from pipelines.balance import describe_balance
+from pipelines.produce_states import producing
 from pipelines.run_config import RunConfig
 from pipelines.stage_job import StageJob, make_job, num_parameters, stage_plan
 from pipelines.steps import open_step
@@ -33,7 +38,7 @@ def train_stage(name: str, config: RunConfig, args: Namespace) -> None:
         shutil.rmtree(job.folder, ignore_errors=True)
     index = prepare(job, config)
     describe(job, index, config)
-    with ray_session(config.cluster), shown_progress(job):
+    with ray_session(config.cluster), shown_progress(job), producing(job, index, config) as produced:
         run_workers(
             train_worker,
             job,
@@ -43,8 +48,12 @@ def train_stage(name: str, config: RunConfig, args: Namespace) -> None:
         )
     latest = latest_metrics(job.folder)
     assert latest is not None
+    balance = {}
+    if produced is not None and isinstance(job.states, StreamStates):
+        balance["balance"] = describe_balance(job, job.states, read_metrics(job.folder), produced)
     step.finish(
         {
+            **balance,
             "checkpoint": str(step_folders(job.folder)[-1]),
             "export": str(job.folder / "export"),
             "folder": str(job.folder),
@@ -54,6 +63,8 @@ def train_stage(name: str, config: RunConfig, args: Namespace) -> None:
             "num_params": num_parameters(job.model),
         }
     )
+    if job.queue != job.tables.states.uri:
+        drop_table(job.queue)
     print(f"{name}: {latest.step} steps, loss {latest.loss:.4f}; weights in {job.folder / 'export'}", flush=True)
 
 
@@ -63,11 +74,17 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
-    index = build_index(job.tables, View(stage.resolution, stage.filter, stage.tasks, tuple(stage.sources)))
+    view = View(stage.resolution, stage.filter, stage.tasks, tuple(stage.sources))
+    contexts = None
+    if not isinstance(job.states, CacheStates):
+        contexts = list_contexts(job.tables.samples, view, job.tables.sees_images)
+    index = build_index(job.tables, view, contexts)
     check_view(
         index, batch_size=stage.batch_size, token_px=latents.stride * job.model.patch, sources=dict(stage.sources)
     )
     job.folder.mkdir(parents=True, exist_ok=True)
+    if contexts is not None:
+        save_contexts(contexts, job.folder / "contexts.arrow")
     index.save(job.folder / "index.npz")
     return index
 
@@ -81,7 +98,7 @@ def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
         f"{job.name}: {num_parameters(job.model) / 1e6:.1f}M parameters from {start}; {job.stage.steps} steps of "
         f"{job.stage.batch_size} on {config.cluster.train.num} workers\n"
         f"{job.name}: {len(index)} samples{left_out}, {plan.first_step(1)} batches in the first epoch; "
-        f"by source {index.counts('source')}; by bucket {index.counts('group')}",
+        f"by source {index.counts('source')}; by bucket {index.counts('group')}; states: {job.states.type}",
         flush=True,
     )
 

@@ -7,9 +7,10 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-from mos.data.batches import BatchBuilder, DrawRule, Share
+from mos.data.batches import BatchBuilder, DrawRule, Share, StatesSource
 from mos.data.index import NO_ROW, SampleIndex
-from mos.data.payloads import LatentTable, RowCache, StateTable
+from mos.data.payloads import LatentTable, RowCache
+from mos.data.prefetch import prefetch
 from mos.data.randomness import ExplorationRule
 from mos.encoders.vae import load_codec
 from mos.flow.timestep import timesteps
@@ -22,26 +23,25 @@ from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.loop import train
 from mos.training.metrics import MetricsWriter, StepMetrics
-from pipelines.stage_job import StageJob, stage_plan
+from pipelines.open_states import announced, open_states
+from pipelines.stage_job import StageJob, preview_rows, stage_plan
 
 
 def train_worker(job: StageJob, device: torch.device) -> None:
     """One rank: train to the end of the stage from the newest checkpoint, then export."""
     stage = job.stage
     index = SampleIndex.load(job.folder / "index.npz")
+    engine, ema, state = start_training(job, device)
     cache = RowCache(stage.loader.cache_bytes)
-    states, latents = (
-        StateTable(job.tables.states, cache, job.model.hidden_states),
-        LatentTable(job.tables.latents, cache),
-    )
+    states, latents = open_states(job, index, cache, device), LatentTable(job.tables.latents, cache)
     share = Share(dist.get_rank(), dist.get_world_size())
     builder = BatchBuilder(stage_plan(job, index), index, states, latents, draw_rule(job), share)
-    engine, ema, state = start_training(job, device)
+    build = announced(builder, states, state.step)
     preview = make_preview(job, index, states, latents, device) if stage.sample_every else None
     checkpoints = Checkpoints(
         job.folder, job.provenance, keep=stage.keep_checkpoints, background=stage.async_checkpoint
     )
-    batches = builder.stream(state.step, stage.steps, stage.loader.prefetch_batches)
+    batches = prefetch(build, range(state.step, stage.steps), stage.loader.prefetch_batches)
     with closing(batches), metrics_of(job, state) as report:
         train(engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview)
     write_export(job.folder / "export", engine, ema, job.export)
@@ -76,12 +76,10 @@ def draw_rule(job: StageJob) -> DrawRule:
 
 
 def make_preview(
-    job: StageJob, index: SampleIndex, states: StateTable, latents: LatentTable, device: torch.device
+    job: StageJob, index: SampleIndex, states: StatesSource, latents: LatentTable, device: torch.device
 ) -> Preview:
     """Pictures of the first captions in the view's largest bucket."""
-    counts = index.counts("group")
-    group = index.groups.index(max(counts, key=lambda name: counts[name]))
-    rows = (index.group == group).nonzero()[0][: job.stage.num_sample_images]
+    rows = preview_rows(job, index)
     references = index.reference[rows]
     inputs = PreviewInputs(
         contexts=states.read(index.state[rows].tolist()),

@@ -63,7 +63,7 @@ class Lead:
         self._rule = rule
         self._present = dict(present)
         self._pinned = tuple(pinned)
-        self._measured = len(present), sum(present.values())
+        self._largest = max(present.values(), default=0.0)
         self._running: set[int] = set()
         self._begin(0)
 
@@ -122,8 +122,7 @@ class Lead:
         """A task's contexts are in the table."""
         self._running -= set(contexts)
         self._present.update(dict.fromkeys(contexts, num_bytes / len(contexts)))
-        number, total = self._measured
-        self._measured = number + len(contexts), total + num_bytes
+        self._largest = max(self._largest, num_bytes / len(contexts))
         self.most_bytes = max(self.most_bytes, self.held_bytes)
 
     def _begin(self, window: int) -> None:
@@ -178,8 +177,7 @@ class Lead:
         return contexts
 
     def _fits(self, num_contexts: int) -> bool:
-        """Whether so many more contexts keep to the bound, by the mean of all that came; the first task is tried."""
-        number, total = self._measured
-        if not number:
+        """Whether so many more contexts keep to the bound, each as large as those of the largest task so far."""
+        if not self._largest:
             return not self._running
-        return self.held_bytes + (len(self._running) + num_contexts) * total / number <= self._rule.max_bytes
+        return self.held_bytes + (len(self._running) + num_contexts) * self._largest <= self._rule.max_bytes

@@ -1,0 +1,237 @@
+"""The producers of a streaming stage: a thread of the stage's driver that keeps a pool of encoding actors ahead."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError
+
+from cluster.actor_pool import ActorPool
+from mos.blobs import plain_schema
+from mos.data.contexts import load_contexts
+from mos.data.encode_plan import num_pieces
+from mos.data.index import SampleIndex
+from mos.data.lead import Lead, LeadRule
+from mos.data.recomputed import refuse_failures
+from mos.data.state_queue import StateQueue
+from mos.data.stream_progress import StreamProgress
+from mos.errors import UserError
+from mos.tables import create_table
+from mos.training.checkpoint import Checkpoint, step_folders
+from mos.training.states_source import StreamStates
+from operators.encode_states import EncodeStates
+from pipelines.balance import ProducerBalance
+from pipelines.open_states import stage_demand
+from pipelines.run_config import RunConfig
+from pipelines.stage_job import StageJob, preview_rows
+
+TICK_S = 0.1
+"""Longest wait for an actor's result before the trainer is looked at again."""
+STARVED_S = 2.0
+"""The pool grows by one each time the trainer has waited so long and every producer is busy."""
+IDLE_S = 5.0
+"""The pool shrinks by one once a producer has been idle so long, the lead being full."""
+SAY_EVERY_S = 10.0
+"""Seconds between lines about a trainer that waits."""
+
+
+@contextmanager
+def producing(job: StageJob, index: SampleIndex, config: RunConfig) -> Iterator[ProducerBalance | None]:
+    """Produce the stage's states for the duration of the block, if it streams; Ray is connected.
+
+    Yields:
+        What the producers did, complete when the block is left; None for other sources.
+
+    Raises:
+        UserError: Ray has no room for producers beside the trainer.
+    """
+    if not isinstance(job.states, StreamStates):
+        yield None
+        return
+    create_table(job.queue, plain_schema(job.tables.states.open().schema))
+    bounds = pool_bounds(job.states, config)
+    StreamProgress(job.folder / "stream").clear()
+    arguments = (job.encode, job.tables.samples, job.queue, job.image_limits)
+    pool = ActorPool(EncodeStates, arguments, job.encode.actors.options(), bounds)
+    producer = StateProducer(job, index, job.states, pool)
+    producer.start()
+    try:
+        yield producer.balance
+    finally:
+        producer.stop()
+
+
+def pool_bounds(states: StreamStates, config: RunConfig) -> tuple[int, int]:
+    """Fewest and most producers: as configured, but no more than there is room for beside the trainer.
+
+    Actors with labels run on nodes of their own, which may not have started yet: they are not counted.
+
+    Raises:
+        UserError: there is no room for the fewest.
+    """
+    actors, train = config.encode.actors, config.cluster.train
+    if actors.labels:
+        return states.min_actors, states.max_actors
+    have = ray.cluster_resources()
+    room = int((have.get("CPU", 0) - train.num * train.cpus) // actors.threads_per_actor)
+    if actors.gpus_per_actor:
+        room = min(room, int((have.get("GPU", 0) - train.num * train.gpus) // actors.gpus_per_actor))
+    if room < states.min_actors:
+        cpus = int(train.num * train.cpus) + states.min_actors * actors.threads_per_actor
+        raise UserError(
+            f"Ray has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, too few for {train.num} training "
+            f"workers and {states.min_actors} producers: lower cluster.train.num, give Ray more (cluster.num_cpus="
+            f"{cpus} for a Ray of its own: cores are then shared), or set states.type to recompute"
+        )
+    return states.min_actors, max(states.min_actors, min(states.max_actors, room))
+
+
+class StateProducer:
+    """Encodes what the trainer will read, within the lead; commits it, and drops what was read."""
+
+    def __init__(self, job: StageJob, index: SampleIndex, settings: StreamStates, pool: ActorPool) -> None:
+        self.balance = ProducerBalance()
+        self._name = job.name
+        self._pool = pool
+        self._progress = StreamProgress(job.folder / "stream")
+        self._first_step = _newest_step(job)
+        self._contexts = load_contexts(job.folder / "contexts.arrow")
+        self._demand = stage_demand(job, index, settings)
+        self._queue = StateQueue(job.queue, settings.drop_consumed)
+        self._lead = self._make_lead(job, index, settings)
+        self._waiting_since: float | None = None
+        self._grown_at = self._said_at = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="produce-states", daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and its actors."""
+        self._stopped.set()
+        self._thread.join()
+        self._pool.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._turn()
+        except (Exception, RayError) as error:
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            print(f"{self._name}: the producers of states failed: {reason}", flush=True)
+            self._progress.fail(f"the producers of states failed: {reason}")
+
+    def _turn(self) -> None:
+        """One look at the trainer and at the actors."""
+        step = min((rank.step for rank in self._progress.ranks()), default=self._first_step)
+        self._forget(self._lead.follow(self._demand.window_of(step)))
+        full = not self._hand_out()
+        rows = [row for table in self._pool.collect(TICK_S) for row in table.to_pylist()]
+        if rows:
+            self._take(rows)
+        self._scale(full)
+        self._say()
+        self.balance.see(self._pool, self._lead)
+
+    def _hand_out(self) -> bool:
+        """Give every idle actor a task; False where there was one without."""
+        while self._pool.num_idle > 0:
+            task = self._lead.next_task()
+            if task is None:
+                room = self._lead.make_room()
+                self._forget(room)
+                if room:
+                    continue
+                return False
+            tasks = self._contexts.take(pa.array(task.contexts))
+            self._queue.expect(tasks.column("context_key").to_pylist())
+            self._pool.submit(tasks.combine_chunks())
+        return True
+
+    def _take(self, rows: list[dict]) -> None:
+        """Commit what actors wrote."""
+        self._queue.add(rows)
+        for row in rows:
+            refuse_failures(dict(zip(row["failed_keys"], row["failures"], strict=True)))
+            self._lead.arrived([self._number[key] for key in row["keys"]], row["num_bytes"])
+            self.balance.encoded += len(row["keys"])
+
+    def _forget(self, numbers: list[int]) -> None:
+        if numbers:
+            self._queue.drop([self._key(number) for number in numbers])
+            self.balance.dropped += len(numbers)
+
+    def _scale(self, full: bool) -> None:
+        now = time.monotonic()
+        if not self._lead.missing():
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = now
+        waited_s = 0.0 if self._waiting_since is None else now - max(self._waiting_since, self._grown_at)
+        if waited_s >= STARVED_S and not full:
+            if self._pool.grow():
+                self._grown_at = now
+        elif full:
+            self._pool.shrink(IDLE_S)
+
+    def _say(self) -> None:
+        """A line where the trainer waits."""
+        now = time.monotonic()
+        if self._waiting_since is None or now - max(self._waiting_since, self._said_at) < SAY_EVERY_S:
+            return
+        self._said_at = now
+        steps = self._demand.steps_of(self._lead.window)
+        print(
+            f"{self._name}: waiting for {self._lead.missing()} states of steps {steps.start}-{steps.stop - 1}; "
+            f"{len(self._pool)} producers, {self._pool.num_starting} of them starting",
+            flush=True,
+        )
+
+    def _make_lead(self, job: StageJob, index: SampleIndex, settings: StreamStates) -> Lead:
+        keys = self._contexts.column("context_key").to_pylist()
+        self._number = {key: number for number, key in enumerate(keys)}
+        sizes = self._queue.sizes()
+        present = {self._number[key]: size for key, size in sizes.items() if key in self._number}
+        if self._queue.num_recovered:
+            print(f"{job.name}: {self._queue.num_recovered} states of an interrupted run are used", flush=True)
+        rule = LeadRule(self._demand.num_windows, settings.lead_mb * 1e6, settings.drop_consumed)
+
+        def cut(numbers: list[int]) -> list[list[int]]:
+            return _cut(self._contexts, numbers, job.encode.rows_per_fragment, settings.max_actors)
+
+        return Lead(self._demand.window, cut, rule, present, pinned_contexts(job, index))
+
+    def _key(self, number: int) -> str:
+        return str(self._contexts.column("context_key")[number])
+
+
+def pinned_contexts(job: StageJob, index: SampleIndex) -> list[int]:
+    """Contexts that are read again whenever training starts, and the null context where all samples share one."""
+    rows = preview_rows(job, index) if job.stage.sample_every else index.state[:0]
+    pinned = [*index.state[rows].tolist(), *index.null_state[rows].tolist()]
+    if (index.null_state == index.null_state[0]).all():
+        pinned.append(int(index.null_state[0]))
+    return list(dict.fromkeys(pinned))
+
+
+def _cut(contexts: pa.Table, numbers: list[int], rows_per_fragment: int, num_actors: int) -> list[list[int]]:
+    """Tasks of neighbours in length, which share forward passes."""
+    texts = contexts.column("text").take(pa.array(numbers, pa.int64())).to_pylist()
+    order = sorted(range(len(numbers)), key=lambda place: -len(texts[place]))
+    pieces = num_pieces(len(numbers), rows_per_fragment, num_actors)
+    size = -(-len(numbers) // pieces) if pieces else 1
+    return [[numbers[place] for place in order[start : start + size]] for start in range(0, len(order), size)]
+
+
+def _newest_step(job: StageJob) -> int:
+    """Where the trainer will begin, as far as the checkpoints tell."""
+    for folder in reversed(step_folders(job.folder)):
+        checkpoint = Checkpoint.read(folder)
+        if checkpoint is not None:
+            return min(checkpoint.state.step, job.stage.steps - 1)
+    return 0
