@@ -1,10 +1,13 @@
 """Text in, the prompt a tower is given out: cut to length, free of control tokens, inside the template."""
 
+from functools import lru_cache
 from typing import Any
 
 from mos.encoders.weights import Checkpoint, first_line
 from mos.errors import UserError
 
+MAX_KNOWN = 8192
+"""Prompts whose tokens are kept."""
 IMAGE_LABEL = "<image>"
 """What every image token of a context is called."""
 
@@ -22,11 +25,13 @@ class Prompter:
         self._control_tokens = [
             str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special and str(token)
         ]
+        self._known: dict[str, list[int]] = {}
+        self._shortened = lru_cache(MAX_KNOWN)(self._cut)
         self._refuse_empty()
 
     def render(self, text: str, image: str = "") -> str:
         """The prompt of one text; `image` is what stands for its image."""
-        return self._template.replace("{image}", image).replace("{text}", self._cut(self._neutral(text)))
+        return self._template.replace("{image}", image).replace("{text}", self._shortened(self._neutral(text)))
 
     @property
     def pad_id(self) -> int:
@@ -34,8 +39,13 @@ class Prompter:
         return int(self._tokenizer.pad_token_id)
 
     def token_ids(self, prompts: list[str]) -> list[list[int]]:
-        """Token ids of each prompt, special tokens included."""
-        return list(self._tokenizer(prompts)["input_ids"]) if prompts else []
+        """Token ids of each prompt, special tokens included; the latest are kept, for planning and then encoding."""
+        if len(self._known) > MAX_KNOWN:
+            self._known.clear()
+        unknown = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        if unknown:
+            self._known |= zip(unknown, self._tokenizer(unknown)["input_ids"], strict=True)
+        return [self._known[prompt] for prompt in prompts]
 
     def token(self, token_id: int) -> str:
         """The tokenizer's spelling of one token id."""
