@@ -1,0 +1,199 @@
+"""Drawing a picture: 1024 px, 50 steps with guidance, random weights, against public transformers at their sizes.
+
+Latency is that of the denoiser alone, for all: no text encoder, no VAE. It does not depend on the weights. Guidance is
+two passes a step, but for FLUX.1-dev, whose guidance is distilled into one.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mos.flow.guidance import guide
+from mos.flow.solver import integrate, linear_schedule
+from mos.model.context import Context
+from mos.model.execution import compile_blocks
+from mos.model.mos import ModelConfig, MoS
+from tests.benchmarks.device.timing import Budget, gpu_ms
+from tests.benchmarks.harness import Row
+
+STEPS, PEER_STEPS, GUIDANCE, CONTEXT_TOKENS = 50, 3, 5.0, 200
+
+
+def draw(model: MoS, noise: Tensor, context: Context, num_steps: int) -> Tensor:
+    """Guided Euler integration; the context holds the conditional half, then the unconditional one."""
+
+    def velocity(z: Tensor, t: float) -> Tensor:
+        pair = torch.cat([z, z])
+        conditional, unconditional = model(pair, torch.full((len(pair),), t, device=z.device), context).chunk(2)
+        return guide(conditional, unconditional, GUIDANCE)
+
+    return integrate(velocity, noise, linear_schedule(num_steps))
+
+
+def sampling_inputs(
+    config: ModelConfig, batch_size: int, resolution_px: int, device: torch.device
+) -> tuple[Tensor, Context]:
+    """Noise, and contexts of full length: both halves of the guidance pair."""
+    side = resolution_px // 16
+    noise = torch.randn(batch_size, config.latent_channels, side, side, device=device)
+    shape = (2 * batch_size, CONTEXT_TOKENS, config.state_layers + 1, config.state_dim)
+    states = torch.randn(shape, device=device, dtype=torch.bfloat16)
+    return noise, Context(states, torch.ones(shape[:2], dtype=torch.bool, device=device))
+
+
+@torch.inference_mode()
+def sampling_rows(config: ModelConfig) -> tuple[list[Row], float]:
+    """Router milliseconds a step, images a second; and the seconds of one picture at batch 1."""
+    device = torch.device("cuda")
+    with device:
+        model = MoS(config).to(torch.bfloat16).eval()
+    compile_blocks(model)
+    rows, single = [], float("nan")
+    for batch_size in (1, 4, 16):
+        noise, context = sampling_inputs(config, batch_size, 1024, device)
+        seconds = _seconds(lambda noise=noise, context=context: draw(model, noise, context, STEPS))
+        rows.append(Row(f"sampling.batch{batch_size}", batch_size / seconds, "images/s"))
+        if batch_size == 1:
+            single = seconds
+            rows += _router_rows(model, noise, context, seconds)
+    return rows, single
+
+
+def _router_rows(model: MoS, noise: Tensor, context: Context, seconds: float) -> list[Row]:
+    """The router's time at batch 1, both halves of the pair; its share of a step with mixing and projection."""
+    from mos.model.mixing import mix_context
+
+    pair, times = torch.cat([noise, noise]), torch.full((2,), 0.5, device=noise.device)
+    routing = model.route(pair, times, context)
+    mixed = mix_context(context, routing)
+    ms = gpu_ms(
+        {
+            "router": lambda: model.route(pair, times, context),
+            "mixing": lambda: mix_context(context, routing),
+            "projection": lambda: [block.context(part) for block, part in zip(model.blocks, mixed, strict=True)],
+        }
+    )
+    share = sum(ms.values()) / (seconds * 1e3 / STEPS)
+    return [
+        Row("router.ms", ms["router"], "ms per step", "the mark", 3.0, 3.0 / ms["router"], 15),
+        Row("router.share", share, "of a step", "the mark", 0.04, 0.04 / share, 15),
+    ]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A public denoiser, and its input for one picture of 1024 px."""
+
+    id: str
+    passes_per_step: int
+    diffusers_class: str
+    options: dict[str, Any]
+    """Where the class's defaults are of another size."""
+    shapes: dict[str, tuple[int, ...]]
+    """Random bf16 arguments."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Other arguments."""
+
+    def build(self, **options: Any) -> Any:
+        """The module, with random weights, on the default device.
+
+        Raises:
+            ImportError: diffusers is not installed.
+        """
+        import diffusers
+
+        return getattr(diffusers, self.diffusers_class)(**self.options | options).to(torch.bfloat16).eval()
+
+    def arguments(self, device: str) -> dict[str, Any]:
+        """What the module's forward takes."""
+        drawn = {name: torch.randn(shape, device=device, dtype=torch.bfloat16) for name, shape in self.shapes.items()}
+        return drawn | self.extra
+
+
+PEERS = (
+    Peer(
+        "latency.qwen",
+        2,
+        "QwenImageTransformer2DModel",
+        {},
+        {"hidden_states": (1, 4096, 64), "encoder_hidden_states": (1, CONTEXT_TOKENS, 3584), "timestep": (1,)},
+        {"img_shapes": [[(1, 64, 64)]]},
+    ),
+    Peer(
+        "latency.flux",
+        1,
+        "FluxTransformer2DModel",
+        {"guidance_embeds": True},
+        {
+            "hidden_states": (1, 4096, 64),
+            "encoder_hidden_states": (1, 512, 4096),
+            "pooled_projections": (1, 768),
+            "timestep": (1,),
+            "guidance": (1,),
+            "img_ids": (4096, 3),
+            "txt_ids": (512, 3),
+        },
+    ),
+    Peer(
+        "latency.sd35",
+        2,
+        "SD3Transformer2DModel",
+        {
+            "num_layers": 38,
+            "num_attention_heads": 38,
+            "caption_projection_dim": 2432,
+            "pos_embed_max_size": 192,
+            "qk_norm": "rms_norm",
+        },
+        {
+            "hidden_states": (1, 16, 128, 128),
+            "encoder_hidden_states": (1, 333, 4096),
+            "pooled_projections": (1, 2048),
+            "timestep": (1,),
+        },
+    ),
+    Peer(
+        "latency.sana",
+        2,
+        "SanaTransformer2DModel",
+        {"num_layers": 60, "qk_norm": "rms_norm_across_heads"},
+        {"hidden_states": (1, 32, 32, 32), "encoder_hidden_states": (1, 300, 2304), "timestep": (1,)},
+    ),
+)
+
+
+@torch.inference_mode()
+def peer_rows(own_seconds: float, budget: Budget) -> list[Row]:
+    """Seconds of 50 steps of each peer, from a few of its passes, eager as diffusers runs them."""
+    rows = []
+    for peer in PEERS:
+        if not budget.allows(peer.id, 40):
+            continue
+        try:
+            with torch.device("cuda"):
+                model = peer.build()
+        except ImportError as error:
+            budget.skip(peer.id, f"diffusers is not installed ({error})")
+            continue
+        arguments = peer.arguments("cuda")
+        seconds = _seconds(lambda m=model, a=arguments: [m(**a) for _ in range(PEER_STEPS)]) / PEER_STEPS
+        theirs = seconds * peer.passes_per_step * STEPS
+        size = sum(parameter.numel() for parameter in model.parameters()) / 1e9
+        rows.append(Row(peer.id, own_seconds, "s", f"{size:.1f}B in diffusers", theirs, theirs / own_seconds))
+        del model, arguments
+        torch.cuda.empty_cache()
+    return rows
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    """Wall seconds of the second call."""
+    run()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    return time.perf_counter() - started

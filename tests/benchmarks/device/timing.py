@@ -1,0 +1,72 @@
+"""Time on a GPU: events around a call, the L2 cache flushed before each, candidates interleaved, medians."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+FLUSH_BYTES = 256 * 2**20
+"""More than four times the 60 MB of L2 of an H200."""
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What this GPU does at best, measured in this process."""
+
+    copy: float
+    """Bytes a second, read and written, of a copy of 4 GB."""
+    matmul: float
+    """FLOP/s of a bf16 product of 8192 x 8192 x 8192 on random data."""
+
+
+class Budget:
+    """The minutes that the whole script may take; what does not fit is named, not dropped."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self.skipped: list[str] = []
+
+    def allows(self, what: str, seconds: float) -> bool:
+        """Whether `what` still fits; if not, it is noted as skipped."""
+        fits = time.monotonic() + seconds < self._end
+        if not fits:
+            self.skip(what, "out of time")
+        return fits
+
+    def skip(self, what: str, why: str) -> None:
+        """Note and print what is not measured."""
+        self.skipped.append(f"{what}: {why}")
+        print(f"skipped {what}: {why}", flush=True)
+
+
+def gpu_ms(candidates: Mapping[str, Callable[[], Any]], repeats: int = 15, warmup: int = 3) -> dict[str, float]:
+    """Median milliseconds of each candidate, A B A B ...; the flush hides the launch of what is measured."""
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
+    for run in candidates.values():
+        for _ in range(warmup):
+            run()
+    events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, run in candidates.items():
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            flush.zero_()
+            start.record()
+            run()
+            end.record()
+            events[name].append((start, end))
+    torch.cuda.synchronize()
+    return {name: statistics.median(start.elapsed_time(end) for start, end in pairs) for name, pairs in events.items()}
+
+
+def measure_ceilings() -> Ceilings:
+    """Copy bandwidth and matrix rate."""
+    source = torch.randn(2**30, device="cuda")
+    target = torch.empty_like(source)
+    copy = gpu_ms({"copy": lambda: target.copy_(source)})["copy"] / 1e3
+    del source, target
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    product = gpu_ms({"matmul": lambda: a @ b})["matmul"] / 1e3
+    return Ceilings(8 * 2**30 / copy, 2 * 8192**3 / product)
