@@ -53,6 +53,12 @@ def gather_facts(config: RunConfig, stage: str) -> dict[str, str]:
     encoded = require_step("encode", config).outputs
     covered = judged_stages(config)
     before = [step for step in configured_steps(config) if step in ("shapes", "curate", "encode", *covered)]
+    balances = {name: require_step(name, config).outputs.get("balance") for name in covered}
+    streamed = [
+        f"{name}: trainer waited {balance['trainer_stall']:.0%}, producers idle {balance['producer_idle']:.0%}"
+        for name, balance in balances.items()
+        if balance is not None
+    ]
     minutes = sum(require_step(step, config).seconds for step in before) / 60
     return {
         "model": f"{require_step(stage, config).outputs['num_params'] / 1e6:.1f} M parameters",
@@ -60,6 +66,7 @@ def gather_facts(config: RunConfig, stage: str) -> dict[str, str]:
         "codec": f"{encoded['codec_id']}, {encoded['channels']} channels, stride {encoded['stride']}",
         "judged": f"{stage} at {config.stage(stage).resolution} px",
         "training steps": f"{sum(config.stage(name).steps for name in covered):,}",
+        **({"streamed states": "; ".join(streamed)} if streamed else {}),
         "data and training took": f"{minutes:.1f} min",
         "guidance": f"{config.evaluate.sampler.guidance:g}, {config.evaluate.sampler.steps} steps",
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

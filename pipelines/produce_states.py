@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayError
 
@@ -101,6 +102,7 @@ class StateProducer:
         self._contexts = load_contexts(job.folder / "contexts.arrow")
         self._demand = stage_demand(job, index, settings)
         self._queue = StateQueue(job.queue, settings.drop_consumed)
+        self._numbers: dict[str, int] = {}
         self._lead = self._make_lead(job, index, settings)
         self._waiting_since: float | None = None
         self._grown_at = self._said_at = time.monotonic()
@@ -149,7 +151,9 @@ class StateProducer:
                     continue
                 return False
             tasks = self._contexts.take(pa.array(task.contexts))
-            self._queue.expect(tasks.column("context_key").to_pylist())
+            keys = tasks.column("context_key").to_pylist()
+            self._numbers |= dict(zip(keys, task.contexts, strict=True))
+            self._queue.expect(keys)
             self._pool.submit(tasks.combine_chunks())
         return True
 
@@ -158,7 +162,7 @@ class StateProducer:
         self._queue.add(rows)
         for row in rows:
             refuse_failures(dict(zip(row["failed_keys"], row["failures"], strict=True)))
-            self._lead.arrived([self._number[key] for key in row["keys"]], row["num_bytes"])
+            self._lead.arrived([self._numbers.pop(key) for key in row["keys"]], row["num_bytes"])
             self.balance.encoded += len(row["keys"])
 
     def _forget(self, numbers: list[int]) -> None:
@@ -193,10 +197,9 @@ class StateProducer:
         )
 
     def _make_lead(self, job: StageJob, index: SampleIndex, settings: StreamStates) -> Lead:
-        keys = self._contexts.column("context_key").to_pylist()
-        self._number = {key: number for number, key in enumerate(keys)}
         sizes = self._queue.sizes()
-        present = {self._number[key]: size for key, size in sizes.items() if key in self._number}
+        known = pc.index_in(pa.array(list(sizes), pa.string()), self._contexts.column("context_key")).to_pylist()
+        present = {number: size for number, size in zip(known, sizes.values(), strict=True) if number is not None}
         if self._queue.num_recovered:
             print(f"{job.name}: {self._queue.num_recovered} states of an interrupted run are used", flush=True)
         rule = LeadRule(self._demand.num_windows, settings.lead_mb * 1e6, settings.drop_consumed)

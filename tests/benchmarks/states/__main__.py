@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks.harness import Row, write_results
-from tests.benchmarks.states import encoding, kills, planning, reading, routing, sizes
+from tests.benchmarks.states import encoding, kills, planning, reading, routing, sizes, streaming
 
 GROUPS: dict[str, list[Callable[[], list[Row]]]] = {
     "sizes": [sizes.size_rows],
@@ -19,6 +19,7 @@ GROUPS: dict[str, list[Callable[[], list[Row]]]] = {
     "reading": [reading.reading_rows],
     "planning": [lambda: planning.plan_rows(1, "plan.10m") + planning.plan_rows(3, "plan.10m.sources3")],
     "kills": [kills.kill_rows],
+    "streaming": [streaming.streaming_rows],
 }
 """Group -> what measures its rows."""
 
