@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mos.config import StrictConfig
-from mos.model.context import Context
+from mos.model.context import Context, RaggedContext
 from mos.model.fusion import CrossAttentionFusion, FusionConfig, RoutedFusion, fixed_layers
 from mos.model.generation import CrossAttentionBlock, GenerationBlock
 from mos.model.layers import RMSNorm
@@ -112,7 +112,7 @@ class MoS(nn.Module):
         self,
         latents: Float[Tensor, "batch channels height width"],
         timestep: Float[Tensor, " batch"],
-        context: Context,
+        context: Context | RaggedContext,
         *,
         reference: Float[Tensor, "batch channels height width"] | None = None,
         exploration: Exploration | None = None,
@@ -140,7 +140,7 @@ class MoS(nn.Module):
         self,
         latents: Float[Tensor, "batch channels height width"],
         timestep: Float[Tensor, " batch"],
-        context: Context,
+        context: Context | RaggedContext,
     ) -> Routing:
         """The routing that `forward` would use without exploration: for figures and layer-usage reports."""
         tokens, positions = self._embed(latents)
@@ -153,14 +153,19 @@ class MoS(nn.Module):
         return tokens, image_positions(latents.shape[-2] // p, latents.shape[-1] // p, latents.device)
 
     def _route(
-        self, tokens: Tensor, positions: Tensor, timestep: Tensor, context: Context, exploration: Exploration | None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        timestep: Tensor,
+        context: Context | RaggedContext,
+        exploration: Exploration | None,
     ) -> Routing:
         if self.router is None:
             return self._fixed_routing(context)
-        logits = self.router(context.states[:, :, 0], context.mask, timestep, tokens, positions)
+        logits = self.router(context.embedding, context.mask, timestep, tokens, positions)
         return route(logits, self.router.config.top_k, exploration)
 
-    def _fixed_routing(self, context: Context) -> Routing:
+    def _fixed_routing(self, context: Context | RaggedContext) -> Routing:
         """One layer a block with weight 1, the same for every token and timestep."""
         layers = torch.tensor(self.fixed_layers, device=context.mask.device)
         index = layers[None, None, :, None].expand(*context.mask.shape, -1, 1)

@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from mos.errors import UserError
-from mos.model.context import Context
+from mos.model.context import Context, RaggedContext
 from mos.model.full_concatenation import full_concatenation_forward
 from mos.model.fusion import (
     CrossAttentionFusion,
@@ -16,6 +16,8 @@ from mos.model.fusion import (
 from mos.model.mos import MoS
 from mos.model.presets import ABLATION, DEMO, MOS_L, MOS_S
 from mos.model.routing import Exploration
+from mos.states.calibration import Calibration
+from mos.states.quantise import dequantise, quantise
 
 
 def draw_exploration(config, context, epsilon):
@@ -95,6 +97,23 @@ def test_padding_changes_nothing(tiny_config, tiny_inputs, build):
         alone = Context.pad([context.states[i, :length]])
         single = model(latents[i : i + 1], timestep[i : i + 1], alone)
         torch.testing.assert_close(single[0], padded[i], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["bf16", "int8", "int4"])
+def test_ragged_states_count_as_their_padded_selves(tiny_config, tiny_inputs, build, format):
+    latents, timestep, context = tiny_inputs
+    real = context.states[context.mask].bfloat16()
+    calibration = Calibration(real.mean(0), real.std(0), torch.zeros(len(real[0]), 1, dtype=torch.int32))
+    offsets = torch.tensor([0, *context.mask.sum(1).cumsum(0).tolist()])
+    packed = quantise(real, calibration, format, offsets)
+    padded = Context.pad(list(dequantise(packed).split(context.mask.sum(1).tolist())))
+    results = []
+    for given in (padded, RaggedContext.of(packed)):
+        model = build(tiny_config)
+        model(latents, timestep, given).square().mean().backward()
+        results.append([p.grad for p in model.parameters() if p.grad is not None])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=2e-2)  # mixed in bf16, as the states are
 
 
 def test_only_the_router_sees_the_timestep(tiny_config, tiny_inputs, build):
