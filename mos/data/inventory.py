@@ -1,4 +1,8 @@
-"""What stands in a tables folder: every states and latents table with its size, identity and users."""
+"""What stands in a tables folder: every states and latents table with its size, identity and users.
+
+A queue stays behind where a streaming stage was given up; nobody uses it, so it may go like any table
+without a record.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +15,7 @@ from mos.data.users import User
 from mos.errors import UserError
 from mos.tables import latest_version
 
-KINDS = ("states", "latents")
+KINDS = ("states", "latents", "queues")
 """Kinds of encoded tables, and the folders they stand in."""
 
 
@@ -69,7 +73,7 @@ def describe_table(uri: str, kind: str, users: Sequence[User]) -> Listed:
         num_fragments=len(dataset.get_fragments()),
         versions=tuple(version["version"] for version in versions),
         changed_at=_unix_time(versions[-1]["timestamp"]),
-        encoder=metadata["tower" if kind == "states" else "codec"],
+        encoder=metadata["codec" if kind == "latents" else "tower"],
         format=metadata.get("format") or metadata["dtype"],
         users=tuple(user.name for user in users if user.encodings is None or user.versions(uri)),
     )

@@ -11,7 +11,9 @@ import torch
 from mos.data.contexts import list_contexts, load_contexts, save_contexts
 from mos.data.encoded import write_encoded
 from mos.data.index import build_index
+from mos.data.inventory import list_tables
 from mos.data.payloads import RowCache
+from mos.data.removal import plan_removal
 from mos.data.state_queue import StateQueue
 from mos.data.state_tables import states_schema
 from mos.data.stream_progress import RankProgress, StreamProgress
@@ -131,6 +133,15 @@ def test_readers_and_a_writer_that_drops_do_not_disturb_each_other(queue: StateQ
         reached[0] = window
         assert_states(states.read(wanted), wanted)
     thread.join()
+
+
+def test_a_queue_that_was_left_behind_is_listed_and_may_go_after_a_rest(tmp_path: Path) -> None:
+    queue = StateQueue(create_table(str(tmp_path / "queues" / "stage1-abc.lance"), SCHEMA).uri, drop=True)
+    put(queue, KEYS[:3])
+    (listed,) = list_tables(str(tmp_path), [])
+    assert (listed.kind, listed.rows, listed.encoder) == ("queues", 3, "tower-x")
+    assert plan_removal(listed, []).is_empty
+    assert plan_removal(listed, [], margin_s=0).whole
 
 
 def test_a_reader_gives_up_with_a_remedy(queue: StateQueue, tmp_path: Path) -> None:
