@@ -201,7 +201,7 @@ def kill_driver_after(config: RunConfig, path: Path, step: int, *overrides: str)
 @pytest.mark.timeout(600)
 def test_two_ranks_stream_through_the_death_of_driver_producer_and_worker(tmp_path, local_ray):
     """The weights are those of an undisturbed run from the table; queue and table hold each context once, then go."""
-    load = curated(tmp_path, steps=60, every=5)
+    load = curated(tmp_path, steps=60, every=6)
     settings = STREAM.format(window=3, lead=0.8)
     config = load(settings)
     encoded(config)

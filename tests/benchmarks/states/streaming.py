@@ -23,7 +23,7 @@ from tests.benchmarks.harness import CLONE, Row, write_results
 STEPS, WINDOW, REPEATS = 120, 20, 3
 BASE = (f"stage1.steps={STEPS}", "shapes.num_scenes=2000", "shapes.num_edits=10", "cluster.num_cpus=4")
 STREAMED = f"stage1.states={{type='stream', window_steps={WINDOW}, lead_mb=64, max_actors=2}}"
-FIRST = Namespace(force=False)
+FIRST = Namespace(force=False, dry_run=False)
 AGAIN = Namespace(force=True)
 
 
