@@ -261,32 +261,36 @@ def _values(
     channel = start + tl.arange(0, CHANNELS)
     inside = used[:, None] & (channel[None, :] < dim)
     if FORMAT == "bf16":
-        return tl.load(codes + row[:, None] * dim + channel[None, :], mask=inside, other=0.0).to(tl.float32)
-    num_groups = tl.cdiv(dim, GROUP)
-    group = start // GROUP + tl.arange(0, CHANNELS // GROUP)
-    known = used[:, None] & (group[None, :] < num_groups)
-    scale = tl.load(scales + row[:, None] * num_groups + group[None, :], mask=known, other=0).to(tl.float32)
-    step = tl.where(scale == 0, 0.0, tl.exp2((scale - 128) / 8))  # row group
-    if FORMAT == "int8":
-        code = tl.load(codes + row[:, None] * dim + channel[None, :], mask=inside, other=0).to(tl.float32)
+        values = tl.load(codes + row[:, None] * dim + channel[None, :], mask=inside, other=0.0).to(tl.float32)
     else:
-        byte = start // 2 + tl.arange(0, CHANNELS // 2)
-        at = row[:, None] * (dim // 2) + byte[None, :]
-        pair = tl.load(codes + at, mask=used[:, None] & (byte[None, :] < dim // 2), other=0x88).to(tl.int32)
-        code = tl.interleave((pair & 15) - 8, (pair >> 4) - 8).to(tl.float32)
-    grouped = tl.reshape(code, [ROWS, CHANNELS // GROUP, GROUP]) * step[:, :, None]
-    return tl.reshape(grouped, [ROWS, CHANNELS])
+        if FORMAT == "int8":
+            code = tl.load(codes + row[:, None] * dim + channel[None, :], mask=inside, other=0).to(tl.float32)
+        else:
+            byte = start // 2 + tl.arange(0, CHANNELS // 2)
+            at = row[:, None] * (dim // 2) + byte[None, :]
+            pair = tl.load(codes + at, mask=used[:, None] & (byte[None, :] < dim // 2), other=0x88).to(tl.int32)
+            code = tl.interleave((pair & 15) - 8, (pair >> 4) - 8).to(tl.float32)
+        num_groups = tl.cdiv(dim, GROUP)
+        group = start // GROUP + tl.arange(0, CHANNELS // GROUP)
+        known = used[:, None] & (group[None, :] < num_groups)
+        scale = tl.load(scales + row[:, None] * num_groups + group[None, :], mask=known, other=0).to(tl.float32)
+        step = tl.where(scale == 0, 0.0, tl.exp2((scale - 128) / 8))  # row group
+        grouped = tl.reshape(code, [ROWS, CHANNELS // GROUP, GROUP]) * step[:, :, None]
+        values = tl.reshape(grouped, [ROWS, CHANNELS])
+    return values
 
 
 @triton.jit
 def _learned(mean, std, layer, channel, num_layers, dim, FORMAT: tl.constexpr):
     """Mean and deviation of every (layer, channel); nothing for bf16, which needs none."""
     if FORMAT == "bf16":
-        return 0.0, 1.0
-    at = (layer[:, None] + 1) * dim + channel[None, :]
-    known = (layer[:, None] + 1 < num_layers) & (channel[None, :] < dim)
-    shift = tl.load(mean + at, mask=known, other=0.0).to(tl.float32)
-    return shift, tl.load(std + at, mask=known, other=0.0).to(tl.float32)
+        shift, stretch = 0.0, 1.0
+    else:
+        at = (layer[:, None] + 1) * dim + channel[None, :]
+        known = (layer[:, None] + 1 < num_layers) & (channel[None, :] < dim)
+        shift = tl.load(mean + at, mask=known, other=0.0).to(tl.float32)
+        stretch = tl.load(std + at, mask=known, other=0.0).to(tl.float32)
+    return shift, stretch
 
 
 @triton.jit
@@ -294,11 +298,10 @@ def _learned_values(
     values, massive, channels, row, layer, used, channel, shift, stretch, FORMAT: tl.constexpr, MASSIVE: tl.constexpr
 ):  # fmt: skip
     """Undo the whitening of quantised values and put the exact values of the massive channels in place."""
-    if FORMAT == "bf16":
-        return values
-    values = values * stretch + shift
-    for nth in tl.static_range(MASSIVE):
-        place = tl.load(channels + (layer + 1) * MASSIVE + nth, mask=used, other=-1)
-        exact = tl.load(massive + row * MASSIVE + nth, mask=used, other=0.0).to(tl.float32)
-        values = tl.where(channel[None, :] == place[:, None], exact[:, None], values)
+    if FORMAT != "bf16":
+        values = values * stretch + shift
+        for nth in tl.static_range(MASSIVE):
+            place = tl.load(channels + (layer + 1) * MASSIVE + nth, mask=used, other=-1)
+            exact = tl.load(massive + row * MASSIVE + nth, mask=used, other=0.0).to(tl.float32)
+            values = tl.where(channel[None, :] == place[:, None], exact[:, None], values)
     return values
