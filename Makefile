@@ -17,7 +17,7 @@ help:
 	@echo "make demo       run the whole pipeline; CONFIG=my.toml ARGS='key=value ...' run another"
 	@echo "make test       ruff, mypy, import rules, pytest"
 	@echo "make lint       the same without pytest"
-	@echo "make benchmark  measure the figures of tests/benchmarks and keep them"
+	@echo "make benchmark  measure the figures of tests/benchmarks and keep them (after make demo; half an hour)"
 	@echo "make clean      remove $(VENV) and caches; runs/ stays"
 
 setup: $(STAMP)
@@ -56,8 +56,10 @@ test: lint $(TEST_STAMP)
 demo: $(STAMP)
 	@$(BIN)/python pipelines/dag.py $(CONFIG) $(ARGS)
 
-benchmark: $(STAMP)
+benchmark: $(TEST_STAMP)
 	@$(BIN)/python tests/benchmarks/pipeline.py
+	@$(BIN)/python tests/benchmarks/cpu.py
+	@$(BIN)/python -m tests.benchmarks.states
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build dist *.egg-info

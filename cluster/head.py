@@ -23,6 +23,7 @@ from cluster.session import (
     CHECKOUT_EXCLUDES,
     CLONE,
     ClusterConfig,
+    forking_to_exec,
     refuse_old_ray,
     refuse_unsafe_environment,
     worker_environment,
@@ -59,7 +60,7 @@ class LocalHead:
         environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
         environment.pop("RAY_ADDRESS", None)
         self._log = Path(self._folder.name, "head.log")
-        with self._log.open("wb") as log:
+        with self._log.open("wb") as log, forking_to_exec():
             self._process = subprocess.Popen(
                 command,
                 env=environment,

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,12 +66,21 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
         return
     auth_mode = os.environ.get("RAY_AUTH_MODE")
     _quiet()
-    _connect(config)
+    with forking_to_exec():
+        _connect(config)
     try:
         yield
     finally:
         ray.shutdown()
         _restore("RAY_AUTH_MODE", auth_mode)
+
+
+@contextmanager
+def forking_to_exec() -> Iterator[None]:
+    """Where processes are started that run another program at once: Lance's warning of forks does not concern them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        yield
 
 
 def refuse_unsafe_environment(environment: Mapping[str, str]) -> None:

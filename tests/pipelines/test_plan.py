@@ -70,7 +70,8 @@ def test_a_stage_without_any_figure_is_explained(clone: Path, tmp_path: Path, ca
 
 def test_what_stands_in_the_tables_is_counted(demo_run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measuring, "SECONDS", 0.05)
-    config = demo_run("stage1.resolution=16", "edit.resolution=16", "edit.sources={c = 1.0}", "edit.tasks=['edit']")
+    narrow = ("stage1.resolution=16", "edit.resolution=16", "edit.sources={c = 1.0}", "edit.tasks=['edit']")
+    config = demo_run(*narrow, "encode.state_format=bf16")
     rows = [tables.sample(number, number >= 40) for number in range(50)]
     Path(config.samples_uri()).parent.mkdir(parents=True)
     tables.write(Path(config.samples_uri()), pa.Table.from_pylist(rows, samples_schema((16,))))
@@ -88,6 +89,7 @@ def test_what_stands_in_the_tables_is_counted(demo_run, monkeypatch: pytest.Monk
 def write_states(config: RunConfig, captions: list[str]) -> None:
     """A states table where the run would look for its own."""
     uri = standing_uri(config)
+    assert uri is not None
     codec = StateCodec("bf16", all_layers(7), 384)
     states = codec.quantise(torch.randn(5, 7, 384).bfloat16())
     rows = {

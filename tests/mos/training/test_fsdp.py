@@ -17,7 +17,7 @@ from mos.training.metrics import StepMetrics
 from mos.training.optimizer import build_optimizer, learning_rate
 from mos.training.step import sample_losses
 from tests.mos.training.gloo import process_group, run_ranks
-from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_model, tiny_stage
+from tests.mos.training.tiny import FLOAT32, tiny_batch, tiny_engine, tiny_model, tiny_stage
 
 
 def plain_training(stage, num_steps: int) -> tuple[dict[str, torch.Tensor], list[float]]:
@@ -59,9 +59,11 @@ def train_ranks(stage, folder: Path, first: TrainState = TrainState(), last: int
 
 
 def check_two_ranks_equal_one_process(folder: Path) -> None:
-    for options in ({}, {"micro_batch_size": 2}, {"activation_checkpointing": True}):
+    one_unit = FLOAT32.model_copy(update={"blocks_per_unit": 2, "reshard_after_forward": False})
+    variants = ({}, {"micro_batch_size": 2}, {"activation_checkpointing": True}, {"engine": one_unit})
+    for number, options in enumerate((*variants, {"engine": one_unit, "activation_checkpointing": True})):
         stage = tiny_stage(**options)
-        engine, _, _, lines = train_ranks(stage, folder / str(len(options)))
+        engine, _, _, lines = train_ranks(stage, folder / str(number))
         expected, losses = plain_training(stage, stage.steps)
         assert [line.loss for line in lines] == pytest.approx(losses, rel=1e-5)
         for name, tensor in whole(engine, engine.weights()).items():
