@@ -147,4 +147,6 @@ def units(model: MoS, blocks_per_unit: int) -> list[list[nn.Module]]:
     """What is gathered at once: neighbouring generation blocks, and the router where the model has one."""
     blocks = list(model.blocks)
     groups = [blocks[start : start + blocks_per_unit] for start in range(0, len(blocks), blocks_per_unit)]
-    return [*groups, *([] if model.router is None else [[model.router]])]
+    if model.router is not None:
+        groups.append([model.router])
+    return groups
