@@ -119,7 +119,9 @@ class Lead:
         return self._drop(self._unclaimed()) if blocked else []
 
     def arrived(self, contexts: Sequence[int], num_bytes: float) -> None:
-        """A task's contexts are in the table."""
+        """A task's contexts are in the table; none of them where the task gave no rows."""
+        if not contexts:
+            return
         self._running -= set(contexts)
         self._present.update(dict.fromkeys(contexts, num_bytes / len(contexts)))
         self._largest = max(self._largest, num_bytes / len(contexts))
@@ -145,7 +147,9 @@ class Lead:
             self._plan_window()
         else:
             self._own = {*self._demand(window), *self._pinned}
-        return self._drop([context for context in consumed if context in self._present]) if self._rule.drop else []
+        # A window planned just now may have claimed some of them again.
+        gone = [context for context in consumed if context in self._present and context not in self._last]
+        return self._drop(gone) if self._rule.drop else []
 
     def _plan_window(self) -> None:
         window = self._planned

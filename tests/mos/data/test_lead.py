@@ -65,6 +65,15 @@ def test_a_restart_takes_what_is_there_and_drops_what_nobody_needs():
     assert encode_all(ahead) == [0, 1, 2]
 
 
+def test_what_the_trainer_s_new_window_shares_with_the_last_one_stays():
+    ahead = lead(6, present=[0, 3, 4])
+    assert ahead.follow(1) == []
+    assert ahead.missing() == 0
+    encode_all(ahead)
+    ahead.arrived((), 0)
+    assert ahead.missing() == 0
+
+
 def test_going_back_to_an_earlier_checkpoint_encodes_again_what_was_dropped():
     ahead = lead(7)
     encode_all(ahead)
