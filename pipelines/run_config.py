@@ -6,6 +6,7 @@ from typing import Any, Self
 from cluster.session import CLONE, ClusterConfig
 from mos.config import StrictConfig
 from mos.data.curation import CurateConfig
+from mos.data.users import user_id
 from mos.encoders.encoding import EncodeConfig
 from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
@@ -85,9 +86,12 @@ class RunConfig(StrictConfig):
         """Table of one codec's latents, schema `mos.schema.LATENTS`."""
         return f"{self.tables_folder()}/latents/{codec_id}.lance"
 
-    def queue_uri(self, name: str) -> str:
-        """Table of the states that a streaming stage has yet to train on, schema `mos.schema.STATES`."""
-        return f"{self.tables_folder()}/queues/{name}.lance"
+    def queue_uri(self, stage: str, short: str) -> str:
+        """Table of the states that a streaming stage has yet to train on, schema `mos.schema.STATES`.
+
+        Its name has the root as well as the step's short fingerprint: runs that share a tables folder may be equal.
+        """
+        return f"{self.tables_folder()}/queues/{stage}-{short}-{user_id(self.root)}.lance"
 
     def folder(self, *parts: str) -> Path:
         """A folder below `root`, for example `folder("checkpoints", "stage1")`; not created."""

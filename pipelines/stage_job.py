@@ -95,10 +95,10 @@ def make_job(step: Step, config: RunConfig) -> StageJob:
         encode=encode,
         image_limits=config.curate.image,
         states=states,
-        queue=config.queue_uri(f"{name}-{step.short}") if in_queue else tables.states.uri,
+        queue=config.queue_uri(name, step.short) if in_queue else tables.states.uri,
         seed=int(fingerprint(seed=config.seed, stage=name)[:16], 16),
         model_seed=config.seed,
-        folder=config.folder("checkpoints", name, step.short),
+        folder=stage_folder(step, config),
         start=find_start(name, config),
         sampler=config.sample.sampler,
         provenance={**run, "model": model, "run_config": config.model_dump(mode="json")},
@@ -109,6 +109,11 @@ def make_job(step: Step, config: RunConfig) -> StageJob:
             "run": run,
         },
     )
+
+
+def stage_folder(step: Step, config: RunConfig) -> Path:
+    """Where a stage leaves its checkpoints, metrics, pictures and export."""
+    return config.folder("checkpoints", step.name, step.short)
 
 
 def find_start(name: str, config: RunConfig) -> Path | None:

@@ -20,8 +20,9 @@ from mos.training.states_source import CacheStates, StreamStates
 from pipelines.balance import describe_balance
 from pipelines.produce_states import producing
 from pipelines.run_config import RunConfig
-from pipelines.stage_job import StageJob, make_job, num_parameters, stage_plan
-from pipelines.steps import open_step
+from pipelines.stage_job import StageJob, make_job, num_parameters, stage_folder, stage_plan
+from pipelines.stage_lock import stage_lock
+from pipelines.steps import Step, open_step
 from pipelines.train_worker import train_worker
 
 PROGRESS_EVERY_S = 5.0
@@ -31,10 +32,18 @@ PROGRESS_EVERY_S = 5.0
 def train_stage(name: str, config: RunConfig, args: Namespace) -> None:
     """Train one stage unless it is on record, from the newest checkpoint of an interrupted run where there is one."""
     step = open_step(name, config)
-    if step.already_finished(args.force):
-        return
+    with stage_lock(stage_folder(step, config)):
+        if not step.already_finished(args.force):
+            train(step, config, args.force)
+        # Here too where the stage finished before: that run may have been killed before it came to this, and one
+        # that reads a table now may have streamed at first.
+        drop_table(config.queue_uri(name, step.short))
+
+
+def train(step: Step, config: RunConfig, anew: bool) -> None:
+    """Train a stage and record it; `anew` begins again from its first step."""
     job = make_job(step, config)
-    if args.force:
+    if anew:
         shutil.rmtree(job.folder, ignore_errors=True)
     index = prepare(job, config)
     describe(job, index, config)
@@ -63,9 +72,7 @@ def train_stage(name: str, config: RunConfig, args: Namespace) -> None:
             "num_params": num_parameters(job.model),
         }
     )
-    if job.queue != job.tables.states.uri:
-        drop_table(job.queue)
-    print(f"{name}: {latest.step} steps, loss {latest.loss:.4f}; weights in {job.folder / 'export'}", flush=True)
+    print(f"{job.name}: {latest.step} steps, loss {latest.loss:.4f}; weights in {job.folder / 'export'}", flush=True)
 
 
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:

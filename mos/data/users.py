@@ -70,12 +70,17 @@ class User:
         return {table.version for table in tables if table.uri == uri}
 
 
+def user_id(root: str) -> str:
+    """12 hex digits that tell the runs of a tables folder apart."""
+    return fingerprint(root=root)[:12]
+
+
 def register_user(tables_folder: str, root: str, name: str) -> None:
     """Note that a run uses the tables of a folder; once or many times, it is one user."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "user.json")
         path.write_text(json.dumps({"name": name, "root": root}), encoding="utf-8")
-        LanceFileSession(tables_folder).upload_file(path, f"{FOLDER}/{fingerprint(root=root)[:12]}.json")
+        LanceFileSession(tables_folder).upload_file(path, f"{FOLDER}/{user_id(root)}.json")
 
 
 def read_users(tables_folder: str) -> list[User]:
