@@ -65,7 +65,7 @@ class RaggedContext:
     @property
     def embedding(self) -> Float[Tensor, "batch ctx dim"]:
         """The router's view of the contexts."""
-        return self.pad(dequantise(self.packed.select([0]))[None, :, 0])[0]
+        return self.pad(dequantise(self.packed.select(slice(1)))[None, :, 0])[0]
 
     def pad(self, tokens: Float[Tensor, "block token dim"]) -> Float[Tensor, "block batch ctx dim"]:
         """Give tokens their places in the padded batch; the others are zero."""

@@ -65,7 +65,7 @@ def fixed_layers(
     """
     match fusion:
         case HandCraftedFusion():
-            return torch.linspace(0, num_layers - 1, num_blocks).round().int().tolist()
+            return torch.linspace(0, num_layers - 1, num_blocks, device="cpu").round().int().tolist()
         case LayerwiseFusion():
             if num_layers != num_blocks:
                 raise UserError(

@@ -8,7 +8,7 @@ Dimension key
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -82,6 +82,9 @@ class ModelConfig(StrictConfig):
 class MoS(nn.Module):
     """Velocity of a noised latent given all hidden states of a context."""
 
+    block_layers: Int[Tensor, " block"]
+    """The layer that each block reads, where there is no router."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -106,7 +109,8 @@ class MoS(nn.Module):
             )
         else:
             self.router = None
-            self.fixed_layers = fixed_layers(config.fusion, config.state_layers, config.num_blocks)
+            # On the CPU even under torch.device("meta"): an export is read into a meta model, and holds weights alone.
+            self.register_buffer("block_layers", torch.tensor(self._fixed_layers(), device="cpu"), persistent=False)
 
     def forward(
         self,
@@ -165,9 +169,15 @@ class MoS(nn.Module):
         logits = self.router(context.embedding, context.mask, timestep, tokens, positions)
         return route(logits, self.router.config.top_k, exploration)
 
+    def _fixed_layers(self) -> list[int]:
+        """The layer of each block where there is no router."""
+        fusion = self.config.fusion
+        assert not isinstance(fusion, RoutedFusion)
+        return fixed_layers(fusion, self.config.state_layers, self.config.num_blocks)
+
     def _fixed_routing(self, context: Context | RaggedContext) -> Routing:
         """One layer a block with weight 1, the same for every token and timestep."""
-        layers = torch.tensor(self.fixed_layers, device=context.mask.device)
+        layers = self.block_layers.to(context.mask.device)
         index = layers[None, None, :, None].expand(*context.mask.shape, -1, 1)
         weights = nn.functional.one_hot(index[..., 0], self.config.state_layers).transpose(2, 3).float()
         return Routing(weights, index, torch.ones_like(index, dtype=torch.float32))
@@ -196,6 +206,7 @@ class MoS(nn.Module):
         | other linear weights | normal, std 1 / sqrt(fan_in); biases 0 |
         | router head | normal, std 0.02: close to uniform weights without ties |
         | registers, reference role, [CLS] | normal, std 0.02 |
+        | layers of blocks without a router | those of the fusion |
         """
         for name, module in self.named_modules():
             if isinstance(module, RMSNorm):
@@ -211,5 +222,7 @@ class MoS(nn.Module):
         self.patch_out.weight.zero_()
         self.registers.normal_(0.0, 0.02, generator=generator)
         self.reference_role.normal_(0.0, 0.02, generator=generator)
-        if self.router is not None and self.router.config.prediction == "sample":
+        if self.router is None:
+            self.block_layers.copy_(torch.tensor(self._fixed_layers()))
+        elif self.router.config.prediction == "sample":
             self.router.cls.normal_(0.0, 0.02, generator=generator)

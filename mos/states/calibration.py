@@ -37,7 +37,7 @@ class Calibration:
     massive: Int32[Tensor, "layer massive"]
     """Channels of each layer whose values are stored as they are, ascending; `massive` may be 0."""
 
-    def select(self, layers: list[int]) -> Self:
+    def select(self, layers: list[int] | slice) -> Self:
         """The calibration of some of the layers, by their place in this one."""
         return type(self)(self.mean[layers], self.std[layers], self.massive[layers])
 

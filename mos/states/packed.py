@@ -79,8 +79,8 @@ class PackedStates:
         calibration = None if self.calibration is None else self.calibration.to(device)
         return replace(moved, offsets=self.offsets.to(device, non_blocking=non_blocking), calibration=calibration)
 
-    def select(self, layers: list[int]) -> Self:
-        """Some of the layers, by their place in this one."""
+    def select(self, layers: list[int] | slice) -> Self:
+        """Some of the layers, by their place in this one; a slice shares memory and does not make a GPU wait."""
         calibration = None if self.calibration is None else self.calibration.select(layers)
         return replace(self._with(lambda plane: plane[:, layers]), calibration=calibration)
 

@@ -141,6 +141,19 @@ def test_init_fills_a_meta_model_completely(tiny_config):
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
+def test_fixed_layers_survive_a_meta_model(tiny_config, tiny_inputs):
+    config = tiny_config.model_copy(update={"fusion": HandCraftedFusion()})
+    with torch.device("meta"):
+        filled, loaded = MoS(config), MoS(config)
+    filled.to_empty(device="cpu")
+    filled.block_layers.fill_(-1)
+    filled.init_weights(torch.Generator().manual_seed(0))
+    loaded.load_state_dict(filled.state_dict(), strict=True, assign=True)
+    assert "block_layers" not in filled.state_dict()
+    for model in (filled, loaded.float()):
+        assert model.route(*tiny_inputs).index[0, 0, :, 0].tolist() == [0, 2, 4]
+
+
 @pytest.mark.parametrize(("preset", "tower_params"), [(MOS_S, 3e9), (MOS_L, 5e9)], ids=["mos_s", "mos_l"])
 def test_presets_have_the_published_sizes(preset, tower_params):
     with torch.device("meta"):

@@ -104,6 +104,7 @@ def test_batches_join_split_and_drop_layers(calibration: Calibration, format: st
     for part, states in zip(batch.split(), contexts, strict=True):
         assert torch.equal(dequantise(part), dequantise(quantise(states, given, format)))
     assert torch.equal(dequantise(batch.select([0, 2])), dequantise(batch)[:, [0, 2]])
+    assert torch.equal(dequantise(batch.select(slice(1))), dequantise(batch)[:, :1])
     whole = quantise(torch.cat(contexts), given, format, batch.offsets)
     assert torch.equal(whole.codes, batch.codes)
     assert torch.equal(dequantise(batch.to("cpu")), dequantise(batch))
