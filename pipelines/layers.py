@@ -47,7 +47,11 @@ def main(config: RunConfig, args: Namespace) -> None:
     console = Console()
     console.print(step_table(usage))
     console.print(subset_table(subsets))
-    print("layers: set encode.layers to one of these lists; a model trained on fewer layers routes among those alone")
+    print(
+        "layers: for one of these tables set encode.layers to its list, model.routed_layers to the list without the 0 "
+        "and model.state_layers to the number of those; the model is then trained anew, with model.fusion.router.top_k "
+        "at most model.state_layers"
+    )
     print(f"layers: {folder / 'layers.json'}", flush=True)
 
 
@@ -55,8 +59,8 @@ def step_table(usage: LayerUsage) -> Table:
     """Share of the picks of each layer, at up to eight steps."""
     table = Table(title="share of the picks by timestep and layer", title_justify="left")
     table.add_column("t")
-    for layer in range(usage.num_layers):
-        table.add_column(str(layer + 1), justify="right")
+    for layer in usage.layers:
+        table.add_column(str(layer), justify="right")
     stride = -(-len(usage.timesteps) // 8)
     for t, row in zip(usage.timesteps.tolist()[::stride], usage.by_step.tolist()[::stride], strict=True):
         table.add_row(f"{t:.2f}", *(f"{share:.0%}" for share in row))
@@ -79,11 +83,12 @@ def subset_table(subsets: list[LayerSubset]) -> Table:
 def usage_tree(usage: LayerUsage, subsets: list[LayerSubset]) -> dict[str, object]:
     """Usage and subsets as plain values."""
     return {
+        "layers": list(usage.layers),
         "timesteps": usage.timesteps.tolist(),
         "by_step": usage.by_step.tolist(),
         "tokens": list(usage.tokens),
         "by_token": usage.by_token.tolist(),
-        "subsets": [asdict(item) for item in subsets],
+        "subsets": [asdict(item) | {"settings": item.settings} for item in subsets],
     }
 
 

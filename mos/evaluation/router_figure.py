@@ -88,7 +88,7 @@ def _draw_layers(figure: SubFigure, trace: RouterTrace, steps: Sequence[int], th
     for axes, step in zip(panels, steps, strict=True):
         axes.bar(range(1, num_layers + 1), profile[step], color=theme.accent, width=0.75)
         axes.axhline(1 / num_layers, color=theme.muted, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.set_xticks(_ticks(num_layers))
+        axes.set_xticks(_ticks(num_layers), [str(trace.layers[tick - 1]) for tick in _ticks(num_layers)])
         axes.tick_params(length=0)
         axes.grid(axis="y")
         axes.set_xlabel("layer")
@@ -112,7 +112,7 @@ def _draw_maps(figure: SubFigure, trace: RouterTrace, tokens: Sequence[int], the
         token = tokens[place]
         shades = axes.imshow(maps[token], cmap=colors, vmin=0, vmax=maps.max(), origin="lower", aspect="auto")
         axes.set_title(readable(trace.tokens[token]), loc="center", fontsize=8)
-        _map_axes(axes, maps.shape[1:], first=place % columns == 0, theme=theme)
+        _map_axes(axes, trace.layers, maps.shape[2], first=place % columns == 0, theme=theme)
         if _is_marked(trace):
             layer, block = np.nonzero(picked[token])
             axes.scatter(block, layer, s=3.5, color=theme.series[1], linewidths=0)
@@ -131,10 +131,10 @@ def _is_marked(trace: RouterTrace) -> bool:
     return trace.weights.shape[2] * trace.weights.shape[3] <= MAX_MARKED_CELLS
 
 
-def _map_axes(axes: Axes, shape: tuple[int, ...], *, first: bool, theme: Theme) -> None:
-    num_layers, num_blocks = shape
+def _map_axes(axes: Axes, layers: tuple[int, ...], num_blocks: int, *, first: bool, theme: Theme) -> None:
+    ticks = _ticks(len(layers))
     axes.set_xticks([tick - 1 for tick in _ticks(num_blocks)], [str(tick) for tick in _ticks(num_blocks)])
-    axes.set_yticks([tick - 1 for tick in _ticks(num_layers)], [str(tick) for tick in _ticks(num_layers)])
+    axes.set_yticks([tick - 1 for tick in ticks], [str(layers[tick - 1]) for tick in ticks])
     axes.tick_params(length=0, labelsize=6.5)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("block", fontsize=7)

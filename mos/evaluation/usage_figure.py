@@ -26,10 +26,10 @@ def usage_figure(usage: LayerUsage, theme: Theme, *, num_words: int = 14) -> Fig
     left, right = figure.subplots(1, 2)
     by_word = np.stack([share.numpy() for share in words.values()])
     highest = max(float(usage.by_step.max()), float(by_word.max()))
-    _map(left, usage.by_step.numpy(), highest, theme)
+    _map(left, usage.by_step.numpy(), usage.layers, highest, theme)
     left.set_title("by step, from noise to data")
     left.set_yticks(range(len(usage.timesteps)), [f"t = {t:.2f}" for t in usage.timesteps.tolist()])
-    shades = _map(right, by_word, highest, theme)
+    shades = _map(right, by_word, usage.layers, highest, theme)
     right.set_title("by token")
     right.set_yticks(range(len(words)), [readable(word) for word in words])
     bar = figure.colorbar(shades, ax=[left, right], fraction=0.03, pad=0.02, aspect=18)
@@ -38,12 +38,12 @@ def usage_figure(usage: LayerUsage, theme: Theme, *, num_words: int = 14) -> Fig
     return figure
 
 
-def _map(axes: Axes, shares: np.ndarray, highest: float, theme: Theme) -> AxesImage:
+def _map(axes: Axes, shares: np.ndarray, layers: tuple[int, ...], highest: float, theme: Theme) -> AxesImage:
     colors = LinearSegmentedColormap.from_list(theme.name, list(theme.ramp))
     shades = axes.imshow(shares, cmap=colors, vmin=0, vmax=highest, aspect="auto", interpolation="nearest")
     count = shares.shape[1]
     ticks = range(count) if count <= 12 else range(0, count, -(-count // 8))
-    axes.set_xticks(list(ticks), [str(tick + 1) for tick in ticks])
+    axes.set_xticks(list(ticks), [str(layers[tick]) for tick in ticks])
     axes.set_xlabel("layer")
     axes.tick_params(length=0, labelsize=7)
     axes.spines[:].set_visible(False)

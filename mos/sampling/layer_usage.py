@@ -1,11 +1,12 @@
 """Which layers a trained router reads, by timestep and by token, and which a smaller table could do without.
 
-A hidden state's number is its place in the tower: 0 the embedding, 1 to m the layers. The embedding is what the
+A hidden state's number is its place in the tower: 0 the embedding, then the layers from 1. A model may route some of
+them only. The embedding is what the
 router itself looks at, so every table holds it.
 
 Dimension key
     step   denoising steps, from noise to data    token  context tokens of all prompts, one after the other
-    layer  m understanding layers                 block  n generation blocks
+    layer  layers that the model routes           block  n generation blocks
 """
 
 from collections.abc import Sequence
@@ -33,16 +34,13 @@ class LayerUsage:
     """t of each step, in [0, 1], 1 = noise."""
     tokens: tuple[str, ...]
     """As the tower's tokenizer writes them."""
+    layers: tuple[int, ...]
+    """Place in the tower of each entry of `layer`, ascending from 1."""
 
     @property
     def share(self) -> Float[Tensor, " layer"]:
         """Of all picks; every step counts alike."""
         return self.by_step.mean(dim=0)
-
-    @property
-    def num_layers(self) -> int:
-        """Layers of the tower, m."""
-        return self.by_step.shape[1]
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,21 @@ class LayerSubset:
     states: tuple[int, ...]
     """Hidden states held, ascending, 0 first: as `encode.layers` takes them."""
     size: float
-    """Bytes against those of the whole table."""
+    """Bytes against those of the hidden states that the model reads now."""
     missed: float
     """Share of the picks that fall on layers it lacks."""
     missed_at_worst: float
     """The same at the step where most do."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a run on such a table has to set, all of it: each is refused without the others."""
+        routed = list(self.states[1:])
+        return {
+            "encode.layers": list(self.states),
+            "model.routed_layers": routed,
+            "model.state_layers": len(routed),
+        }
 
 
 def layer_usage(traces: Sequence[RouterTrace]) -> LayerUsage:
@@ -70,7 +78,7 @@ def layer_usage(traces: Sequence[RouterTrace]) -> LayerUsage:
         raise ValueError("layer usage needs at least one trace")
     first = traces[0]
     for trace in traces:
-        alike = trace.picked.shape[2:] == first.picked.shape[2:]
+        alike = trace.picked.shape[2:] == first.picked.shape[2:] and trace.layers == first.layers
         if not alike or not torch.equal(trace.timesteps, first.timesteps):
             raise ValueError("traces of different samplers or models cannot be added up")
     picked = torch.cat([trace.picked for trace in traces], dim=1).float()  # step token layer block
@@ -79,37 +87,38 @@ def layer_usage(traces: Sequence[RouterTrace]) -> LayerUsage:
         by_token=_shares(picked.sum(dim=(0, 3))),
         timesteps=first.timesteps,
         tokens=tuple(token for trace in traces for token in trace.tokens),
+        layers=first.layers,
     )
 
 
 def covering_layers(usage: LayerUsage, coverage: float) -> tuple[int, ...]:
-    """The embedding and the fewest layers that take at least this share of the picks at every step."""
+    """The embedding and the most picked layers, as many as it takes for this share of the picks at every step."""
     kept: list[int] = []
-    for layer in usage.share.argsort(descending=True).tolist():
+    for column in usage.share.argsort(descending=True).tolist():
         if float(usage.by_step[:, kept].sum(dim=1).min()) >= coverage - 1e-6:
             break
-        kept.append(layer)
-    return (0, *(layer + 1 for layer in sorted(kept)))
+        kept.append(column)
+    return (0, *(usage.layers[column] for column in sorted(kept)))
 
 
-def every_second_layer(num_layers: int) -> tuple[int, ...]:
-    """The embedding and every second layer, the last one among them."""
-    return (0, *range(2 - num_layers % 2, num_layers + 1, 2))
+def every_second_layer(layers: tuple[int, ...]) -> tuple[int, ...]:
+    """The embedding and every second of these layers, the last one among them."""
+    return (0, *layers[1 - len(layers) % 2 :: 2])
 
 
 def subset(usage: LayerUsage, name: str, states: tuple[int, ...]) -> LayerSubset:
     """What a table of these hidden states would miss."""
-    held = [state - 1 for state in states if state > 0]
+    held = [column for column, layer in enumerate(usage.layers) if layer in states]
     missed = (1 - usage.by_step[:, held].sum(dim=1)).clamp(min=0)
-    size = len(states) / (usage.num_layers + 1)
+    size = len(states) / (len(usage.layers) + 1)
     return LayerSubset(name, states, size, float(missed.mean()), float(missed.max()))
 
 
 def suggested_subsets(usage: LayerUsage) -> list[LayerSubset]:
-    """The whole table, the smallest ones that cover most picks, and every second layer whatever the router picks."""
-    whole = subset(usage, "all layers", tuple(range(usage.num_layers + 1)))
+    """What the model reads now, tables that cover most picks, and every second layer whatever the router picks."""
+    whole = subset(usage, "all layers", (0, *usage.layers))
     covering = [subset(usage, f"{share:.0%} of the picks", covering_layers(usage, share)) for share in COVERAGES]
-    return [whole, *covering, subset(usage, "every second layer", every_second_layer(usage.num_layers))]
+    return [whole, *covering, subset(usage, "every second layer", every_second_layer(usage.layers))]
 
 
 def usage_of_words(usage: LayerUsage) -> dict[str, Float[Tensor, " layer"]]:

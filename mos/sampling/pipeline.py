@@ -139,7 +139,7 @@ class MosPipeline:
         """Draw one picture at the model's own resolution and keep every step of it."""
         size = picture_size(None, None, self.resolution, self.token_px)
         conditioning = self.condition([prompt], [None], size, sampler)
-        recorder = RouterRecorder(conditioning.tokens[0])
+        recorder = RouterRecorder(conditioning.tokens[0], self.model.config.hidden_states[1:])
         kept: list[DenoisingStep] = []
 
         def keep(step: DenoisingStep) -> None:

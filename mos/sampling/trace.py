@@ -29,6 +29,8 @@ class RouterTrace:
     """t of each step, in [0, 1], 1 = noise."""
     tokens: tuple[str, ...]
     """The context's tokens, as the tower's tokenizer writes them."""
+    layers: tuple[int, ...]
+    """Place in the tower of each entry of `layer`, ascending from 1."""
 
     def save(self, target: str | Path | BinaryIO) -> None:
         """Write the trace as a compressed .npz, weights in float16."""
@@ -38,25 +40,36 @@ class RouterTrace:
             picked=self.picked.numpy(),
             timesteps=self.timesteps.numpy(),
             tokens=np.array(self.tokens, dtype=np.str_),
+            layers=np.array(self.layers),
         )
 
     @classmethod
     def load(cls, source: str | Path | BinaryIO) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; a file without layers, as it once wrote them, is of a tower's first ones."""
         with np.load(source, allow_pickle=False) as arrays:
+            num_layers = arrays["weights"].shape[2]
             return cls(
                 torch.from_numpy(arrays["weights"]).float(),
                 torch.from_numpy(arrays["picked"]),
                 torch.from_numpy(arrays["timesteps"]),
                 tuple(str(token) for token in arrays["tokens"]),
+                tuple(arrays["layers"].tolist() if "layers" in arrays else range(1, num_layers + 1)),
             )
 
 
 class RouterRecorder:
     """Collects the routing of one sample of a batch, step by step."""
 
-    def __init__(self, tokens: tuple[str, ...], sample: int = 0) -> None:
+    def __init__(self, tokens: tuple[str, ...], layers: tuple[int, ...], sample: int = 0) -> None:
+        """Keep what is added.
+
+        Args:
+            tokens: of the sample's context.
+            layers: place in the tower of each layer that the model routes, `ModelConfig.hidden_states` behind the 0.
+            sample: its place in the batch.
+        """
         self.tokens = tokens
+        self.layers = layers
         self.sample = sample
         self._weights: list[Tensor] = []
         self._picked: list[Tensor] = []
@@ -73,9 +86,8 @@ class RouterRecorder:
 
     def finish(self) -> RouterTrace:
         """The trace of all steps added."""
-        return RouterTrace(
-            torch.stack(self._weights), torch.stack(self._picked), torch.tensor(self._timesteps), self.tokens
-        )
+        times = torch.tensor(self._timesteps)
+        return RouterTrace(torch.stack(self._weights), torch.stack(self._picked), times, self.tokens, self.layers)
 
 
 def nearest_step(trace: RouterTrace, t: float) -> int:

@@ -23,7 +23,7 @@ def ground_truth(prompt: Prompt) -> Image.Image:
 
 def router_story(num_layers: int = 6, num_blocks: int = 4, tokens: tuple[str, ...] = WORDS) -> RouterStory:
     generator = torch.Generator().manual_seed(0)
-    recorder = RouterRecorder(tokens)
+    recorder = RouterRecorder(tokens, tuple(range(1, num_layers + 1)))
     times = [1.0, 0.75, 0.5, 0.25]
     for t in times:
         recorder.add(t, route(torch.randn(1, len(tokens), num_layers, num_blocks, generator=generator), top_k=2))

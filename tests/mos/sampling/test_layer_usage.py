@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mos.model.presets import DEMO
 from mos.model.routing import Routing
 from mos.sampling.layer_usage import (
     covering_layers,
@@ -15,9 +16,14 @@ from mos.sampling.layer_usage import (
 from mos.sampling.trace import RouterRecorder, RouterTrace
 
 
-def trace_of(picks: list[list[list[int]]], tokens: tuple[str, ...] = ("a", "b"), num_layers: int = 5) -> RouterTrace:
+def trace_of(
+    picks: list[list[list[int]]],
+    tokens: tuple[str, ...] = ("a", "b"),
+    num_layers: int = 5,
+    layers: tuple[int, ...] | None = None,
+) -> RouterTrace:
     """`picks[step][token]` are the two layers (0-based) that the token sends to each of two blocks."""
-    recorder = RouterRecorder(tokens)
+    recorder = RouterRecorder(tokens, layers or tuple(range(1, num_layers + 1)))
     for number, step in enumerate(picks):
         index = torch.tensor(step)[None, :, None, :].expand(-1, -1, 2, -1)  # 1 ctx block k
         weights = torch.full((1, len(tokens), num_layers, 2), 1 / num_layers)
@@ -64,12 +70,32 @@ def test_traces_that_do_not_belong_together_are_refused():
         layer_usage([one, trace_of([[[0, 1], [0, 1]]] * 2)])
     with pytest.raises(ValueError, match="different samplers or models"):
         layer_usage([one, trace_of([[[0, 1], [0, 1]]], num_layers=6)])
+    with pytest.raises(ValueError, match="different samplers or models"):
+        layer_usage([one, trace_of([[[0, 1], [0, 1]]], layers=(2, 4, 6, 8, 10))])
     with pytest.raises(ValueError, match="at least one"):
         layer_usage([])
 
 
 def test_every_second_layer_has_the_embedding_and_the_last():
-    assert every_second_layer(6) == (0, 2, 4, 6)
-    assert every_second_layer(5) == (0, 1, 3, 5)
+    assert every_second_layer((1, 2, 3, 4, 5, 6)) == (0, 2, 4, 6)
+    assert every_second_layer((1, 2, 3, 4, 5)) == (0, 1, 3, 5)
     names = [item.name for item in suggested_subsets(layer_usage([trace_of([[[0, 1], [0, 1]]])]))]
     assert names == ["all layers", "99% of the picks", "95% of the picks", "90% of the picks", "every second layer"]
+
+
+def test_a_model_of_some_layers_is_told_their_places_in_the_tower():
+    usage = layer_usage([trace_of([[[0, 2], [0, 2]]], num_layers=3, layers=(2, 4, 6))])
+    assert covering_layers(usage, 1.0) == (0, 2, 6)
+    whole, kept, *_, second = suggested_subsets(usage)
+    assert (whole.states, second.states) == ((0, 2, 4, 6), (0, 2, 6))
+    assert (kept.missed, kept.size) == (0, 3 / 4)
+    assert subset(usage, "", (0, 4, 6)).missed == 0.5
+    assert kept.settings == {"encode.layers": [0, 2, 6], "model.routed_layers": [2, 6], "model.state_layers": 2}
+
+
+def test_suggested_settings_are_a_model_that_the_table_serves():
+    usage = layer_usage([trace_of([[[0, 2], [0, 2]]], num_layers=3, layers=(2, 4, 6))])
+    settings = suggested_subsets(usage)[1].settings
+    model = {key.removeprefix("model."): value for key, value in settings.items() if key.startswith("model.")}
+    config = type(DEMO).model_validate(DEMO.model_dump() | model)
+    assert config.hidden_states == tuple(settings["encode.layers"])
