@@ -24,7 +24,8 @@ def mix_states(
     """S_j = sum over picks of w_ij S_i for every block j; gradients reach the weights alone, the tower is frozen.
 
     Args:
-        states: all hidden states of every token, one context after the other.
+        states: all hidden states of every token, one context after the other; finite, since on a GPU a picked row
+            that is not spoils its token in all blocks.
         index: picked layers, 0 is the first behind the embedding.
         weights: weight of each pick.
 
