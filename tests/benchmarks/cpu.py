@@ -2,8 +2,9 @@
 
     python tests/benchmarks/cpu.py
 
-One thread. Mixing, forward and backward, at the demo's width: bags of picked rows against a stack of all layers times
-dense weights, which is how the sum over layers is usually written. Memory is the peak of a fresh process each.
+One thread. Mixing, forward and backward, of 512 tokens of a tower of 12 layers of 768 for 12 blocks, larger than the
+demo's 6 layers of 384: bags of picked rows against a stack of all layers times dense weights, which is how the sum over
+layers is usually written. Memory is the peak of a fresh process each.
 """
 
 import subprocess
@@ -95,7 +96,7 @@ def mixing_rows() -> list[Row]:
 
 
 def norm_row() -> Row:
-    """RMS norm of the demo's image stream in bfloat16, forward and backward, against torch's."""
+    """RMS norm of 2176 rows of 192 in bfloat16, forward and backward, against torch's."""
     torch.set_num_threads(1)
     x = torch.randn(2176, 192).bfloat16().requires_grad_()
     weight, grad = torch.ones(192).bfloat16().requires_grad_(), torch.randn(2176, 192).bfloat16()

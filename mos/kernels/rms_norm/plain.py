@@ -1,7 +1,7 @@
 """RMS norm and norm with rotation in torch operations, with the backward passes in closed form (README.md).
 
-Autograd through the textbook form costs a CPU about four times as much: every factor is a pass of its own and a saved
-tensor. Here x and one float32 number a row are saved, and all arithmetic is float32.
+Autograd through the textbook form makes a pass and a saved tensor of every factor. Here x and one float32 number a row
+are saved, and all arithmetic is float32.
 
 Dimension key
     batch  samples     seq   tokens                 rot    tokens that are rotated, the first of seq
