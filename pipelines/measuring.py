@@ -16,6 +16,7 @@ from mos.model.context import Context
 from mos.model.mos import MoS
 from mos.planning.flops import tower_flops
 from mos.planning.machine import MachineConfig
+from mos.schema import TASK_EDIT
 from mos.tables import TableVersion, open_table, table_exists
 from mos.training.engine import build_engine
 from mos.training.step import update
@@ -26,8 +27,6 @@ from pipelines.standing_states import standing_uri
 SECONDS = 3.0
 """Each speed is the mean over at least so long, after one unmeasured repeat."""
 TEXT = "a small red circle stands to the left of two large blue stars on a green field"
-CONTEXTS = 64
-"""Contexts of one call of the tower."""
 READ_ROWS = 32
 """Rows of one read."""
 
@@ -121,7 +120,7 @@ def _random_batch(config: RunConfig, name: str, figures: StageFigures) -> Batch:
         noise=torch.randn_like(latents),
         timesteps=torch.rand(size),
         context=Context.pad([states] * size),
-        reference=latents.clone() if "edit" in stage.tasks else None,
+        reference=latents.clone() if TASK_EDIT in stage.tasks else None,
     )
 
 

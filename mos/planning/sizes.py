@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from mos.planning.tokens import TokenHistogram
 from mos.states.packed import GROUP, FormatName
+from mos.states.payload import ALIGNMENT
 
-ALIGNMENT = 64
-"""Bytes that the start of each plane of a payload is a multiple of."""
 EXPONENT_AT_REST = 0.4
 """Bytes that a bf16 value's exponent takes at rest, of one: 0.70 on both planes, measured on MiniLM's states."""
 
