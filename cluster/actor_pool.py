@@ -8,10 +8,10 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 MOST_DEATHS = 5
-"""Actors that may die one after the other without finishing a task before the pool gives up."""
+"""Actors that may be lost, without one task finished in between, before the pool gives up."""
 
 
 @dataclass
@@ -52,7 +52,8 @@ class _Host:
 class ActorPool:
     """Actors that each hold `create(*arguments)` and call it with one task at a time; for one thread.
 
-    A task whose actor dies is given to another one. Leave no pool without `close`.
+    A task whose actor is lost, to a crash, the memory monitor or its node, is given to another one. Leave no
+    pool without `close`.
 
     Args:
         create: a class of an importable module whose objects can be called.
@@ -72,6 +73,7 @@ class ActorPool:
         self._fewest, self._most = bounds
         self._members: list[_Member] = []
         self._again: deque[Any] = deque()
+        self._results: list[Any] = []
         self._deaths = 0
         self._ticked = time.monotonic()
         while len(self._members) < self._fewest:
@@ -99,7 +101,8 @@ class ActorPool:
         """Results that have come; waits for one, at most so long.
 
         Raises:
-            Exception: what a task raised, or the last of too many actors died of.
+            Exception: what a task raised; nothing is lost: the task is done again if the caller goes on collecting.
+            ray.exceptions.RayError: what the last of too many actors was lost to.
         """
         self._tick()
         waiting = {member.call: member for member in self._members if not member.ready or member.task is not None}
@@ -111,8 +114,10 @@ class ActorPool:
         if not done:
             done, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_s)
         self._tick()
-        results = [result for call in done for result in self._finish(waiting[call])]
+        for call in done:
+            self._finish(waiting[call])
         self._hand_out()
+        results, self._results = self._results, []
         return results
 
     def grow(self) -> bool:
@@ -151,28 +156,33 @@ class ActorPool:
                 member.call = member.actor.run.remote(member.task)
                 member.since = time.monotonic()
 
-    def _finish(self, member: _Member) -> list[Any]:
-        """The result of a member's call, if it was a task; replaces a member that died."""
+    def _finish(self, member: _Member) -> None:
+        """Keep the result of a member's call, if it was a task; replaces a member that was lost."""
         try:
             result = ray.get(member.call)
         except RayTaskError as error:
+            if member.ready:
+                self._again.append(member.task)
+                member.task, member.since = None, time.monotonic()
             raise error.cause or error from error
-        except RayActorError:
-            self._replace(member)
-            return []
-        self._deaths = 0
-        was_task, member.ready, member.task = member.ready, True, None
-        member.since = time.monotonic()
-        return [result] if was_task else []
+        except RayError as error:
+            self._replace(member, error)
+            return
+        if member.ready:
+            self._results.append(result)
+            self._deaths = 0
+        member.ready, member.task, member.since = True, None, time.monotonic()
 
-    def _replace(self, member: _Member) -> None:
+    def _replace(self, member: _Member, error: RayError) -> None:
         self.num_died += 1
         self._deaths += 1
-        self._members.remove(member)
+        doing = "started" if not member.ready else "was at work"
+        print(f"an actor was lost while it {doing} ({self._deaths} in a row): {_first_line(error)}", flush=True)
+        self._remove(member)
         if member.task is not None:
             self._again.append(member.task)
         if self._deaths >= MOST_DEATHS:
-            ray.get(member.call)  # raises what it died of
+            raise error
         self._add()
 
     def _tick(self) -> None:
@@ -181,3 +191,7 @@ class ActorPool:
         self.time.ready_s += len(ready) * (now - self._ticked)
         self.time.busy_s += sum(member.task is not None for member in ready) * (now - self._ticked)
         self._ticked = now
+
+
+def _first_line(error: RayError) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -4,13 +4,14 @@ import os
 import time
 
 import pytest
+from ray.exceptions import RayActorError
 
-from cluster.actor_pool import ActorPool
+from cluster.actor_pool import MOST_DEATHS, ActorPool
 from mos.errors import UserError
 
 
 class Worker:
-    """Doubles numbers; dies of 13, once, and calls 14 a mistake."""
+    """Doubles numbers; dies of 13, once, and of 16, always; calls 14 a mistake, and cannot do 17 at first."""
 
     def __init__(self, marker: str) -> None:
         self._marker = marker
@@ -19,6 +20,11 @@ class Worker:
         if number == 13 and not os.path.exists(self._marker):
             open(self._marker, "w").close()
             os._exit(1)
+        if number == 16:
+            os._exit(1)
+        if number == 17 and not os.path.exists(self._marker):
+            open(self._marker, "w").close()
+            raise OSError("the disk is away")
         if number == 14:
             raise UserError("14 is no number: use 15")
         return 2 * number
@@ -58,3 +64,29 @@ def test_a_pool_outlives_its_actors_and_keeps_its_bounds(local_ray, tmp_path):
     finally:
         pool.close()
     assert len(pool) == 0
+
+
+@pytest.mark.slow
+def test_a_task_that_always_kills_its_actor_ends_the_pool(local_ray, tmp_path, capsys):
+    pool = ActorPool(Worker, (str(tmp_path / "died"),), {"num_cpus": 0.5}, (1, 1))
+    try:
+        with pytest.raises(RayActorError):
+            finish(pool, [16])
+        assert pool.num_died == MOST_DEATHS
+        assert capsys.readouterr().out.count("an actor was lost while it was at work") == MOST_DEATHS
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+def test_a_task_that_raised_is_done_again_by_a_caller_who_goes_on(local_ray, tmp_path):
+    pool = ActorPool(Worker, (str(tmp_path / "failed"),), {"num_cpus": 0.5}, (1, 1))
+    try:
+        with pytest.raises(OSError, match="the disk is away"):
+            finish(pool, [17])
+        results = []
+        while not results:
+            results = pool.collect(0.1)
+        assert results == [34]
+    finally:
+        pool.close()
