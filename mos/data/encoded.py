@@ -128,10 +128,15 @@ class Committer:
         return self.table
 
     def commit(self) -> None:
-        """Append the fragments collected so far, without the rows that another run has committed meanwhile."""
+        """Append the fragments collected so far, without the rows that another run has committed meanwhile.
+
+        May be called again after an OSError.
+        """
         if not self._waiting:
             return
-        self.num_committed += self._appender.append(self._waiting)
-        Journal(self.table.uri).remove(self._waiting)
-        self._num_taken += sum(len(written.keys) for written in self._waiting)
+        written = self._waiting
+        self.num_committed += self._appender.append(written)
+        # An OSError up to here is tried again; from here on that would append the rows twice.
         self._waiting = []
+        self._num_taken += sum(len(one.keys) for one in written)
+        Journal(self.table.uri).remove(written)

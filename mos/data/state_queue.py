@@ -13,6 +13,8 @@ KEYS_PER_DELETE = 5_000
 class StateQueue:
     """Commits what producers wrote and drops what was consumed; one process at a time does either.
 
+    An OSError loses nothing: call `settle` until it passes, before anything else.
+
     Args:
         uri: a states table; with `drop`, of this stage alone.
         drop: whether rows will be dropped.
@@ -26,6 +28,7 @@ class StateQueue:
         self._committer = self._new_committer(latest_version(uri))
         self.num_recovered = self._committer.recover()
         self._expected: set[str] = set()
+        self._dropping: list[str] = []
 
     def sizes(self) -> dict[str, float]:
         """Key -> payload bytes of every row."""
@@ -42,13 +45,24 @@ class StateQueue:
     def add(self, rows: list[dict]) -> None:
         """Commit what producers have written, ENCODED rows."""
         self._committer.add(rows)
-        self._committer.commit()
         for row in rows:
             self._expected.difference_update(row["keys"], row["failed_keys"])
+        self.settle()
 
     def drop(self, keys: list[str]) -> None:
         """Remove rows and free their bytes, where a fragment has no others left."""
         assert self._drop, "a shared table keeps its rows"
+        self._dropping += keys
+        self.settle()
+
+    def settle(self) -> None:
+        """Finish what an OSError interrupted; nothing to do otherwise."""
+        self._committer.commit()
+        if self._dropping:
+            self._drop_rows(self._dropping)
+            self._dropping = []
+
+    def _drop_rows(self, keys: list[str]) -> None:
         dataset = open_table(self.uri)
         for start in range(0, len(keys), KEYS_PER_DELETE):
             chosen = ", ".join(f"'{key}'" for key in keys[start : start + KEYS_PER_DELETE])

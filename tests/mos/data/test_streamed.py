@@ -100,6 +100,31 @@ def test_a_fragment_on_its_way_outlives_a_drop(queue: StateQueue) -> None:
     assert_states(reader(queue).read([4, 5]), [4, 5])
 
 
+def test_a_store_that_fails_for_a_while_costs_nothing(queue: StateQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the commit, after it, and between the rows' deletion and that of their files."""
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError("the store is away")
+
+    for keys, place in (
+        (KEYS[:2], "mos.data.append_once.append_fragments"),
+        (KEYS[2:4], "mos.data.journal.Journal.remove"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, away)
+            with pytest.raises(OSError, match="the store is away"):
+                put(queue, keys)
+        queue.settle()
+    assert sorted(read_column(latest_version(queue.uri), "context_key")) == KEYS[:4]
+    with monkeypatch.context() as patch:
+        patch.setattr("lance.LanceDataset.cleanup_old_versions", away)
+        with pytest.raises(OSError, match="the store is away"):
+            queue.drop(KEYS[:2])
+    queue.settle()
+    put(queue, KEYS[:1])
+    assert sorted(queue.sizes()) == [KEYS[0], *KEYS[2:4]]
+
+
 def test_what_a_killed_driver_did_not_commit_is_there_after_a_restart(queue: StateQueue) -> None:
     put(queue, KEYS[:2])
     encode(queue.uri, KEYS[2:4])
