@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,7 @@ from mos.data.recomputed import refuse_failures
 from mos.data.state_queue import StateQueue
 from mos.data.stream_progress import StreamProgress
 from mos.errors import UserError
+from mos.states.quality import QualityReport, check_quality
 from mos.tables import create_table
 from mos.training.checkpoint import Checkpoint, step_folders
 from mos.training.states_source import StreamStates
@@ -37,6 +38,10 @@ IDLE_S = 5.0
 """The pool shrinks by one once a producer has been idle so long, the lead being full."""
 SAY_EVERY_S = 10.0
 """Seconds between lines about a trainer that waits."""
+SAY_NO_WORKERS_S = 30.0
+"""Seconds between lines about training workers that have not begun, perhaps for want of nodes."""
+RETRY_AFTER_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Pauses after errors of a disk or a store, before the producers give up."""
 
 
 @contextmanager
@@ -47,7 +52,7 @@ def producing(job: StageJob, index: SampleIndex, config: RunConfig) -> Iterator[
         What the producers did, complete when the block is left; None for other sources.
 
     Raises:
-        UserError: Ray has no room for producers beside the trainer.
+        UserError: Ray has no room for producers beside the trainer; or the producers failed, and so did training.
     """
     if not isinstance(job.states, StreamStates):
         yield None
@@ -56,25 +61,32 @@ def producing(job: StageJob, index: SampleIndex, config: RunConfig) -> Iterator[
     bounds = pool_bounds(job.states, config)
     StreamProgress(job.folder / "stream").clear()
     arguments = (job.encode, job.tables.samples, job.queue, job.image_limits)
-    pool = ActorPool(EncodeStates, arguments, job.encode.actors.options(), bounds)
-    producer = StateProducer(job, index, job.states, pool)
-    producer.start()
-    try:
-        yield producer.balance
-    finally:
-        producer.stop()
+    with closing(ActorPool(EncodeStates, arguments, job.encode.actors.options(), bounds)) as pool:
+        producer = StateProducer(job, index, job.states, pool)
+        producer.start()
+        try:
+            yield producer.balance
+        except Exception as error:
+            if producer.failure is not None:
+                raise UserError(producer.failure) from error
+            raise
+        finally:
+            producer.stop()
+    if producer.failure is not None and _newest_step(job) < job.stage.steps:
+        raise UserError(producer.failure)
 
 
 def pool_bounds(states: StreamStates, config: RunConfig) -> tuple[int, int]:
     """Fewest and most producers: as configured, but no more than there is room for beside the trainer.
 
-    Actors with labels run on nodes of their own, which may not have started yet: they are not counted.
+    Actors or training workers with labels run on nodes of their own, which may not have started yet: nothing is
+    counted then.
 
     Raises:
         UserError: there is no room for the fewest.
     """
     actors, train = config.encode.actors, config.cluster.train
-    if actors.labels:
+    if actors.labels or train.labels:
         return states.min_actors, states.max_actors
     have = ray.cluster_resources()
     room = int((have.get("CPU", 0) - train.num * train.cpus) // actors.threads_per_actor)
@@ -95,15 +107,19 @@ class StateProducer:
 
     def __init__(self, job: StageJob, index: SampleIndex, settings: StreamStates, pool: ActorPool) -> None:
         self.balance = ProducerBalance()
+        self.failure: str | None = None
+        """Why no more states will come."""
         self._name = job.name
+        self._encode = job.encode
         self._pool = pool
         self._progress = StreamProgress(job.folder / "stream")
-        self._first_step = _newest_step(job)
+        self._first_step = min(_newest_step(job), job.stage.steps - 1)
         self._contexts = load_contexts(job.folder / "contexts.arrow")
         self._demand = stage_demand(job, index, settings)
         self._queue = StateQueue(job.queue, settings.drop_consumed)
         self._numbers: dict[str, int] = {}
         self._lead = self._make_lead(job, index, settings)
+        self._num_failures = 0
         self._waiting_since: float | None = None
         self._grown_at = self._said_at = time.monotonic()
         self._stopped = threading.Event()
@@ -114,30 +130,46 @@ class StateProducer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and its actors."""
+        """End the thread; the actors are the caller's."""
         self._stopped.set()
         self._thread.join()
-        self._pool.close()
 
     def _run(self) -> None:
         try:
             while not self._stopped.is_set():
-                self._turn()
+                self._try_turn()
         except (Exception, RayError) as error:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            print(f"{self._name}: the producers of states failed: {reason}", flush=True)
-            self._progress.fail(f"the producers of states failed: {reason}")
+            self.failure = f"the producers of states failed: {reason}"
+            print(f"{self._name}: {self.failure}", flush=True)
+            self._progress.fail(self.failure)
+
+    def _try_turn(self) -> None:
+        """One turn; an error of a disk or a store, which may pass, is survived a few times until rows come again."""
+        try:
+            self._turn()
+        except (OSError, UserError) as error:
+            if not isinstance(error, OSError) and not isinstance(error.__cause__, OSError):
+                raise
+            if self._num_failures == len(RETRY_AFTER_S):
+                raise
+            delay = RETRY_AFTER_S[self._num_failures]
+            self._num_failures += 1
+            print(f"{self._name}: the producers try again in {delay:g} s: {error}", flush=True)
+            self._stopped.wait(delay)
 
     def _turn(self) -> None:
         """One look at the trainer and at the actors."""
-        step = min((rank.step for rank in self._progress.ranks()), default=self._first_step)
+        self._queue.settle()
+        ranks = self._progress.ranks()
+        step = min((rank.step for rank in ranks), default=self._first_step)
         self._forget(self._lead.follow(self._demand.window_of(step)))
         full = not self._hand_out()
         rows = [row for table in self._pool.collect(TICK_S) for row in table.to_pylist()]
         if rows:
             self._take(rows)
         self._scale(full)
-        self._say()
+        self._say(bool(ranks))
         self.balance.see(self._pool, self._lead)
 
     def _hand_out(self) -> bool:
@@ -158,12 +190,17 @@ class StateProducer:
         return True
 
     def _take(self, rows: list[dict]) -> None:
-        """Commit what actors wrote."""
-        self._queue.add(rows)
+        """Commit what actors wrote, unless something of it was refused."""
         for row in rows:
             refuse_failures(dict(zip(row["failed_keys"], row["failures"], strict=True)))
+            if row["quality"]:
+                quality = QualityReport.from_json(row["quality"])
+                check_quality(quality, self._encode.quality, self._encode.state_format)
+        for row in rows:
             self._lead.arrived([self._numbers.pop(key) for key in row["keys"]], row["num_bytes"])
             self.balance.encoded += len(row["keys"])
+        self._queue.add(rows)
+        self._num_failures = 0
 
     def _forget(self, numbers: list[int]) -> None:
         if numbers:
@@ -183,9 +220,12 @@ class StateProducer:
         elif full:
             self._pool.shrink(IDLE_S)
 
-    def _say(self) -> None:
-        """A line where the trainer waits."""
+    def _say(self, is_training: bool) -> None:
+        """A line where the trainer waits, or is waited for."""
         now = time.monotonic()
+        if not is_training and now - self._said_at >= SAY_NO_WORKERS_S:
+            self._said_at = now
+            print(f"{self._name}: waiting for the training workers; {len(self._pool)} producers are ahead", flush=True)
         if self._waiting_since is None or now - max(self._waiting_since, self._said_at) < SAY_EVERY_S:
             return
         self._said_at = now
@@ -232,9 +272,9 @@ def _cut(contexts: pa.Table, numbers: list[int], rows_per_fragment: int, num_act
 
 
 def _newest_step(job: StageJob) -> int:
-    """Where the trainer will begin, as far as the checkpoints tell."""
+    """Updates that the trainer has done, as far as the checkpoints tell."""
     for folder in reversed(step_folders(job.folder)):
         checkpoint = Checkpoint.read(folder)
         if checkpoint is not None:
-            return min(checkpoint.state.step, job.stage.steps - 1)
+            return checkpoint.state.step
     return 0

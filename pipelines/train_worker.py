@@ -12,6 +12,7 @@ from mos.data.index import NO_ROW, SampleIndex
 from mos.data.payloads import LatentTable, RowCache
 from mos.data.prefetch import prefetch
 from mos.data.randomness import ExplorationRule
+from mos.data.stream_progress import StreamProgress
 from mos.encoders.vae import load_codec
 from mos.flow.timestep import timesteps
 from mos.model.fusion import RoutedFusion
@@ -23,12 +24,18 @@ from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.loop import train
 from mos.training.metrics import MetricsWriter, StepMetrics
+from mos.training.states_source import StreamStates
 from pipelines.open_states import announced, open_states
 from pipelines.stage_job import StageJob, preview_rows, stage_plan
 
 
 def train_worker(job: StageJob, device: torch.device) -> None:
-    """One rank: train to the end of the stage from the newest checkpoint, then export."""
+    """One rank: train to the end of the stage from the newest checkpoint, then export.
+
+    Does nothing where the producers of its states have failed: the gang was restarted in vain, and the driver says why.
+    """
+    if isinstance(job.states, StreamStates) and StreamProgress(job.folder / "stream").failure is not None:
+        return
     stage = job.stage
     index = SampleIndex.load(job.folder / "index.npz")
     engine, ema, state = start_training(job, device)

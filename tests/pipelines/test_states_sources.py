@@ -239,6 +239,22 @@ def test_a_ray_without_room_for_a_producer_is_refused(tmp_path, local_ray):
         produce_states.pool_bounds(config.stage1.states, config)
 
 
+@pytest.mark.slow
+def test_states_beyond_the_bound_end_a_stage_that_streams_them(tmp_path, local_ray):
+    """The error is the producers', and no restart of the gang stands before it."""
+    load = curated(tmp_path, tower="llama", format="int8", steps=4)
+    settings = STREAM.format(window=2, lead=0.03)
+    encoded(load(settings))
+    strict = load(settings, "encode.quality.max_whitened_error=1e-4", "cluster.max_failures=-1")
+    with pytest.raises(UserError, match=r"producers of states failed: int8 states: layer 0 has a whitened error of"):
+        train_stage("stage1", strict, ARGS)
+
+
+def test_workers_on_nodes_of_their_own_leave_all_room_to_producers(tmp_path, local_ray):
+    config = curated(tmp_path)(STREAM.format(window=5, lead=1), "cluster.train={num=4, labels={kind='training'}}")
+    assert produce_states.pool_bounds(config.stage1.states, config) == (1, 2)
+
+
 def test_auto_is_settled_by_encode(tmp_path, local_ray, capsys):
     config = curated(tmp_path)("stage1.states={type='auto'}")
     outputs = encoded(config)
