@@ -9,7 +9,7 @@ import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -147,8 +147,10 @@ class FileReader:
             if len(buffer)
         ]
         shares = [reads[first::READ_THREADS] for first in range(min(READ_THREADS, len(reads)))]
-        for _ in self._threads.map(_read_all, shares):
-            pass
+        running = [self._threads.submit(_read_all, share) for share in shares]
+        wait(running)  # before any error is raised: the caller may lend the buffers again
+        for share in running:
+            share.result()
         while len(self._open) > OPEN_FILES:
             os.close(self._open.popitem(last=False)[1])
 

@@ -59,6 +59,8 @@ class StreamedStates:
         self._cache = cache
         self._timeout_s = timeout_s
         self._snapshot: _Snapshot | None = None
+        self._counted_until = 0.0
+        self._error: Exception | None = None
         self._report: _Reporter | None = None
 
     def report_to(self, progress: StreamProgress, rank: int, demand: Demand) -> None:
@@ -75,6 +77,7 @@ class StreamedStates:
 
         Raises:
             UserError: the producers failed, or the states did not come in time.
+            OSError: a disk or a store fails.
         """
         wanted = list(rows)
         found: dict[int, Tensor] = {}
@@ -89,7 +92,8 @@ class StreamedStates:
 
     def _fetch(self, numbers: list[int]) -> dict[int, Tensor]:
         keys = [str(self._keys[number]) for number in numbers]
-        started = time.monotonic()
+        started = self._counted_until = time.monotonic()
+        self._error = None
         while (states := self._try_read(keys, started)) is None:
             if not self._refresh():
                 time.sleep(POLL_S)
@@ -100,16 +104,27 @@ class StreamedStates:
         return found
 
     def _try_read(self, keys: list[str], started: float) -> list[Tensor] | None:
-        """The states, if the version known has all of them; all of the time since `started` was waited."""
+        """The states, if the version known has all of them.
+
+        Raises:
+            OSError: they cannot be read, though no newer version has dropped them.
+            ValueError: the same, found by Lance.
+            UserError: enough of waiting.
+        """
         if self._snapshot is None:
             return None
         lacking = sum(key not in self._snapshot.rows for key in keys)
         if not lacking:
-            self.waited_s += time.monotonic() - started
+            now = time.monotonic()
+            self.waited_s += now - self._counted_until
+            self._counted_until = now
             try:
                 return self._snapshot.table.read([self._snapshot.rows[key] for key in keys])
-            except (OSError, ValueError):
-                self._snapshot = None  # rows of an older window, dropped since: if needed again, they come again
+            except (OSError, ValueError) as error:
+                self._error = error
+                if not self._refresh():
+                    raise
+                # Rows of an older window, dropped since: if needed again, they come again.
         self._give_up(time.monotonic() - started, lacking)
         return None
 
@@ -121,7 +136,7 @@ class StreamedStates:
             raise UserError(
                 f"waited {waited_s:.0f} s for {lacking} states that did not come into {self._uri}: look at the "
                 "producers, raise states.max_actors or cluster.num_cpus, or states.timeout_s"
-            )
+            ) from self._error
 
     def _refresh(self) -> bool:
         """Look at the newest version; False where it is the one already known."""

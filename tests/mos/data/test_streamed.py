@@ -174,6 +174,18 @@ def test_a_reader_gives_up_with_a_remedy(queue: StateQueue, tmp_path: Path) -> N
         reader(queue, timeout_s=0.2).read([0])
 
 
+def test_a_reader_s_disk_that_fails_is_no_reason_to_wait(queue: StateQueue) -> None:
+    put(queue, KEYS[:1])
+    put(queue, KEYS[1:3])
+    states = reader(queue)
+    assert_states(states.read([0]), [0])
+    for path in Path(queue.uri, "data").rglob("*.blob"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError):
+        states.read([1])
+    assert states.waited_s < 5
+
+
 def test_progress_files(tmp_path: Path) -> None:
     progress = StreamProgress(tmp_path / "stream")
     progress.clear()
