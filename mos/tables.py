@@ -6,8 +6,9 @@ the new list of fragments as a whole, valid for one version only. Every commit o
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import lance
 import pyarrow as pa
@@ -98,10 +99,30 @@ def write_rows(uri: str, rows: pa.Table) -> list[str]:
     return [json.dumps(fragment.to_json()) for fragment in fragments]
 
 
-def is_written(uri: str, fragment: str) -> bool:
-    """Whether every data file of a fragment that `write_rows` wrote is still there."""
+def is_written(uri: str, fragment: str, packs: Mapping[str, int] | None = None) -> bool:
+    """Whether every data file of a fragment that `write_rows` wrote is still there, and as long as it was.
+
+    A crash of the machine can cut short what was written last.
+
+    Args:
+        uri: the table.
+        fragment: FragmentMetadata as JSON.
+        packs: the fragment's pack files as `pack_sizes` gave them, where they are to be looked at, too.
+    """
     files = LanceFileSession(uri)
-    return all(files.contains(f"data/{file.path}") for file in FragmentMetadata.from_json(fragment).files)
+    sizes = {f"data/{file.path}": file.file_size_bytes or 1 for file in FragmentMetadata.from_json(fragment).files}
+    return all(_reaches(files, path, size) for path, size in (sizes | dict(packs or {})).items())
+
+
+def pack_sizes(uri: str, fragment: str) -> dict[str, int]:
+    """Bytes of every pack file of a fragment that was just written, by its path in the table's folder.
+
+    An object store shows a file only once it is whole: there one byte stands for all.
+    """
+    stems = [file.path.rpartition(".")[0] for file in FragmentMetadata.from_json(fragment).files]
+    files = LanceFileSession(uri)
+    packs = [f"data/{stem}/{Path(name).name}" for stem in stems for name in files.list(f"data/{stem}")]
+    return {pack: 1 if "://" in uri else Path(uri, pack).stat().st_size for pack in packs}
 
 
 def read_written(uri: str, fragment: str) -> pa.Table:
@@ -177,6 +198,15 @@ def _create(uri: str, schema: pa.Schema) -> None:
     except OSError:
         if not table_exists(uri):
             raise
+
+
+def _reaches(files: LanceFileSession, path: str, size: int) -> bool:
+    """Whether a file has so many bytes."""
+    try:
+        return size == 0 or len(files.read_range(path, size - 1, 1)) == 1
+    except OSError:
+        files.contains(path)  # raises where it is the store that fails, not the file
+        return False
 
 
 def _describe(schema: pa.Schema) -> str:

@@ -5,8 +5,8 @@ faster, learns which keys the newer versions brought, leaves those rows out and 
 every refusal, so the tries end.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -30,6 +30,8 @@ class Written:
     """FragmentMetadata as JSON."""
     keys: tuple[str, ...]
     """Key of every row, in order."""
+    packs: Mapping[str, int] = field(default_factory=dict)
+    """Size of every pack file when it was written, as `mos.tables.pack_sizes` gives them; empty where nobody asks."""
 
 
 class KeyedAppender:

@@ -8,7 +8,7 @@ from mos.data.append_once import KeyedAppender, Written, without
 from mos.data.journal import Journal
 from mos.schema import LATENTS
 from mos.states.latents import LATENT_DTYPE
-from mos.tables import TableVersion, is_written, read_column, write_rows
+from mos.tables import TableVersion, is_written, pack_sizes, read_column, write_rows
 
 ENCODED = pa.schema(
     [
@@ -41,7 +41,7 @@ def write_encoded(uri: str, rows: pa.Table, failures: dict[str, str], quality: s
     keys = rows.column(0).to_pylist()
     journal = Journal(uri)
     for fragment in fragments:
-        journal.add(Written(fragment, tuple(keys)))
+        journal.add(Written(fragment, tuple(keys), pack_sizes(uri, fragment)))
     row = {
         "fragment": fragments[0] if fragments else None,
         "keys": keys,
@@ -81,13 +81,17 @@ class Committer:
         return self._num_taken + sum(len(written.keys) for written in self._waiting)
 
     def recover(self) -> int:
-        """Commit what earlier runs wrote and never committed; returns the rows gained. Call it before `expect`."""
+        """Commit what earlier runs wrote and never committed; returns the rows gained. Call it before `expect`.
+
+        What a crash of the machine has cut short is left out: its rows are encoded again.
+        """
         journal = Journal(self.table.uri)
         entries = journal.read()
         seen = set(read_column(self.table, self.table.open().schema.names[0])) if entries else set()
         fresh = []
         for entry in entries:
-            part = without(self.table.uri, entry, seen) if is_written(self.table.uri, entry.fragment) else None
+            whole = is_written(self.table.uri, entry.fragment, entry.packs)
+            part = without(self.table.uri, entry, seen) if whole else None
             if part is not None:
                 fresh.append(part)
                 seen |= set(part.keys)

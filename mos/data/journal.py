@@ -29,7 +29,12 @@ class Journal:
 
     def add(self, written: Written) -> None:
         """Note a complete fragment."""
-        entry = {"fragment": written.fragment, "keys": written.keys, "written_at": time.time()}
+        entry = {
+            "fragment": written.fragment,
+            "keys": written.keys,
+            "packs": dict(written.packs),
+            "written_at": time.time(),
+        }
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "entry.json")
             path.write_text(json.dumps(entry), encoding="utf-8")
@@ -40,12 +45,12 @@ class Journal:
         entries = []
         for place in self._files.list(FOLDER):
             entry = self._load(place)
-            if entry is None or entry["written_at"] < time.time() - MAX_AGE_S:
+            if entry is None or "packs" not in entry or entry["written_at"] < time.time() - MAX_AGE_S:
                 self._delete(place)
             else:
                 entries.append(entry)
         entries.sort(key=lambda entry: entry["written_at"])
-        return [Written(entry["fragment"], tuple(entry["keys"])) for entry in entries]
+        return [Written(entry["fragment"], tuple(entry["keys"]), entry["packs"]) for entry in entries]
 
     def remove(self, written: Iterable[Written]) -> None:
         """Forget fragments that are committed or not needed any more."""

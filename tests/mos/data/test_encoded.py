@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,6 +101,19 @@ def test_committed_fragments_leave_the_journal_and_torn_or_old_entries_are_not_u
     monkeypatch.setattr("mos.data.journal.MAX_AGE_S", -1)
     assert committer.recover() == 0
     assert open_table(table.uri).count_rows() == 1
+
+
+@pytest.mark.parametrize("pattern", ["*.lance", "*/*.blob"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_fragment_that_a_power_loss_cut_short_is_encoded_again(table: TableVersion, pattern: str, cut: bool) -> None:
+    write(table, "a", "b")
+    for path in Path(table.uri, "data").glob(pattern):
+        os.truncate(path, path.stat().st_size - 1) if cut else path.unlink()
+    write(table, "c")
+    committer = Committer(table, 1)
+    assert committer.recover() == 1
+    assert read_column(committer.table, "latent_key") == ["c"]
+    assert Journal(table.uri).read() == []
 
 
 def test_a_fragment_whose_file_is_gone_is_never_committed(table: TableVersion) -> None:
