@@ -33,15 +33,15 @@ def stage_lock(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a driver holds the stage's folder, or may do so, the file system knowing no locks."""
+    """Whether a driver holds the stage's folder, or may do so, where that cannot be told."""
     path = lock_file(folder)
     if not path.is_file():
         return False
-    with path.open("a") as file:
-        try:
+    try:
+        with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    except OSError:
+        return True
     return False
 
 

@@ -11,6 +11,7 @@ Writes  nothing, unless asked to compact or to remove
 """
 
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,15 +24,20 @@ from rich.table import Table
 from cluster.session import CLONE
 from mos.data.inventory import Listed, list_tables
 from mos.data.removal import MARGIN_S, compact, plan_removal, remove
-from mos.data.users import User, read_users, register_user
+from mos.data.stream_progress import StreamProgress
+from mos.data.users import User, read_user, read_users, user_id
 from pipelines.entry import entry
 from pipelines.run_config import RunConfig
+from pipelines.stage_lock import is_locked
 from pipelines.steps import require_step
 from pipelines.verify_tables import verify_run
 
+FRESH_S = 3600.0
+"""A rank reports once a window."""
+
 FLAGS = {
     "--verify": "encode a sample of this run's rows again and report the drift",
-    "--compact": "merge small fragments of every table",
+    "--compact": "merge small fragments of every table but the queues",
     "--remove": "say which tables, rows and versions no registered run needs",
     "--yes": "with --remove: remove them",
     "--now": "with --remove: also from tables that changed within a week; be sure that no run is at work",
@@ -41,8 +47,9 @@ FLAGS = {
 def main(config: RunConfig, args: Namespace) -> None:
     """List, then do what was asked."""
     folder = config.tables_folder()
-    register_user(folder, config.root, config.name)
     users = read_users(folder)
+    if config.root not in [user.root for user in users] and Path(config.root).is_dir():
+        users.append(read_user(config.name, config.root))
     tables = list_tables(folder, users)
     print_tables(tables, users)
     if args.verify:
@@ -51,6 +58,8 @@ def main(config: RunConfig, args: Namespace) -> None:
             print(drift.describe(), flush=True)
     if args.compact:
         for table in tables:
+            if table.kind == "queues":
+                continue  # a stage that reads and drops its rows would be in the way
             before, after = compact(table.uri, config.encode.rows_per_fragment)
             print(f"{table.uri}: {before} fragments are {after} now", flush=True)
     if args.remove:
@@ -81,12 +90,28 @@ def print_tables(tables: Sequence[Listed], users: Sequence[User]) -> None:
 def remove_unused(tables: Sequence[Listed], users: Sequence[User], margin_s: float, confirmed: bool) -> None:
     """Say what would go; do it where that was confirmed."""
     for table in tables:
+        if table.kind == "queues" and in_use(table, users):
+            print(f"keeping {table.uri}: a stage is being trained through it", flush=True)
+            continue
         removal = plan_removal(table, users, margin_s)
         print(("removing " if confirmed else "would remove ") + removal.describe(), flush=True)
         if confirmed and not removal.is_empty:
             remove(removal)
     if not confirmed:
         print("nothing was removed: add --yes to do it", flush=True)
+
+
+def in_use(queue: Listed, users: Sequence[User]) -> bool:
+    """Whether a stage streams through a queue now: a driver holds its lock, or a rank has reported of late."""
+    match queue.uri.rpartition("/")[2].removesuffix(".lance").split("-"):
+        case [stage, short, run]:
+            folders = [Path(user.root, "checkpoints", stage, short) for user in users if user_id(user.root) == run]
+        case _:
+            return False
+    now = time.time()
+    return any(
+        is_locked(folder) or now - StreamProgress(folder / "stream").reported_at() < FRESH_S for folder in folders
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A queue stays behind where a streaming stage was given up; nobody uses it, so it
 without a record.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ from lance.file import LanceFileSession
 from mos.data.blob_reader import index_blobs
 from mos.data.users import User
 from mos.errors import UserError
-from mos.tables import latest_version
+from mos.tables import latest_version, table_exists
 
+TRIES, PAUSE_S = 20, 0.05
+"""A stream that drops a window cleans away the version that is being looked at; then there is a newer one."""
 KINDS = ("states", "latents", "queues")
 """Kinds of encoded tables, and the folders they stand in."""
 
@@ -59,7 +62,19 @@ def describe_table(uri: str, kind: str, users: Sequence[User]) -> Listed:
 
     Raises:
         UserError: there is no table at this uri.
+        OSError: its files cannot be read.
     """
+    for _ in range(TRIES - 1):
+        try:
+            return _describe(uri, kind, users)
+        except (OSError, ValueError, UserError) as error:
+            if not table_exists(uri):
+                raise UserError(f"there is no table at {uri}") from error
+            time.sleep(PAUSE_S)
+    return _describe(uri, kind, users)
+
+
+def _describe(uri: str, kind: str, users: Sequence[User]) -> Listed:
     table = latest_version(uri)
     dataset = table.open()
     metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}

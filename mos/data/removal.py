@@ -53,9 +53,12 @@ def plan_removal(table: Listed, users: Sequence[User], margin_s: float = MARGIN_
     """What may go from a table."""
     if time.time() - table.changed_at < margin_s:
         return Removal(table, False, (), (), f"changed less than {margin_s / 3600:.0f} h ago: a run may be at work")
-    unreadable = [user.root for user in users if user.encodings is None]
+    unreadable = [user for user in users if user.encodings is None]
     if unreadable:
-        return Removal(table, False, (), (), f"the records in {', '.join(unreadable)} cannot be read from here")
+        roots = ", ".join(user.root for user in unreadable)
+        files = ", ".join(f"{table.uri.rsplit('/', 2)[0]}/{user.file}" for user in unreadable)
+        remedy = f"where these runs are gone for good, delete {files}"
+        return Removal(table, False, (), (), f"the records in {roots} cannot be read from here: {remedy}")
     pinned = {version for user in users for version in user.versions(table.uri)}
     if not pinned:
         return Removal(table, True, (), (), "no record of a registered run names it")

@@ -55,6 +55,10 @@ class StreamProgress:
             for path in sorted(self._folder.glob("rank-*.json"))
         ]
 
+    def reported_at(self) -> float:
+        """Unix time of the newest report of a rank; 0 where there is none."""
+        return max((path.stat().st_mtime for path in self._folder.glob("rank-*.json")), default=0.0)
+
     def _write(self, name: str, text: str) -> None:
         partial = self._folder / f".{name}.{os.getpid()}.partial"
         partial.write_text(text, encoding="utf-8")

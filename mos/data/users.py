@@ -64,6 +64,11 @@ class User:
     encodings: tuple[Encoding, ...] | None
     """All its finished encode steps; None where the root cannot be read from here, and everything must stay."""
 
+    @property
+    def file(self) -> str:
+        """Where it is registered, in the tables folder."""
+        return f"{FOLDER}/{user_id(self.root)}.json"
+
     def versions(self, uri: str) -> set[int]:
         """Versions of a table that records of this run name."""
         tables = (table for encoding in self.encodings or () for table in encoding.tables.values())
@@ -92,8 +97,13 @@ def read_users(tables_folder: str) -> list[User]:
             path = Path(folder, Path(place).name)
             files.download_file(f"{FOLDER}/{path.name}", path)
             known = json.loads(path.read_text(encoding="utf-8"))
-            users.append(User(known["name"], known["root"], _encodings(Path(known["root"]))))
+            users.append(read_user(known["name"], known["root"]))
     return users
+
+
+def read_user(name: str, root: str) -> User:
+    """One run, registered or not, with what its records say now."""
+    return User(name, root, _encodings(Path(root)))
 
 
 def needed_keys(users: Iterable[User], uri: str, kind: str) -> set[str]:

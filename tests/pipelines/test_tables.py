@@ -10,13 +10,24 @@ import pytest
 
 from mos.blobs import plain_schema
 from mos.data.removal import remove_orphans
-from mos.data.users import read_users
+from mos.data.stream_progress import RankProgress, StreamProgress
+from mos.data.users import read_users, register_user, user_id
 from mos.encoders.understanding import describe_tower
 from mos.encoders.vae import describe_codec
 from mos.steps import StepLedger
-from mos.tables import TableVersion, latest_version, open_table, read_column, table_exists, write_rows
+from mos.tables import (
+    TableVersion,
+    commit_fragments,
+    create_table,
+    latest_version,
+    open_table,
+    read_column,
+    table_exists,
+    write_rows,
+)
 from pipelines import tables
 from pipelines.run_config import RunConfig, load_run
+from pipelines.stage_lock import stage_lock
 from pipelines.steps import open_step, require_step
 from tests.kills import encode_without_ray, make_run
 from tests.samples import Pair, append_samples
@@ -35,6 +46,7 @@ def config(tmp_path: Path) -> RunConfig:
 def record(config: RunConfig) -> TableVersion:
     """Encode in small fragments and leave the record that the encode step leaves."""
     samples = require_step("curate", config).outputs["samples"]
+    register_user(config.tables_folder(), config.root, config.name)
     states, latents = encode_without_ray(config, 2)
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
     outputs = {"states": asdict(states), "latents": asdict(latents), "samples": samples, **asdict(tower)}
@@ -105,11 +117,41 @@ def test_a_table_goes_only_when_no_record_names_it_and_every_run_can_be_asked(
     uri = require_step("encode", config).outputs["states"]["uri"]
     for path in StepLedger(config.root).folder.glob("encode/*.json"):
         path.unlink()
-    tables.register_user(config.tables_folder(), str(tmp_path / "elsewhere"), "another")
+    register_user(config.tables_folder(), str(tmp_path / "elsewhere"), "another")
     run(config, "remove", "now", "yes")
-    assert "cannot be read from here" in capsys.readouterr().out
+    file = f"{config.tables_folder()}/users/{user_id(str(tmp_path / 'elsewhere'))}.json"
+    assert f"cannot be read from here: where these runs are gone for good, delete {file}" in capsys.readouterr().out
     assert table_exists(uri)
     (tmp_path / "elsewhere").mkdir()
+    run(config, "remove", "now", "yes")
+    assert not table_exists(uri)
+
+
+def test_looking_registers_nobody(config: RunConfig) -> None:
+    before = read_users(config.tables_folder())
+    run(config.model_copy(update={"root": f"{config.root}-of-another", "tables": config.tables_folder()}))
+    assert read_users(config.tables_folder()) == before
+
+
+def test_a_queue_at_work_is_neither_compacted_nor_removed(
+    config: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = TableVersion(**require_step("encode", config).outputs["states"])
+    uri = config.queue_uri("stage1", "abc")
+    create_table(uri, plain_schema(states.open().schema))
+    rows = states.open().scanner(blob_handling="all_binary").to_table().cast(plain_schema(states.open().schema))
+    commit_fragments(uri, [*write_rows(uri, rows.slice(0, 2)), *write_rows(uri, rows.slice(2, 2))], 4)
+    folder = config.folder("checkpoints", "stage1", "abc")
+    with stage_lock(folder):
+        run(config, "compact", "remove", "now", "yes")
+    assert f"keeping {uri}" in capsys.readouterr().out
+    assert len(open_table(uri).get_fragments()) == 2
+    progress = StreamProgress(folder / "stream")
+    progress.clear()
+    progress.report(0, RankProgress(3, 0.0))
+    run(config, "remove", "now", "yes")
+    assert table_exists(uri)
+    progress.clear()
     run(config, "remove", "now", "yes")
     assert not table_exists(uri)
 

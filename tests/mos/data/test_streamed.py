@@ -169,6 +169,24 @@ def test_a_queue_that_was_left_behind_is_listed_and_may_go_after_a_rest(tmp_path
     assert plan_removal(listed, [], margin_s=0).whole
 
 
+def test_a_queue_is_listed_while_it_drops_windows(tmp_path: Path) -> None:
+    queue = StateQueue(create_table(str(tmp_path / "queues" / "stage1-abc.lance"), SCHEMA).uri, drop=True)
+    put(queue, KEYS[:1])
+    done = threading.Event()
+
+    def drop_and_put() -> None:
+        for turn in range(30):
+            put(queue, [KEYS[1 + turn % 2]])
+            queue.drop([KEYS[1 + turn % 2]])
+        done.set()
+
+    thread = threading.Thread(target=drop_and_put)
+    thread.start()
+    while not done.is_set():
+        assert len(list_tables(str(tmp_path), [])) == 1
+    thread.join()
+
+
 def test_a_reader_gives_up_with_a_remedy(queue: StateQueue, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"raise states\.max_actors"):
         reader(queue, timeout_s=0.2).read([0])
