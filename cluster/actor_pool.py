@@ -104,6 +104,7 @@ class ActorPool:
             Exception: what a task raised; nothing is lost: the task is done again if the caller goes on collecting.
             ray.exceptions.RayError: what the last of too many actors was lost to.
         """
+        self._hand_out()  # the task that an error of the last call left
         self._tick()
         waiting = {member.call: member for member in self._members if not member.ready or member.task is not None}
         if not waiting:
