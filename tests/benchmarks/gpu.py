@@ -2,13 +2,24 @@
 
     python tests/benchmarks/gpu.py
 
-Needs torch with CUDA, triton, numpy, jaxtyping and rich; pydantic for the model, diffusers and liger-kernel for their
-peers: what is missing is named as skipped. Takes at most nine minutes. Writes tests/benchmarks/results/gpu.<name>.json
-and, where matplotlib is installed, gpu.<name>.png.
+Needs a clone of the repository, torch with CUDA, triton, numpy, pydantic, safetensors, jaxtyping and rich; neither Ray
+nor Lance. diffusers and liger-kernel are the peers of sampling and of the kernels, matplotlib draws the picture:
+without one of these, what needs it is named as skipped. Where there is no network, fetch the wheels of what is missing
+elsewhere, for that machine's Python, and carry them there:
+
+    pip download --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 -d wheels pydantic
+    pip download --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 -d wheels --no-deps \\
+        diffusers importlib_metadata zipp liger-kernel
+    pip install --no-index --no-deps --target site wheels/*.whl
+    PYTHONPATH=site python tests/benchmarks/gpu.py
+
+Takes at most nine minutes; the figures that have marks come first. Writes tests/benchmarks/results/gpu.<name>.json
+after every measurement, and at the end gpu.<name>.png.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,76 +27,81 @@ import torch
 CLONE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CLONE))
 
-from tests.benchmarks.device.timing import Budget, Ceilings, measure_ceilings  # noqa: E402
-from tests.benchmarks.harness import RESULTS, Row, slug, write_results  # noqa: E402
+from tests.benchmarks.device.run import Run  # noqa: E402
+from tests.benchmarks.device.timing import Ceilings, measure_ceilings  # noqa: E402
+from tests.benchmarks.harness import RESULTS, Row, keep_results, print_rows, slug  # noqa: E402
 
 SECONDS = 510.0
-"""Nine minutes less the writing."""
+"""Nine minutes less the picture."""
+SHARE = "step.share."
 
 
-def kernel_rows(ceilings: Ceilings, budget: Budget) -> list[Row]:
-    """mix.*, norm.*, swiglu.*, attention.*."""
+def marked_kernels(run: Run, ceilings: Ceilings) -> None:
+    """mix.*, and norm.* and swiglu.* at the shape that their shares of bandwidth are of."""
     from tests.benchmarks.device import kernels
 
-    rows = kernels.mixing_rows(ceilings)
-    for what, seconds, measure in (
-        ("norm", 60, lambda: kernels.norm_rows(ceilings, budget)),
-        ("swiglu", 60, lambda: kernels.gate_rows(ceilings, budget)),
-        ("attention", 40, kernels.attention_rows),
-    ):
-        if budget.allows(what, seconds):
-            rows += measure()
-    return rows
+    kernels.mixing(run, ceilings)
+    for sweep in (kernels.NORM, kernels.GATE):
+        kernels.sweep_main(run, sweep, ceilings)
 
 
-def training_rows(ceilings: Ceilings, budget: Budget) -> tuple[list[Row], dict[str, float]]:
-    """step.* of mos_s, then of mos_l where it fits; and the shares of a step at 1024 px."""
-    from mos.model.presets import MOS_L, MOS_S
+def marked_steps(run: Run, ceilings: Ceilings) -> None:
+    """step.* of mos_s."""
     from tests.benchmarks.device import training
 
     device = torch.device("cuda", 0)
-    rows, shares = [training.counted_flops_row(MOS_S, device)], {}
     with training.one_rank(device):
-        for recompute in (False, True):
-            cases = [case for case in training.CASES if case.recompute == recompute]
-            engine = training.build(MOS_S, device, recompute=recompute, compile=True)
-            for case in cases:
-                if budget.allows(case.id, 60):
-                    torch.cuda.reset_peak_memory_stats()
-                    rows += training.step_rows(MOS_S, engine, case, ceilings)
-            if not recompute:
-                shares = training.shares(engine, training.random_batch(MOS_S, 8, 1024, device))
-            del engine
-            torch.cuda.empty_cache()
-        if budget.allows("step.mos_l", 90):
-            engine = training.build(MOS_L, device, recompute=True, compile=True)
-            case = training.StepCase("step.mos_l.1024", 1024, 8, recompute=True)
-            rows += training.step_rows(MOS_L, engine, case, ceilings)
-            del engine
-            torch.cuda.empty_cache()
-    return rows, shares
+        training.steps(run, training.CASES, ceilings, device)
 
 
-def latency_rows(budget: Budget) -> list[Row]:
-    """router.*, sampling.*, latency.*."""
+def marked_sampling(run: Run) -> None:
+    """router.*, latency.qwen and latency.flux."""
     from mos.model.presets import MOS_S
     from tests.benchmarks.device import sampling
 
-    rows, seconds = sampling.sampling_rows(MOS_S)
-    torch.cuda.empty_cache()
-    return rows + sampling.peer_rows(seconds, budget)
+    sampling.sampling(run, MOS_S)
 
 
-def section(name: str, budget: Budget, measure: Callable[[], list[Row]]) -> list[Row]:
-    """The rows of one part; a part that cannot run is named, and the others still do."""
-    try:
-        return measure()
-    except (ImportError, RuntimeError) as error:  # a missing package, too little memory, a kernel that does not build
-        budget.skip(name, f"{type(error).__name__}: {error}")
-        return []
+def other_shapes(run: Run) -> None:
+    """norm.* and swiglu.* at their other shapes."""
+    from tests.benchmarks.device import kernels
+
+    for sweep in (kernels.NORM, kernels.GATE):
+        kernels.sweep_others(run, sweep)
 
 
-def picture(rows: Sequence[Row], shares: dict[str, float], path: Path) -> None:
+def other_steps(run: Run, ceilings: Ceilings) -> None:
+    """Where a step's time goes, the count of its operations, and mos_l."""
+    from mos.model.presets import MOS_S
+    from tests.benchmarks.device import training
+    from tests.benchmarks.device.shares import share_rows
+
+    device = torch.device("cuda", 0)
+    with training.one_rank(device):
+        run.measure("step.share", 60, lambda: share_rows(MOS_S, device))
+        run.measure("step.flops", 20, lambda: training.counted_flops_rows(MOS_S, device))
+        training.steps(run, [training.LARGE], ceilings, device)
+
+
+def other_kernels(run: Run, ceilings: Ceilings) -> None:
+    """mix.int8, mix.bwd, norm_rope.*, attention.*."""
+    from tests.benchmarks.device import kernels
+    from tests.benchmarks.device.attention import attention
+
+    kernels.more_mixing(run, ceilings)
+    kernels.norm_rope_case(run, ceilings)
+    attention(run)
+
+
+def other_sampling(run: Run) -> None:
+    """sampling.* of larger batches, and the public models without a mark."""
+    from mos.model.presets import MOS_S
+    from tests.benchmarks.device import sampling
+
+    sampling.more_sampling(run, MOS_S)
+
+
+def picture(rows: Sequence[Row], path: Path) -> None:
     """Ratios to peers and limits, and where a training step's time goes."""
     import matplotlib
 
@@ -98,6 +114,7 @@ def picture(rows: Sequence[Row], shares: dict[str, float], path: Path) -> None:
     left.axvline(1.0, color="black", linewidth=0.8)
     left.invert_yaxis()
     left.set_xlabel("ratio to the peer or the limit")
+    shares = {row.id.removeprefix(SHARE): row.value for row in rows if row.id.startswith(SHARE)}
     right.barh(list(shares), list(shares.values()))
     right.invert_yaxis()
     right.set_xlabel("share of the GPU's time, training step of mos_s at 1024 px")
@@ -105,28 +122,31 @@ def picture(rows: Sequence[Row], shares: dict[str, float], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure everything that fits; print, keep and draw it."""
+    """Measure everything that fits; keep, print and draw it."""
     if not torch.cuda.is_available():
         raise SystemExit("tests/benchmarks/gpu.py needs a CUDA device; tests/benchmarks/cpu.py is for the CPU")
-    budget, device, shares = Budget(SECONDS), torch.cuda.get_device_name(), {}
+    device = torch.cuda.get_device_name()
+    run = Run(SECONDS, lambda rows: keep_results("gpu", rows, device))
     ceilings = measure_ceilings()
-    rows = [
+    limits = [
         Row("limit.copy", ceilings.copy / 1e12, "TB/s", repeats=15),
         Row("limit.matmul", ceilings.matmul / 1e12, "TFLOP/s", repeats=15),
     ]
-
-    def train() -> list[Row]:
-        trained, found = training_rows(ceilings, budget)
-        shares.update(found)
-        return trained
-
-    rows += section("kernels", budget, lambda: kernel_rows(ceilings, budget))
-    rows += section("training", budget, train)
-    rows += section("sampling", budget, lambda: latency_rows(budget))
-    rows += [Row(f"step.share.{kind.replace(' ', '_')}", share, "of a step") for kind, share in shares.items()]
-    write_results("gpu", rows, device)
-    section("picture", budget, lambda: picture(rows, shares, RESULTS / f"gpu.{slug(device)}.png") or [])
-    print("\n".join(["skipped:", *budget.skipped]) if budget.skipped else "nothing was skipped")
+    run.measure("limits", 0, lambda: limits)
+    for section in (
+        partial(marked_kernels, run, ceilings),
+        partial(marked_steps, run, ceilings),
+        partial(marked_sampling, run),
+        partial(other_shapes, run),
+        partial(other_steps, run, ceilings),
+        partial(other_kernels, run, ceilings),
+        partial(other_sampling, run),
+    ):
+        run.attempt(section.func.__name__, section)
+    rows = list(run.rows.values())
+    print_rows("gpu", rows)
+    run.attempt("picture", lambda: picture(rows, RESULTS / f"gpu.{slug(device)}.png"))
+    print("\n".join(["skipped:", *run.skipped]) if run.skipped else "nothing was skipped")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How figures are measured and kept: interleaved repeats, medians, one JSON file a script and machine."""
 
+import functools
 import importlib.metadata
 import json
 import platform
@@ -56,7 +57,15 @@ def measure_interleaved(candidates: Mapping[str, Callable[[], Any]], repeats: in
 
 
 def write_results(script: str, rows: Sequence[Row], device: str | None = None, folder: Path = RESULTS) -> Path:
-    """Print the rows and keep them in `<script>.<device>.json`; rows of other ids measured before stay.
+    """Print the rows and keep them, as `keep_results` does."""
+    print_rows(script, rows)
+    path = keep_results(script, rows, device, folder)
+    print(f"results: {path.relative_to(CLONE) if path.is_relative_to(CLONE) else path}")
+    return path
+
+
+def keep_results(script: str, rows: Sequence[Row], device: str | None = None, folder: Path = RESULTS) -> Path:
+    """Write the rows to `<script>.<device>.json`; rows of other ids measured before stay.
 
     Args:
         script: Name of the benchmark, for example `curate`.
@@ -64,15 +73,14 @@ def write_results(script: str, rows: Sequence[Row], device: str | None = None, f
         device: GPU name for device figures; the CPU's name where None.
         folder: Where result files stand.
     """
-    print_rows(script, rows)
     path = folder / f"{script}.{slug(device or cpu_name())}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    fresh = [asdict(row) | provenance() for row in rows]
+    origin = provenance()
+    fresh = [asdict(row) | origin for row in rows]
     measured = {row["id"] for row in fresh}
     folder.mkdir(parents=True, exist_ok=True)
     merged = [row for row in kept if row["id"] not in measured] + fresh
     path.write_text(json.dumps(sorted(merged, key=lambda row: row["id"]), indent=2) + "\n", encoding="utf-8")
-    print(f"results: {path.relative_to(CLONE) if path.is_relative_to(CLONE) else path}")
     return path
 
 
@@ -95,10 +103,17 @@ def provenance() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def commit() -> str:
-    """Hash of the checkout's commit, with `-dirty` where files differ from it; `unknown` without git."""
+    """Hash of the checkout's commit, with `-dirty` where files differ from it; `unknown` without git or a checkout.
+
+    Asked once a process: results that are written make the checkout differ.
+    """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    result = subprocess.run(command, cwd=CLONE, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(command, cwd=CLONE, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
     return result.stdout.strip() or "unknown"
 
 

@@ -5,8 +5,9 @@ two passes a step, but for FLUX.1-dev, whose guidance is distilled into one.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from mos.flow.solver import integrate, linear_schedule
 from mos.model.context import Context
 from mos.model.execution import compile_blocks
 from mos.model.mos import ModelConfig, MoS
-from tests.benchmarks.device.timing import Budget, gpu_ms
+from tests.benchmarks.device.run import Run
+from tests.benchmarks.device.timing import gpu_ms
 from tests.benchmarks.harness import Row
 
 STEPS, PEER_STEPS, GUIDANCE, CONTEXT_TOKENS = 50, 3, 5.0, 200
@@ -45,22 +47,44 @@ def sampling_inputs(
     return noise, Context(states, torch.ones(shape[:2], dtype=torch.bool, device=device))
 
 
-@torch.inference_mode()
-def sampling_rows(config: ModelConfig) -> tuple[list[Row], float]:
-    """Router milliseconds a step, images a second; and the seconds of one picture at batch 1."""
-    device = torch.device("cuda")
-    with device:
+def sampling(run: Run, config: ModelConfig) -> None:
+    """router.*, sampling.batch1, and the public models that have a mark."""
+    run.measure("sampling.batch1", 60, lambda: _single_rows(config))
+    peers(run, MARKED)
+
+
+def more_sampling(run: Run, config: ModelConfig) -> None:
+    """sampling.batch4 and batch16, and the other public models."""
+    run.measure("sampling.batch4", 60, lambda: _batch_rows(config, 4))
+    run.measure("sampling.batch16", 90, lambda: _batch_rows(config, 16))
+    peers(run, UNMARKED)
+
+
+def peers(run: Run, models: Sequence["Peer"]) -> None:
+    """latency.*, where a picture of ours has been drawn."""
+    for peer in models:
+        ours = run.rows.get("sampling.batch1")
+        if ours is None:
+            run.skip(peer.id, "sampling.batch1 is missing, which it is compared with")
+        else:
+            run.measure(peer.id, 40, partial(_peer_rows, peer, 1 / ours.value))
+
+
+def _sampler(config: ModelConfig) -> MoS:
+    with torch.device("cuda"):
         model = MoS(config).to(torch.bfloat16).eval()
     compile_blocks(model)
-    rows, single = [], float("nan")
-    for batch_size in (1, 4, 16):
-        noise, context = sampling_inputs(config, batch_size, 1024, device)
-        seconds = _seconds(lambda noise=noise, context=context: draw(model, noise, context, STEPS))
-        rows.append(Row(f"sampling.batch{batch_size}", batch_size / seconds, "images/s"))
-        if batch_size == 1:
-            single = seconds
-            rows += _router_rows(model, noise, context, seconds)
-    return rows, single
+    return model
+
+
+@torch.inference_mode()
+def _single_rows(config: ModelConfig) -> Iterator[Row]:
+    """Images a second at batch 1, and the router's milliseconds a step."""
+    model = _sampler(config)
+    noise, context = sampling_inputs(config, 1, 1024, torch.device("cuda"))
+    seconds = _seconds(lambda: draw(model, noise, context, STEPS))
+    yield Row("sampling.batch1", 1 / seconds, "images/s")
+    yield from _router_rows(model, noise, context, seconds)
 
 
 def _router_rows(model: MoS, noise: Tensor, context: Context, seconds: float) -> list[Row]:
@@ -82,6 +106,15 @@ def _router_rows(model: MoS, noise: Tensor, context: Context, seconds: float) ->
         Row("router.ms", ms["router"], "ms per step", "the mark", 3.0, 3.0 / ms["router"], 15),
         Row("router.share", share, "of a step", "the mark", 0.04, 0.04 / share, 15),
     ]
+
+
+@torch.inference_mode()
+def _batch_rows(config: ModelConfig, batch_size: int) -> Iterator[Row]:
+    """Images a second."""
+    model = _sampler(config)
+    noise, context = sampling_inputs(config, batch_size, 1024, torch.device("cuda"))
+    seconds = _seconds(lambda: draw(model, noise, context, STEPS))
+    yield Row(f"sampling.batch{batch_size}", batch_size / seconds, "images/s")
 
 
 @dataclass(frozen=True)
@@ -114,7 +147,7 @@ class Peer:
         return drawn | self.extra
 
 
-PEERS = (
+MARKED = (
     Peer(
         "latency.qwen",
         2,
@@ -138,6 +171,8 @@ PEERS = (
             "txt_ids": (512, 3),
         },
     ),
+)
+UNMARKED = (
     Peer(
         "latency.sd35",
         2,
@@ -167,26 +202,15 @@ PEERS = (
 
 
 @torch.inference_mode()
-def peer_rows(own_seconds: float, budget: Budget) -> list[Row]:
-    """Seconds of 50 steps of each peer, from a few of its passes, eager as diffusers runs them."""
-    rows = []
-    for peer in PEERS:
-        if not budget.allows(peer.id, 40):
-            continue
-        try:
-            with torch.device("cuda"):
-                model = peer.build()
-        except ImportError as error:
-            budget.skip(peer.id, f"diffusers is not installed ({error})")
-            continue
-        arguments = peer.arguments("cuda")
-        seconds = _seconds(lambda m=model, a=arguments: [m(**a) for _ in range(PEER_STEPS)]) / PEER_STEPS
-        theirs = seconds * peer.passes_per_step * STEPS
-        size = sum(parameter.numel() for parameter in model.parameters()) / 1e9
-        rows.append(Row(peer.id, own_seconds, "s", f"{size:.1f}B in diffusers", theirs, theirs / own_seconds))
-        del model, arguments
-        torch.cuda.empty_cache()
-    return rows
+def _peer_rows(peer: Peer, own_seconds: float) -> Iterator[Row]:
+    """Seconds of 50 steps, from a few of its passes, eager as diffusers runs them."""
+    with torch.device("cuda"):
+        model = peer.build()
+    arguments = peer.arguments("cuda")
+    seconds = _seconds(lambda: [model(**arguments) for _ in range(PEER_STEPS)]) / PEER_STEPS
+    theirs = seconds * peer.passes_per_step * STEPS
+    size = sum(parameter.numel() for parameter in model.parameters()) / 1e9
+    yield Row(peer.id, own_seconds, "s", f"{size:.1f}B in diffusers", theirs, theirs / own_seconds)
 
 
 def _seconds(run: Callable[[], Any]) -> float:

@@ -1,7 +1,6 @@
 """Time on a GPU: events around a call, the L2 cache flushed before each, candidates interleaved, medians."""
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ import torch
 
 FLUSH_BYTES = 256 * 2**20
 """More than four times the 60 MB of L2 of an H200."""
+SLEEP_CYCLES = 1_000_000
+"""About half a millisecond, tens of launches."""
 
 
 @dataclass(frozen=True)
@@ -22,28 +23,12 @@ class Ceilings:
     """FLOP/s of a bf16 product of 8192 x 8192 x 8192 on random data."""
 
 
-class Budget:
-    """The minutes that the whole script may take; what does not fit is named, not dropped."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-        self.skipped: list[str] = []
-
-    def allows(self, what: str, seconds: float) -> bool:
-        """Whether `what` still fits; if not, it is noted as skipped."""
-        fits = time.monotonic() + seconds < self._end
-        if not fits:
-            self.skip(what, "out of time")
-        return fits
-
-    def skip(self, what: str, why: str) -> None:
-        """Note and print what is not measured."""
-        self.skipped.append(f"{what}: {why}")
-        print(f"skipped {what}: {why}", flush=True)
-
-
 def gpu_ms(candidates: Mapping[str, Callable[[], Any]], repeats: int = 15, warmup: int = 3) -> dict[str, float]:
-    """Median milliseconds of each candidate, A B A B ...; the flush hides the launch of what is measured."""
+    """Median milliseconds of each candidate, A B A B ...
+
+    The GPU sleeps between the flush and the start, so that the candidate is queued when the clock starts: what is timed
+    is the GPU's work and not the launches, unless those take longer than the sleep.
+    """
     flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
     for run in candidates.values():
         for _ in range(warmup):
@@ -53,6 +38,7 @@ def gpu_ms(candidates: Mapping[str, Callable[[], Any]], repeats: int = 15, warmu
         for name, run in candidates.items():
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             flush.zero_()
+            torch.cuda._sleep(SLEEP_CYCLES)
             start.record()
             run()
             end.record()

@@ -3,9 +3,10 @@
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -14,11 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from mos.data.batch import Batch
 from mos.model.context import Context
 from mos.model.mos import ModelConfig, MoS
+from mos.model.presets import MOS_L, MOS_S
 from mos.planning.flops import generation_flops, training_flops
 from mos.training.engine import Engine, build_engine
 from mos.training.fsdp import Fsdp2Config
 from mos.training.optimizer import OptimizerConfig
 from mos.training.step import update
+from tests.benchmarks.device.run import Run, free
 from tests.benchmarks.device.timing import Ceilings
 from tests.benchmarks.harness import Row
 
@@ -30,16 +33,18 @@ class StepCase:
     """One row: a model at a resolution."""
 
     id: str
+    config: ModelConfig
     resolution_px: int
     batch_size: int
     recompute: bool = False
 
 
 CASES = (
-    StepCase("step.512", 512, 48),
-    StepCase("step.1024", 1024, 16),
-    StepCase("step.2048", 2048, 8, recompute=True),
+    StepCase("step.1024", MOS_S, 1024, 16),
+    StepCase("step.512", MOS_S, 512, 48),
+    StepCase("step.2048", MOS_S, 2048, 8, recompute=True),
 )
+LARGE = StepCase("step.mos_l.1024", MOS_L, 1024, 8, recompute=True)
 
 
 @contextmanager
@@ -74,29 +79,49 @@ def random_batch(config: ModelConfig, batch_size: int, resolution_px: int, devic
     return Batch(0, 0, latents, torch.randn_like(latents), times, context)
 
 
-def step_rows(config: ModelConfig, engine: Engine, case: StepCase, ceilings: Ceilings) -> list[Row]:
+def steps(run: Run, cases: Sequence[StepCase], ceilings: Ceilings, device: torch.device) -> None:
+    """step.* of the cases, each in a measurement of its own."""
+    for case in cases:
+        run.measure(case.id, 60, partial(step_rows, run, case, ceilings, device))
+
+
+def step_rows(run: Run, case: StepCase, ceilings: Ceilings, device: torch.device) -> Iterator[Row]:
     """Share of the matrix ceiling, tokens a second and memory of one training step; halves the batch until it fits."""
-    batch_size = case.batch_size
-    while True:
+    batch_size, step = case.batch_size, None
+    while step is None:
         try:
-            seconds = step_seconds(engine, random_batch(config, batch_size, case.resolution_px, engine.device))
-            break
+            step = measure_step(case, batch_size, device)
         except torch.cuda.OutOfMemoryError:
-            if batch_size == 1:
+            if batch_size == 1 or not run.allows(f"{case.id} at batch {batch_size // 2}", 40):
                 raise
             batch_size //= 2
-            torch.cuda.empty_cache()
+    config = case.config
     image = (case.resolution_px // 16 // config.patch) ** 2
     flops = batch_size * training_flops(generation_flops(config, image, CONTEXT_TOKENS), recompute=False)
-    rate = flops / seconds
-    peak = torch.cuda.max_memory_allocated() / 2**30 if engine.device.type == "cuda" else 0.0
-    ceiling = ceilings.matmul
-    return [
-        Row(case.id, rate / 1e12, "model TFLOP/s", "bf16 product of 8192", ceiling / 1e12, rate / ceiling, STEPS),
-        Row(f"{case.id}.ms", seconds * 1e3, f"ms at batch {batch_size}", repeats=STEPS),
-        Row(f"{case.id}.tokens", batch_size * (image + CONTEXT_TOKENS) / seconds, "tokens/s", repeats=STEPS),
-        Row(f"{case.id}.memory", peak, "GiB peak"),
-    ]
+    rate, ceiling = flops / step.seconds, ceilings.matmul
+    yield Row(case.id, rate / 1e12, "model TFLOP/s", "bf16 product of 8192", ceiling / 1e12, rate / ceiling, STEPS)
+    yield Row(f"{case.id}.ms", step.seconds * 1e3, f"ms at batch {batch_size}", repeats=STEPS)
+    yield Row(f"{case.id}.tokens", batch_size * (image + CONTEXT_TOKENS) / step.seconds, "tokens/s", repeats=STEPS)
+    yield Row(f"{case.id}.memory", step.peak_gib, "GiB peak")
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """One training step."""
+
+    seconds: float
+    peak_gib: float
+    """Most that was allocated, from the building of the model on; 0 on a CPU."""
+
+
+def measure_step(case: StepCase, batch_size: int, device: torch.device) -> MeasuredStep:
+    """Build an engine and train: a model left in the middle of a step, without memory, is not entered again."""
+    free()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    engine = build(case.config, device, recompute=case.recompute, compile=device.type == "cuda")
+    seconds = step_seconds(engine, random_batch(case.config, batch_size, case.resolution_px, device))
+    return MeasuredStep(seconds, torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0)
 
 
 def step_seconds(engine: Engine, batch: Batch) -> float:
@@ -111,7 +136,7 @@ def step_seconds(engine: Engine, batch: Batch) -> float:
     return statistics.median(seconds[WARMUP:])
 
 
-def counted_flops_row(config: ModelConfig, device: torch.device) -> Row:
+def counted_flops_rows(config: ModelConfig, device: torch.device) -> Iterator[Row]:
     """The formula against torch's counter, forward pass of one sample at 512 px; the counter sees matrix products."""
     with device:
         model = MoS(config).to(torch.bfloat16)
@@ -120,34 +145,4 @@ def counted_flops_row(config: ModelConfig, device: torch.device) -> Row:
         model(batch.latents, batch.timesteps, batch.context)
     formula = generation_flops(config, (512 // 16 // config.patch) ** 2, CONTEXT_TOKENS)
     counted = counter.get_total_flops()
-    return Row("step.flops", formula / 1e12, "TFLOP", "torch.utils.flop_counter", counted / 1e12, counted / formula)
-
-
-KINDS = {
-    "mixing": ("_mix_",),
-    "attention": ("flash", "fmha", "attention", "sdpa"),
-    "norms and rotation": ("_norm_kernel", "_norm_backward", "_rope"),
-    "gate": ("_kernel", "_backward_kernel"),
-    "optimizer": ("adam", "foreach", "multi_tensor"),
-    "matrix products": ("gemm", "nvjet", "cutlass", "cublas", "wgmma"),
-}
-"""Words in kernel names, looked for in this order; what has none of them is `other`."""
-
-
-def shares(engine: Engine, batch: Batch) -> dict[str, float]:
-    """Share of the GPU's time by kind of kernel, of one step."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CUDA]) as run:
-        update(engine, batch, lr=1e-5)
-        torch.cuda.synchronize()
-    times = dict.fromkeys((*KINDS, "other"), 0.0)
-    for event in run.key_averages():
-        name = event.key.lower()
-        exact = next((kind for kind, words in KINDS.items() if kind == "gate" and name in words), None)
-        kind = exact or next(
-            (kind for kind, words in KINDS.items() if kind != "gate" and any(word in name for word in words)), "other"
-        )
-        times[kind] += event.self_device_time_total
-    total = sum(times.values()) or 1.0
-    return {kind: value / total for kind, value in times.items()}
+    yield Row("step.flops", formula / 1e12, "TFLOP", "torch.utils.flop_counter", counted / 1e12, counted / formula)
