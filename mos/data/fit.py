@@ -21,7 +21,7 @@ def check_tables(states: StateTable, latents: LatentTable, model: ModelConfig, t
     )
     for key, value, meaning, held, uri in pairs:
         if value != held:
-            raise UserError(f"{key} = {value}, but the {meaning} of table {uri} are {held}: set {key} = {held}")
+            raise UserError(f"{key} = {value}, but the {meaning} of table {uri} is {held}: set {key} = {held}")
     lacking = sorted(set(model.hidden_states) - set(states.codec.layers))
     if lacking:
         raise UserError(
