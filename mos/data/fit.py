@@ -15,9 +15,9 @@ def check_tables(states: StateTable, latents: LatentTable, model: ModelConfig, t
             )
     last = states.codec.layers[-1] if model.routed_layers is None else model.state_layers
     pairs = (
-        ("model.state_layers", model.state_layers, "layers", last, states.table.uri),
+        ("model.state_layers", model.state_layers, "number of layers", last, states.table.uri),
         ("model.state_dim", model.state_dim, "width", states.dim, states.table.uri),
-        ("model.latent_channels", model.latent_channels, "channels", latents.channels, latents.table.uri),
+        ("model.latent_channels", model.latent_channels, "number of channels", latents.channels, latents.table.uri),
     )
     for key, value, meaning, held, uri in pairs:
         if value != held:
