@@ -9,7 +9,7 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from mos.data.curation import CurateConfig, ScorerConfig
 from mos.data.decode import ImageLimits
-from mos.data.sources import Unit
+from mos.data.sources import Unit, deal_units
 from operators.assign_bucket import AssignBucket
 from operators.decode_image import DecodeImage
 from operators.measure_image import MeasureImage
@@ -17,11 +17,15 @@ from operators.read_shards import ReadShards
 from operators.score_aesthetic import ScoreAesthetic
 from operators.score_alignment import ScoreAlignment
 
+TASKS_PER_CORE = 3
+"""Ray Data looks for finished tasks ten times a second, so many short ones leave cores waiting; few long ones end
+unevenly."""
+
 Sink = Callable[[pa.Table], pa.Table]
 
 
 def curation(config: CurateConfig, units: Sequence[Unit], sink: Sink) -> Dataset:
-    """Units -> marks. Without scorers all operators fuse into one task a unit; nothing runs until it is iterated.
+    """Units -> marks. Without scorers all operators fuse into one task a share; nothing runs until it is iterated.
 
     Args:
         config: limits, buckets, scorers.
@@ -31,9 +35,8 @@ def curation(config: CurateConfig, units: Sequence[Unit], sink: Sink) -> Dataset
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # The largest first: a large unit that starts last would keep one core busy while the others have nothing left.
-    largest_first = sorted(units, key=lambda unit: unit.num_bytes, reverse=True)
-    rows = ray.data.from_items([{"unit": unit.to_json()} for unit in largest_first], override_num_blocks=len(units))
+    shares = deal_units(units, num_tasks(units, config))
+    rows = ray.data.from_arrow([_table(share) for share in shares or [[]]])
     # Between fused operators Ray gathers rows up to this size: it bounds a task's memory and is a fragment's size.
     rows.context.target_max_block_size = config.fragment_mb * 2**20
     rows = rows.map_batches(ReadShards(config).__call__, batch_size=1, batch_format="pyarrow")
@@ -45,6 +48,17 @@ def curation(config: CurateConfig, units: Sequence[Unit], sink: Sink) -> Dataset
         rows = _score(rows, ScoreAlignment, config.alignment, config.image)
     rows = _apply(rows, AssignBucket(config.buckets(), config.max_upscale).__call__)
     return _apply(rows, sink)
+
+
+def num_tasks(units: Sequence[Unit], config: CurateConfig) -> int:
+    """Tasks enough for every core to have several, and none of more than a fragment's bytes where units allow it."""
+    total = sum(unit.num_bytes for unit in units)
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    return max(TASKS_PER_CORE * cores, -(-total // (config.fragment_mb * 2**20)))
+
+
+def _table(units: Sequence[Unit]) -> pa.Table:
+    return pa.table({"unit": pa.array([unit.to_json() for unit in units], pa.string())})
 
 
 def _apply(rows: Dataset, operator: Sink) -> Dataset:

@@ -1,6 +1,7 @@
 """Where raw samples come from, and the units of work they are cut into: one tar, or one chunk of a folder's files."""
 
 import glob
+import heapq
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -133,6 +134,17 @@ def list_units(sources: Sequence[SourceConfig], base: Path, files_per_unit: int 
         for shard, id, entries, num_bytes in _parts(source, base, files_per_unit):
             units.append(Unit(len(units), source.name, shard, id, entries, num_bytes))
     return units
+
+
+def deal_units(units: Sequence[Unit], num_tasks: int) -> list[list[Unit]]:
+    """At most `num_tasks` shares of about equal bytes, the largest units dealt first, each to the lightest share."""
+    shares: list[list[Unit]] = [[] for _ in range(min(num_tasks, len(units)))]
+    lightest = [(0, 0, place) for place in range(len(shares))]  # bytes, units, place: a heap
+    for unit in sorted(units, key=lambda unit: unit.num_bytes, reverse=True):
+        num_bytes, num_units, place = heapq.heappop(lightest)
+        shares[place].append(unit)
+        heapq.heappush(lightest, (num_bytes + unit.num_bytes, num_units + 1, place))
+    return shares
 
 
 def inventory_id(units: Iterable[Unit]) -> str:

@@ -4,7 +4,7 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from mos.data.sources import EditsSource, FolderSource, Unit, WebDatasetSource, inventory_id, list_units
+from mos.data.sources import EditsSource, FolderSource, Unit, WebDatasetSource, deal_units, inventory_id, list_units
 from mos.errors import UserError
 
 
@@ -85,3 +85,12 @@ def test_missing_paths_are_named(source, tmp_path):
 def test_edits_come_in_one_form(fields):
     with pytest.raises(ValidationError, match="either"):
         EditsSource(type="edits", name="e", **fields)
+
+
+def test_units_are_dealt_by_size():
+    units = [Unit(place, "s", "x", "i", (), size) for place, size in enumerate([5, 1, 1, 1, 9, 4])]
+    shares = deal_units(units, 3)
+    assert [sum(unit.num_bytes for unit in share) for share in shares] == [9, 6, 6]
+    assert sorted(unit.index for share in shares for unit in share) == [0, 1, 2, 3, 4, 5]
+    assert [len(share) for share in deal_units(units, 100)] == [1] * 6
+    assert [len(share) for share in deal_units([Unit(0, "s", "x", "i")] * 4, 2)] == [2, 2]
