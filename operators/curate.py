@@ -39,6 +39,9 @@ def curation(config: CurateConfig, units: Sequence[Unit], sink: Sink) -> Dataset
     rows = ray.data.from_arrow([_table(share) for share in shares or [[]]])
     # Between fused operators Ray gathers rows up to this size: it bounds a task's memory and is a fragment's size.
     rows.context.target_max_block_size = config.fragment_mb * 2**20
+    # Without scorers only marks leave a task. Ray, which expects a full block of each, would start one task where the
+    # object store is small, and the others when the first has ended.
+    rows.context.op_resource_reservation_enabled = config.aesthetic is not None or config.alignment is not None
     rows = rows.map_batches(ReadShards(config).__call__, batch_size=1, batch_format="pyarrow")
     rows = _apply(rows, DecodeImage(config.image).__call__)
     rows = _apply(rows, MeasureImage().__call__)
