@@ -96,7 +96,7 @@ def print_rows(script: str, rows: Sequence[Row]) -> None:
 def provenance() -> dict[str, Any]:
     """What it takes to measure a row again: command, package versions, commit, date (UTC)."""
     return {
-        "command": " ".join(["python", *(_relative(part) for part in sys.argv)]),
+        "command": " ".join(["python", *(_relative(part) for part in sys.orig_argv[1:])]),
         "versions": {"python": platform.python_version()} | _versions(),
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
