@@ -7,7 +7,6 @@ demo's 6 layers of 384: bags of picked rows against a stack of all layers times 
 layers is usually written. Memory is the peak of a fresh process each.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +21,13 @@ sys.path.insert(0, str(CLONE))
 
 from mos.kernels.mix_states import mix_states  # noqa: E402
 from mos.kernels.rms_norm import rms_norm  # noqa: E402
-from tests.benchmarks.harness import Row, measure_interleaved, write_results  # noqa: E402
+from tests.benchmarks.harness import (  # noqa: E402
+    Row,
+    added_peak_mib,
+    measure_interleaved,
+    peak_in_fresh_process,
+    write_results,
+)
 
 TOKENS, LAYERS, DIM, BLOCKS, TOP_K, REPEATS = 512, 13, 768, 12, 2, 15
 """A batch of 32 contexts of 16 tokens, of a tower of 12 layers of 768, for 12 generation blocks."""
@@ -85,7 +90,7 @@ def mixing_rows() -> list[Row]:
         for ours, theirs in zip(outs[0], peer_outs, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     seconds = measure_interleaved({name: partial(step, MIXES[name], *inputs[name]) for name in MIXES}, REPEATS)
-    peaks = {name: peak_memory_mb(name) for name in MIXES}
+    peaks = {name: peak_in_fresh_process("tests.benchmarks.cpu", name) for name in MIXES}
     rows = []
     for name, suffix, peer in (("stack", "", "stack of all layers"), ("einsum", ".einsum", "the same as one einsum")):
         ours, theirs = seconds["gather"] * 1e3, seconds[name] * 1e3
@@ -109,27 +114,9 @@ def norm_row() -> Row:
     return Row("cpu.norm.time", ours, "ms", "torch.nn.functional.rms_norm", peer, peer / ours, 41)
 
 
-def peak_memory_mb(name: str) -> float:
-    """MiB that one step adds to the resident memory of a fresh process."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--peak", name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def _print_peak(name: str) -> None:
-    inputs = build(name)
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to what is resident now
-    before = _high_water_kib()
-    step(MIXES[name], *inputs)
-    print((_high_water_kib() - before) / 1024)
-
-
-def _high_water_kib() -> int:
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--peak"]:
-        _print_peak(sys.argv[2])
+        inputs = build(sys.argv[2])
+        print(added_peak_mib(lambda: step(MIXES[sys.argv[2]], *inputs)))
     else:
         write_results("cpu", [*mixing_rows(), norm_row()])

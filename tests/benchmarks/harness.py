@@ -56,6 +56,20 @@ def measure_interleaved(candidates: Mapping[str, Callable[[], Any]], repeats: in
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def peak_in_fresh_process(module: str, name: str) -> float:
+    """MiB that `python -m module --peak name` prints: the peak of a process that did nothing before."""
+    command = [sys.executable, "-m", module, "--peak", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=CLONE).stdout)
+
+
+def added_peak_mib(run: Callable[[], Any]) -> float:
+    """MiB that a call adds at most to this process's resident memory."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to what is resident now
+    before = _high_water_kib()
+    run()
+    return (_high_water_kib() - before) / 1024
+
+
 def write_results(script: str, rows: Sequence[Row], device: str | None = None, folder: Path = RESULTS) -> Path:
     """Print the rows and keep them, as `keep_results` does."""
     print_rows(script, rows)
@@ -148,3 +162,8 @@ def _relative(part: str) -> str:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:,.4g}"
+
+
+def _high_water_kib() -> int:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))

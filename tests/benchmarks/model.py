@@ -6,11 +6,9 @@ K/V-only (`MoS.forward`) against the literal full concatenation, forward and bac
 and 200 context tokens: the step of a 512 px image. Peak memory is that of a fresh process each.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +19,13 @@ from mos.model.full_concatenation import full_concatenation_forward
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import ModelConfig, MoS
 from mos.model.router import RouterConfig
-from tests.benchmarks.harness import Row, measure_interleaved, write_results
+from tests.benchmarks.harness import (
+    Row,
+    added_peak_mib,
+    measure_interleaved,
+    peak_in_fresh_process,
+    write_results,
+)
 
 FORWARDS: dict[str, Callable[..., Tensor]] = {"kv_only": MoS.forward, "full": full_concatenation_forward}
 CONFIG = ModelConfig(
@@ -57,18 +61,15 @@ def build() -> tuple[MoS, Tensor, Tensor, Context]:
     return model, latents, torch.rand(BATCH), context
 
 
-def peak_memory_mb(name: str) -> float:
-    """MiB that one step adds to the resident memory of a fresh process."""
-    command = [sys.executable, "-m", "tests.benchmarks.model", "--peak", name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
 def kv_only_rows() -> list[Row]:
     """The two figures of `model.kv_only`."""
     inputs = build()
     seconds = measure_interleaved({name: partial(step, run, *inputs) for name, run in FORWARDS.items()}, REPEATS)
     fast, full = seconds["kv_only"] * 1e3, seconds["full"] * 1e3
-    fast_mb, full_mb = peak_memory_mb("kv_only"), peak_memory_mb("full")
+    fast_mb, full_mb = (
+        peak_in_fresh_process("tests.benchmarks.model", "kv_only"),
+        peak_in_fresh_process("tests.benchmarks.model", "full"),
+    )
     peer = "literal full concatenation"
     return [
         Row("model.kv_only", fast, "ms", peer, full, full / fast, REPEATS),
@@ -76,21 +77,9 @@ def kv_only_rows() -> list[Row]:
     ]
 
 
-def _print_peak(name: str) -> None:
-    inputs = build()
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to what is resident now
-    before = _high_water_kib()
-    step(FORWARDS[name], *inputs)
-    print((_high_water_kib() - before) / 1024)
-
-
-def _high_water_kib() -> int:
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--peak"]:
-        _print_peak(sys.argv[2])
+        inputs = build()
+        print(added_peak_mib(lambda: step(FORWARDS[sys.argv[2]], *inputs)))
     else:
         write_results("pipeline", kv_only_rows())
