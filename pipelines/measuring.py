@@ -119,7 +119,7 @@ def _random_batch(config: RunConfig, name: str, figures: StageFigures) -> Batch:
         latents=latents,
         noise=torch.randn_like(latents),
         timesteps=torch.rand(size),
-        context=Context.pad([states] * size),
+        context=Context.of([states] * size),
         reference=latents.clone() if TASK_EDIT in stage.tasks else None,
     )
 

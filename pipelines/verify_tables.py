@@ -1,6 +1,7 @@
 """Whether rows are still what the encoders give: a sample is encoded again and compared, byte by byte and in value."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from mos.blobs import plain_schema
 from mos.data.encode_plan import plan_contexts, plan_latents
 from mos.data.payloads import LatentTable, RowCache, StateTable
+from mos.states.packed import PackedStates
+from mos.states.quantise import dequantise
 from mos.tables import TableVersion, commit_fragments, create_table, read_column
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
@@ -72,11 +75,15 @@ def _verify(
         (row,) = operator(config.encode, samples, again.uri, config.curate.image)(chosen).to_pylist()
         fragments = [row["fragment"]] if row["fragment"] else []
         again = commit_fragments(again.uri, fragments, len(row["keys"]))
-        stored = reader(table, RowCache(0)).read([places[key] for key in row["keys"]])
-        fresh = reader(again, RowCache(0)).read(range(len(row["keys"])))
+        stored = _decoded(reader(table, RowCache(0)).read([places[key] for key in row["keys"]]))
+        fresh = _decoded(reader(again, RowCache(0)).read(range(len(row["keys"]))))
         identical = sum(torch.equal(old, new) for old, new in zip(stored, fresh, strict=True))
         worst = max((_relative_error(old, new) for old, new in zip(stored, fresh, strict=True)), default=0.0)
     return Drift(table.uri, len(row["keys"]), identical, worst)
+
+
+def _decoded(rows: Sequence[Tensor | PackedStates]) -> list[Tensor]:
+    return [row if isinstance(row, Tensor) else dequantise(row) for row in rows]
 
 
 def _relative_error(old: Tensor, new: Tensor) -> float:

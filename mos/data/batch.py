@@ -1,13 +1,11 @@
 """One rank's share of a global batch, complete: nothing random is left to the training step.
 
 Dimension key
-    batch     this rank's samples             ctx     context tokens, padded to the longest of the share
-    channels, h, w  of a latent               layers  m + 1 hidden states, 0 = embedding
-    block, k  see mos.model.routing
+    batch     this rank's samples             channels, h, w  of a latent
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -42,38 +40,46 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        reference = None if self.reference is None else self.reference.to(device)
         exploration = self.exploration
-        if exploration is not None:
-            exploration = Exploration(exploration.take.to(device), exploration.layers.to(device))
-        return Batch(
-            self.epoch,
-            self.step,
-            self.latents.to(device),
-            self.noise.to(device),
-            self.timesteps.to(device),
-            self.context.to(device),
-            reference,
-            exploration,
+        return replace(
+            self,
+            latents=self.latents.to(device, non_blocking=True),
+            noise=self.noise.to(device, non_blocking=True),
+            timesteps=self.timesteps.to(device, non_blocking=True),
+            context=self.context.to(device),
+            reference=None if self.reference is None else self.reference.to(device, non_blocking=True),
+            exploration=None if exploration is None else exploration.to(device),
+        )
+
+    def pin(self) -> "Batch":
+        """The same in pinned memory, from which `to` copies without waiting."""
+        exploration = self.exploration
+        return replace(
+            self,
+            latents=self.latents.pin_memory(),
+            noise=self.noise.pin_memory(),
+            timesteps=self.timesteps.pin_memory(),
+            context=self.context.pin(),
+            reference=None if self.reference is None else self.reference.pin_memory(),
+            exploration=None if exploration is None else exploration.pin(),
         )
 
     def split(self, size: int | None) -> Iterator["Batch"]:
-        """Consecutive micro batches of `size` samples; all at once where None."""
-        step = size or len(self)
-        for start in range(0, len(self), step):
-            yield self[start : start + step]
+        """Consecutive micro batches of `size` samples, all at once where None; cut on the CPU, not on a GPU."""
+        if size is None or size >= len(self):
+            yield self
+            return
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
 
     def __getitem__(self, part: slice) -> "Batch":
         exploration = self.exploration
-        if exploration is not None:
-            exploration = Exploration(exploration.take[part], exploration.layers[part])
-        return Batch(
-            self.epoch,
-            self.step,
-            self.latents[part],
-            self.noise[part],
-            self.timesteps[part],
-            Context(self.context.states[part], self.context.mask[part]),
-            None if self.reference is None else self.reference[part],
-            exploration,
+        return replace(
+            self,
+            latents=self.latents[part],
+            noise=self.noise[part],
+            timesteps=self.timesteps[part],
+            context=self.context[part],
+            reference=None if self.reference is None else self.reference[part],
+            exploration=None if exploration is None else exploration[part],
         )

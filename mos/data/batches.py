@@ -1,8 +1,4 @@
-"""Plan and tables in, complete batches out: one rank's share of every step, from any step on.
-
-Dimension key
-    ctx  tokens of one context     layers  hidden states the model reads     dim  width of the tower
-"""
+"""Plan and tables in, complete batches out: one rank's share of every step, from any step on."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import BFloat16
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,6 +18,7 @@ from mos.data.prefetch import prefetch
 from mos.data.randomness import ExplorationRule, SampleKey, draw_noise, draw_uniform, drops_caption
 from mos.model.context import Context
 from mos.model.routing import Exploration
+from mos.states.packed import PackedStates, concatenate
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,8 @@ class Share:
 class StatesSource(Protocol):
     """Where hidden states come from: a table (`StateTable`), a stream of them, or the tower itself."""
 
-    def read(self, rows: Iterable[int]) -> list[BFloat16[Tensor, "ctx layers dim"]]:
-        """States of contexts, by what `SampleIndex.state` holds, in the order given; not to be written to."""
+    def read(self, rows: Iterable[int]) -> list[PackedStates]:
+        """Each context's states, by what `SampleIndex.state` holds, in the order given; not to be written to."""
         ...
 
 
@@ -121,7 +117,7 @@ class BatchBuilder:
     def _context(self, rows: np.ndarray, keys: list[SampleKey]) -> Context:
         """Hidden states, those of the null context where the caption is dropped."""
         chosen = choose_contexts(self._index, rows, keys, self._rule.caption_dropout)
-        return Context.pad(self._states.read(chosen.tolist()))
+        return Context.of(concatenate(self._states.read(chosen.tolist())))
 
     def _reference(self, rows: np.ndarray) -> Tensor | None:
         references = self._index.reference[rows]
@@ -134,7 +130,7 @@ class BatchBuilder:
         rule = self._rule.exploration
         if rule is None or rule.epsilon == 0:
             return None
-        draws = [rule.draw(key, int(num)) for key, num in zip(keys, context.mask.sum(dim=1), strict=True)]
+        draws = [rule.draw(key, int(num)) for key, num in zip(keys, context.layout.offsets.diff(), strict=True)]
         pad = torch.nn.utils.rnn.pad_sequence
         return Exploration(
             pad([take for take, _ in draws], batch_first=True), pad([layers for _, layers in draws], batch_first=True)

@@ -1,15 +1,14 @@
-"""Rows of the states and latents tables, decoded: read in batches, the first of them kept in bounded RAM.
+"""Rows of the states and latents tables: read in batches, the first of them kept in bounded RAM.
 
 Dimension key
-    ctx  tokens of one context     layers  m + 1 hidden states     dim  width of the tower
     channels, h, w  of a latent
 """
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from jaxtyping import BFloat16, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from mos.data.blob_reader import BlobIndex, BlobReader, open_blobs
@@ -18,12 +17,13 @@ from mos.data.buffers import Buffers
 from mos.data.state_tables import codec_of
 from mos.states.latents import unpack_latent
 from mos.states.packed import PackedStates
-from mos.states.quantise import dequantise
 from mos.tables import TableVersion
+
+Row = TypeVar("Row", Tensor, PackedStates)
 
 
 class RowCache:
-    """Decoded rows, bounded in bytes; shared by several readers. What is kept stays.
+    """Rows as their readers give them, bounded in bytes; shared by several readers. What is kept stays.
 
     An epoch reads every row once, in another order each time. A cache of a quarter of the rows then answers 25% of the
     reads if it keeps the first rows it sees, and 3.5% if it drops those not used for longest (half: 50% and 15%).
@@ -32,25 +32,25 @@ class RowCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.held_bytes = 0
-        self._rows: dict[tuple[str, int], Tensor] = {}
+        self._rows: dict[tuple[str, int], Any] = {}
 
     @property
     def room(self) -> int:
         """Bytes that may still be put."""
         return self.max_bytes - self.held_bytes
 
-    def get(self, key: tuple[str, int]) -> Tensor | None:
-        """The row, if it was kept."""
+    def get(self, key: tuple[str, int]) -> Any:
+        """The row, if it was kept; None if not."""
         return self._rows.get(key)
 
-    def put(self, key: tuple[str, int], row: Tensor) -> None:
+    def put(self, key: tuple[str, int], row: Tensor | PackedStates) -> None:
         """Keep a row if there is room for it."""
         if row.nbytes <= self.room and key not in self._rows:
             self._rows[key] = row
             self.held_bytes += row.nbytes
 
 
-class PayloadTable:
+class PayloadTable(Generic[Row]):
     """A pinned table of payloads; safe to use from one thread at a time.
 
     Its memory is what the caller still views, the largest batch read so far, the cache, and 20 bytes a row.
@@ -81,7 +81,7 @@ class PayloadTable:
     def _reader(self) -> BlobReader:
         return self._blobs[1]
 
-    def _read(self, rows: Iterable[int], decode: Callable[[memoryview, dict[str, Any]], Tensor]) -> list[Tensor]:
+    def _read(self, rows: Iterable[int], decode: Callable[[memoryview, dict[str, Any]], Row]) -> list[Row]:
         """Rows in the order given; `decode` may view the payload it gets, with the row's light columns."""
         wanted = list(rows)
         cached = {row: self._cache.get((self.table.uri, row)) for row in set(wanted)}
@@ -91,7 +91,7 @@ class PayloadTable:
             found |= self._fetch(missing, decode)
         return [found[row] for row in wanted]
 
-    def _fetch(self, rows: list[int], decode: Callable[[memoryview, dict[str, Any]], Tensor]) -> dict[int, Tensor]:
+    def _fetch(self, rows: list[int], decode: Callable[[memoryview, dict[str, Any]], Row]) -> dict[int, Row]:
         """Distinct rows from the table; those the cache has room for get memory of their own, which it then keeps."""
         sizes = self._index.size[rows]
         num_kept = int((sizes.cumsum() <= self._cache.room).sum())
@@ -105,7 +105,7 @@ class PayloadTable:
         return found
 
 
-class StateTable(PayloadTable):
+class StateTable(PayloadTable[PackedStates]):
     """Hidden states of contexts.
 
     Args:
@@ -128,17 +128,19 @@ class StateTable(PayloadTable):
             raise ValueError(f"table {table.uri} holds layers {self.codec.layers}, not all of {self.layers}")
         places = [self.codec.layers.index(layer) for layer in self.layers]
         self._places = None if self.layers == self.codec.layers else places
+        calibration = self.codec.calibration
+        self._calibration = None if calibration is None else calibration.select(places)
 
-    def read(self, rows: Iterable[int]) -> list[BFloat16[Tensor, "ctx layers dim"]]:
+    def read(self, rows: Iterable[int]) -> list[PackedStates]:
         """States of table rows, in the order given; not to be written to."""
-        return self._read(rows, lambda payload, light: dequantise(self._unpack(payload, light)))
+        return self._read(rows, self._unpack)
 
     def _unpack(self, payload: memoryview, light: dict[str, Any]) -> PackedStates:
         packed = self.codec.unpack(payload, light["num_tokens"])
-        return packed if self._places is None else packed.select(self._places)
+        return packed if self._places is None else packed.select(self._places, self._calibration)
 
 
-class LatentTable(PayloadTable):
+class LatentTable(PayloadTable[Tensor]):
     """Latents of images."""
 
     def __init__(self, table: TableVersion, cache: RowCache) -> None:

@@ -1,19 +1,15 @@
-"""Hidden states from a tower beside the trainer: encoded when they are asked for, stored nowhere.
-
-Dimension key
-    ctx  tokens of one context     layers  hidden states the model reads     dim  width of the tower
-"""
+"""Hidden states from a tower beside the trainer: encoded when they are asked for, stored nowhere."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import pyarrow as pa
-from jaxtyping import BFloat16
 from torch import Tensor
 
 from mos.data.payloads import RowCache
 from mos.errors import UserError
+from mos.states.packed import PackedStates
 from mos.states.payload import StateCodec
-from mos.states.quantise import dequantise
 
 Encode = Callable[[list[dict], dict[str, str]], Iterator[tuple[str, Tensor]]]
 """CONTEXT_TASKS and a dict for failures in; key and all m + 1 states of each context out, in any order."""
@@ -37,16 +33,17 @@ class RecomputedStates:
         self._encode = encode
         self._codec = codec
         self._places = [codec.layers.index(layer) for layer in layers]
+        self._calibration = None if codec.calibration is None else codec.calibration.select(self._places)
         self._cache = cache
 
-    def read(self, rows: Iterable[int]) -> list[BFloat16[Tensor, "ctx layers dim"]]:
+    def read(self, rows: Iterable[int]) -> list[PackedStates]:
         """States of contexts by their numbers, in the order given; not to be written to.
 
         Raises:
             UserError: a context cannot be encoded.
         """
         wanted = list(rows)
-        found: dict[int, Tensor] = {}
+        found: dict[int, PackedStates] = {}
         for number in dict.fromkeys(wanted):
             cached = self._cache.get(("recomputed", number))
             if cached is not None:
@@ -56,7 +53,7 @@ class RecomputedStates:
             found |= self._recompute(missing)
         return [found[number] for number in wanted]
 
-    def _recompute(self, numbers: list[int]) -> dict[int, Tensor]:
+    def _recompute(self, numbers: list[int]) -> dict[int, PackedStates]:
         tasks = self._contexts.take(numbers).to_pylist()
         number_of = {task["context_key"]: number for task, number in zip(tasks, numbers, strict=True)}
         failures: dict[str, str] = {}
@@ -66,8 +63,8 @@ class RecomputedStates:
             self._cache.put(("recomputed", number), states)
         return found
 
-    def _through_codec(self, states: Tensor) -> Tensor:
-        return dequantise(self._codec.quantise(states).select(self._places)).cpu()
+    def _through_codec(self, states: Tensor) -> PackedStates:
+        return replace(self._codec.quantise(states).select(self._places).to("cpu"), calibration=self._calibration)
 
 
 def refuse_failures(failures: dict[str, str]) -> None:

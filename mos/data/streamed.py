@@ -1,21 +1,16 @@
-"""Hidden states from a table that is being written: what is not there yet is waited for.
-
-Dimension key
-    ctx  tokens of one context     layers  hidden states the model reads     dim  width of the tower
-"""
+"""Hidden states from a table that is being written: what is not there yet is waited for."""
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
-from jaxtyping import BFloat16
-from torch import Tensor
 
 from mos.data.demand import Demand
 from mos.data.payloads import RowCache, StateTable
 from mos.data.stream_progress import RankProgress, StreamProgress
 from mos.errors import UserError
+from mos.states.packed import PackedStates
 from mos.tables import TableVersion, latest_version, read_column
 
 POLL_S = 0.05
@@ -72,7 +67,7 @@ class StreamedStates:
         if self._report is not None:
             self._report.reach(step, self.waited_s)
 
-    def read(self, rows: Iterable[int]) -> list[BFloat16[Tensor, "ctx layers dim"]]:
+    def read(self, rows: Iterable[int]) -> list[PackedStates]:
         """States of contexts by their numbers, in the order given; not to be written to.
 
         Raises:
@@ -80,7 +75,7 @@ class StreamedStates:
             OSError: a disk or a store fails.
         """
         wanted = list(rows)
-        found: dict[int, Tensor] = {}
+        found: dict[int, PackedStates] = {}
         for number in dict.fromkeys(wanted):
             cached = self._cache.get(("streamed", number))
             if cached is not None:
@@ -90,7 +85,7 @@ class StreamedStates:
             found |= self._fetch(missing)
         return [found[number] for number in wanted]
 
-    def _fetch(self, numbers: list[int]) -> dict[int, Tensor]:
+    def _fetch(self, numbers: list[int]) -> dict[int, PackedStates]:
         keys = [str(self._keys[number]) for number in numbers]
         started = self._counted_until = time.monotonic()
         self._error = None
@@ -98,12 +93,12 @@ class StreamedStates:
             if not self._refresh():
                 time.sleep(POLL_S)
         found = dict(zip(numbers, states, strict=True))
-        for number, tensor in found.items():
-            if tensor.nbytes <= self._cache.room:
-                self._cache.put(("streamed", number), tensor.clone())
+        for number, packed in found.items():
+            if packed.nbytes <= self._cache.room:
+                self._cache.put(("streamed", number), packed.clone())
         return found
 
-    def _try_read(self, keys: list[str], started: float) -> list[Tensor] | None:
+    def _try_read(self, keys: list[str], started: float) -> list[PackedStates] | None:
         """The states, if the version known has all of them.
 
         Raises:

@@ -1,77 +1,106 @@
-"""What the generation side is told: hidden states of the understanding tower, for ragged contexts in one batch.
+"""What the generation side is told: hidden states of the understanding tower, for contexts of any lengths in one batch.
+
+No padding is stored, mixed or projected: a batch of contexts is its tokens, one context after the other, and a layout
+that says whose they are. Padding appears where tokens of one context must meet each other: in the router, and in
+attention on a CPU.
 
 Dimension key
-    batch  samples
-    token  tokens of all contexts, one after the other
+    batch  samples                    bounds  batch + 1
+    token  tokens of all contexts, one context after the other
     ctx    context tokens, padded to the longest of the batch
     layers m + 1 hidden states: index 0 is the tower's input embedding, 1..m its layers
     dim    width of the understanding tower
 """
 
-import itertools
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from mos.states.packed import PackedStates
 from mos.states.quantise import dequantise
 
 
-@dataclass(frozen=True)
-class Context:
-    """All hidden states of a batch of contexts (paper eq. 2)."""
+class ContextLayout(NamedTuple):
+    """Which tokens belong to which sample. A tuple of tensors, so that torch.compile and FSDP see through it."""
 
-    states: Float[Tensor, "batch ctx layers dim"]
-    """Index 0 of `layers` is the router's view, 1..m can be routed. Padding holds zeros."""
+    offsets: Int[Tensor, " bounds"]
+    """Sample b owns the tokens offsets[b] to offsets[b + 1]; starts at 0, ends at `token`."""
     mask: Bool[Tensor, "batch ctx"]
-    """True at real tokens."""
-
-    @classmethod
-    def pad(cls, states: list[Float[Tensor, "_ layers dim"]]) -> "Context":
-        """Stack ragged samples, padding with zeros behind the last token of each."""
-        lengths = torch.tensor([len(sample) for sample in states])
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        return cls(torch.nn.utils.rnn.pad_sequence(states, batch_first=True), mask)
-
-    @property
-    def embedding(self) -> Float[Tensor, "batch ctx dim"]:
-        """The router's view of the contexts."""
-        return self.states[:, :, 0]
-
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Context":
-        """Move to a device and, where given, cast the states."""
-        return Context(self.states.to(device, dtype), self.mask.to(device))
-
-
-@dataclass(frozen=True)
-class RaggedContext:
-    """The same as it is kept in tables: without padding, quantised or not. Layers are dequantised as they are mixed."""
-
-    packed: PackedStates
-    mask: Bool[Tensor, "batch ctx"]
-    """True at real tokens of the padded batch that a context becomes once its states are mixed."""
+    """True at real tokens of the padded batch."""
     rows: Int[Tensor, " token"]
     """Place of every token in the padded batch, counted row by row."""
 
     @classmethod
-    def of(cls, packed: PackedStates) -> "RaggedContext":
-        """The contexts of a batch; on the CPU, since lengths are read."""
-        lengths = torch.tensor([end - start for start, end in itertools.pairwise(packed.offsets.tolist())])
+    def of(cls, offsets: Int[Tensor, " bounds"]) -> "ContextLayout":
+        """The layout of contexts on the CPU, padded to the longest."""
+        lengths = offsets.diff()
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        return cls(packed, mask, mask.flatten().nonzero()[:, 0])
+        return cls(offsets, mask, mask.flatten().nonzero()[:, 0])
+
+    def pad(self, tokens: Shaped[Tensor, "token *rest"]) -> Shaped[Tensor, "batch ctx *rest"]:
+        """Give tokens their places in the padded batch; the others are zero."""
+        padded = tokens.new_zeros(self.mask.numel(), *tokens.shape[1:])
+        return padded.index_copy(0, self.rows, tokens).unflatten(0, self.mask.shape)
+
+    def unpad(self, padded: Shaped[Tensor, "batch ctx *rest"]) -> Shaped[Tensor, "token *rest"]:
+        """The real tokens of a padded batch."""
+        return padded.flatten(0, 1)[self.rows]
+
+    def to(self, device: torch.device | str) -> "ContextLayout":
+        """Move to a device."""
+        return ContextLayout(*(part.to(device, non_blocking=True) for part in self))
+
+
+@dataclass(frozen=True)
+class Context:
+    """All hidden states of a batch of contexts (paper eq. 2)."""
+
+    states: Float[Tensor, "token layers dim"] | PackedStates
+    """Index 0 of `layers` is the router's view, 1..m can be routed; as a tower gives them, or as tables keep them:
+    quantised states are dequantised as they are mixed, the picked ones alone."""
+    layout: ContextLayout
+
+    @classmethod
+    def of(cls, contexts: Sequence[Float[Tensor, "_ layers dim"]] | PackedStates) -> "Context":
+        """A batch on the CPU: a tensor for each sample, or the packed states of all."""
+        if isinstance(contexts, PackedStates):
+            return cls(contexts, ContextLayout.of(contexts.offsets))
+        lengths = torch.tensor([0, *(len(states) for states in contexts)])
+        return cls(torch.cat(list(contexts)), ContextLayout.of(lengths.cumsum(0)))
 
     @property
     def embedding(self) -> Float[Tensor, "batch ctx dim"]:
-        """The router's view of the contexts."""
-        return self.pad(dequantise(self.packed.select(slice(1)))[None, :, 0])[0]
+        """The router's view of the contexts, padded."""
+        if isinstance(self.states, PackedStates):
+            return self.layout.pad(dequantise(self.states.select(slice(1)))[:, 0])
+        return self.layout.pad(self.states[:, 0])
 
-    def pad(self, tokens: Float[Tensor, "block token dim"]) -> Float[Tensor, "block batch ctx dim"]:
-        """Give tokens their places in the padded batch; the others are zero."""
-        padded = tokens.new_zeros(len(tokens), self.mask.numel(), tokens.shape[-1])
-        return padded.index_copy(1, self.rows, tokens).unflatten(1, self.mask.shape)
+    def __len__(self) -> int:
+        return len(self.layout.mask)
 
-    def to(self, device: torch.device | str) -> "RaggedContext":
-        """Move to a device."""
-        return replace(self, packed=self.packed.to(device), mask=self.mask.to(device), rows=self.rows.to(device))
+    def __getitem__(self, samples: slice) -> "Context":
+        """Consecutive samples, padded as far as all were; reads where they begin, so do it on the CPU."""
+        first, last, _ = samples.indices(len(self))
+        offsets = self.layout.offsets[first : last + 1]
+        start, end = int(offsets[0]), int(offsets[-1])
+        mask, offsets = self.layout.mask[first:last], offsets - start
+        rows = self.layout.rows[start:end] - first * mask.shape[1]
+        layout = ContextLayout(offsets, mask, rows)
+        if isinstance(self.states, PackedStates):
+            return Context(self.states.tokens(start, end, offsets), layout)
+        return Context(self.states[start:end], layout)
+
+    def pin(self) -> "Context":
+        """The same in pinned memory."""
+        states = self.states.pin() if isinstance(self.states, PackedStates) else self.states.pin_memory()
+        return Context(states, ContextLayout(*(part.pin_memory() for part in self.layout)))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Context":
+        """Move to a device and, where given, cast states that are not packed."""
+        if isinstance(self.states, PackedStates):
+            return Context(self.states.to(device, non_blocking=True), self.layout.to(device))
+        return Context(self.states.to(device, dtype, non_blocking=True), self.layout.to(device))

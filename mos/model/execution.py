@@ -47,7 +47,7 @@ def recompute_blocks(model: MoS) -> None:
 
 
 def _recomputed(forward: Callable[..., Tensor], contexts: Callable[[], Any]) -> Callable[..., Tensor]:
-    def run(*args: Tensor) -> Tensor:  # a function of ours, since torch.compile does not enter a partial of torch's
+    def run(*args: Any) -> Tensor:  # a function of ours, since torch.compile does not enter a partial of torch's
         result: Tensor = checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
         return result
 

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mos.kernels.rms_norm.reference import rotate
+from mos.model.attention import attend, split_heads
 from mos.model.context import Context
 from mos.model.generation import GenerationBlock
-from mos.model.layers import attend, split_heads
 from mos.model.mos import MoS
 from mos.model.patchify import unpatchify
-from mos.model.rope import rotate
 from mos.model.routing import Exploration
 
 
@@ -31,9 +31,11 @@ def full_concatenation_forward(
     tokens, positions = model._embed(latents)
     routing = model._route(tokens, positions, timestep, context, exploration)
     image, angles = model._image_stream(tokens, positions, reference)
+    assert isinstance(context.states, Tensor), "the literal form mixes states as a tower gives them"
+    states = context.layout.pad(context.states)
     for j, block in enumerate(model.blocks):
-        mixed = _mix_all_layers(context.states, routing.index[:, :, j], routing.picked[:, :, j])
-        image = _full_block(block, image, mixed.to(image.dtype), context.mask, angles)
+        mixed = _mix_all_layers(states, routing.index[:, :, j], routing.picked[:, :, j])
+        image = _full_block(block, image, mixed.to(image.dtype), context.layout.mask, angles)
     first = model.config.num_registers
     out = model.patch_out(model.norm_out(image[:, first : first + tokens.shape[1]]))
     return unpatchify(out.float(), model.config.patch, height, width)
@@ -54,7 +56,7 @@ def _full_block(block: nn.Module, image: Tensor, mixed: Tensor, mask: Tensor, an
     normed = torch.cat([block.image_norm(image), block.context.norm(projected)], dim=1)
     q = split_heads(block.q(normed), block.num_heads)
     k, v = (split_heads(part, block.num_heads) for part in block.kv(normed).chunk(2, dim=-1))
-    k = torch.cat([block.image_k_norm(k[:, :, :num_image]), block.context_k_norm(k[:, :, num_image:])], dim=2)
+    k = torch.cat([block.image_k_norm(k[:, :num_image]), block.context_k_norm(k[:, num_image:])], dim=1)
     unrotated = angles.new_zeros(num_context, angles.shape[1])
     q, k = (rotate(part, torch.cat([angles, unrotated])) for part in (block.q_norm(q), k))
     keep = torch.cat([mask.new_ones(len(mask), num_image), mask], dim=1)

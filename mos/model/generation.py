@@ -4,15 +4,16 @@ Only the image tokens carry on to the next block (algorithm 1, line 13), so cont
 alone: no query, no attention output, no feed-forward. `mos.model.full_concatenation` is the literal form.
 
 Dimension key
-    batch  samples     img  image, reference and register tokens      ctx  context tokens
-    dim    width       sdim width of the understanding tower          hdim width of a head
+    batch  samples     img  image, reference and register tokens      token  context tokens of all samples
+    dim    width       sdim width of the understanding tower          pairs  half the width of a head
 """
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mos.model.layers import RMSNorm, SwiGLU, attend, norm_and_rotate, split_heads
+from mos.model.attention import attend, attend_with_context, split_heads
+from mos.model.context import ContextLayout
+from mos.model.layers import RMSNorm, SwiGLU, norm_and_rotate
 
 
 class ContextKV(nn.Module):
@@ -23,7 +24,7 @@ class ContextKV(nn.Module):
         self.projection = nn.Linear(state_dim, dim, bias=False)
         self.norm = RMSNorm(dim)
 
-    def forward(self, mixed: Float[Tensor, "batch ctx sdim"]) -> Float[Tensor, "batch ctx dim"]:
+    def forward(self, mixed: Float[Tensor, "token sdim"]) -> Float[Tensor, "token dim"]:
         """Context tokens as the shared K/V projection takes them."""
         return self.norm(self.projection(mixed))
 
@@ -49,8 +50,8 @@ class GenerationBlock(nn.Module):
     def forward(
         self,
         image: Float[Tensor, "batch img dim"],
-        mixed: Float[Tensor, "batch ctx sdim"],
-        mask: Bool[Tensor, "batch ctx"],
+        mixed: Float[Tensor, "token sdim"],
+        layout: ContextLayout,
         angles: Float[Tensor, "img pairs"],
     ) -> Float[Tensor, "batch img dim"]:
         """Image tokens after attention over [image | context] and the feed-forward.
@@ -58,15 +59,21 @@ class GenerationBlock(nn.Module):
         Args:
             image: the image stream.
             mixed: S_j, the mixed states of this block (eq. 4).
-            mask: True at real context tokens.
+            layout: whose context tokens they are.
             angles: rotary angles of the image stream.
         """
         hidden = self.image_norm(image)
-        k, v = self.kv(torch.cat([hidden, self.context(mixed)], dim=1)).chunk(2, dim=-1)
-        q = norm_and_rotate(self.q(hidden), self.q_norm, angles)
-        k = norm_and_rotate(k, self.image_k_norm, angles, self.context_k_norm)
-        keep = torch.cat([mask.new_ones(len(mask), image.shape[1]), mask], dim=1)
-        image = image + self.out(attend(q, k, split_heads(v, self.num_heads), keep))
+        k, v = self.kv(hidden).chunk(2, dim=-1)
+        context_k, context_v = (split_heads(part, self.num_heads) for part in self.kv(self.context(mixed)).chunk(2, -1))
+        attended = attend_with_context(
+            norm_and_rotate(self.q(hidden), self.q_norm, angles),
+            norm_and_rotate(k, self.image_k_norm, angles),
+            split_heads(v, self.num_heads),
+            self.context_k_norm(context_k),
+            context_v,
+            layout,
+        )
+        image = image + self.out(attended)
         return image + self.ffn(self.ffn_norm(image))
 
 
@@ -95,8 +102,8 @@ class CrossAttentionBlock(nn.Module):
     def forward(
         self,
         image: Float[Tensor, "batch img dim"],
-        mixed: Float[Tensor, "batch ctx sdim"],
-        mask: Bool[Tensor, "batch ctx"],
+        mixed: Float[Tensor, "token sdim"],
+        layout: ContextLayout,
         angles: Float[Tensor, "img pairs"],
     ) -> Float[Tensor, "batch img dim"]:
         """Image tokens after both attentions and the feed-forward; arguments as in `GenerationBlock`."""
@@ -105,5 +112,6 @@ class CrossAttentionBlock(nn.Module):
         image = image + self.out(attend(q, k, split_heads(v, self.num_heads), None))
         k, v = (split_heads(part, self.num_heads) for part in self.cross_kv(self.context(mixed)).chunk(2, dim=-1))
         q = self.cross_q_norm(split_heads(self.cross_q(self.cross_norm(image)), self.num_heads))
-        image = image + self.cross_out(attend(q, self.cross_k_norm(k), v, mask))
+        k, v = layout.pad(self.cross_k_norm(k)), layout.pad(v)
+        image = image + self.cross_out(attend(q, k, v, layout.mask))
         return image + self.ffn(self.ffn_norm(image))

@@ -1,23 +1,18 @@
-"""The parts both transformers are made of: norms, feed-forward, attention, timestep embedding.
+"""The parts both transformers are made of: norms, feed-forward, timestep embedding.
 
 Dimension key
-    batch  samples            seq   tokens of a sequence      kv    tokens that give keys and values
-    heads  attention heads    hdim  width of a head           dim   width of the residual stream
+    batch  samples            seq   tokens of a sequence      dim   width of the residual stream
+    heads  attention heads    hdim  width of a head           pairs hdim / 2
 """
 
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mos.kernels.rms_norm import norm_rope, rms_norm
 from mos.kernels.swiglu import swiglu
-
-EXPLICIT_SCORES = 2**18
-"""Largest queries x keys for which a CPU attends explicitly in bfloat16: 12 ms against 38 ms of SDPA, forward and
-backward, at 32 x 4 heads of 68 x 82 on one AMD EPYC core; SDPA's CPU backward has no bfloat16 matmul."""
 
 
 class RMSNorm(nn.Module):
@@ -47,50 +42,11 @@ class SwiGLU(nn.Module):
 
 
 def norm_and_rotate(
-    x: Float[Tensor, "batch seq dim"],
-    norm: RMSNorm,
-    angles: Float[Tensor, "rot pairs"],
-    tail_norm: RMSNorm | None = None,
-) -> Float[Tensor, "batch heads seq hdim"]:
-    """Queries or keys from their projection: cut into heads, normed, rotated.
-
-    Args:
-        x: projected tokens; those behind the first `rot` are context.
-        norm: norm of a head of the first `rot` tokens.
-        angles: rotary angles of the first `rot` tokens.
-        tail_norm: norm of a head of the context tokens, which are not rotated; None: there are none.
-    """
+    x: Float[Tensor, "batch seq dim"], norm: RMSNorm, angles: Float[Tensor, "seq pairs"]
+) -> Float[Tensor, "batch seq heads hdim"]:
+    """Queries or keys from their projection: cut into heads, normed, rotated by the angles of their tokens."""
     heads = x.unflatten(-1, (-1, len(norm.weight)))
-    tail_weight = None if tail_norm is None else tail_norm.weight
-    return norm_rope(heads, norm.weight, tail_weight, angles, norm.eps).transpose(1, 2)
-
-
-def split_heads(x: Float[Tensor, "batch seq dim"], num_heads: int) -> Float[Tensor, "batch heads seq hdim"]:
-    """Cut the width into heads."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
-
-
-def attend(
-    q: Float[Tensor, "batch heads seq hdim"],
-    k: Float[Tensor, "batch heads kv hdim"],
-    v: Float[Tensor, "batch heads kv hdim"],
-    mask: Bool[Tensor, "batch kv"] | None,
-) -> Float[Tensor, "batch seq dim"]:
-    """Softmax attention of every query over the keys whose mask is True; heads are joined again."""
-    keep = None if mask is None else mask[:, None, None, :]
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] * k.shape[2] <= EXPLICIT_SCORES:
-        out = _explicit_attention(q, k, v, keep)
-    else:
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=keep)
-    return out.transpose(1, 2).flatten(2)
-
-
-def _explicit_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
-    """Scores, softmax, sum: the textbook form, with the scores held in memory."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    if keep is not None:
-        scores = scores.masked_fill(~keep, float("-inf"))
-    return torch.softmax(scores, dim=-1) @ v
+    return norm_rope(heads, norm.weight, angles, norm.eps)
 
 
 def timestep_embedding(t: Float[Tensor, " batch"], dim: int) -> Float[Tensor, "batch dim"]:

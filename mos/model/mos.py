@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mos.config import StrictConfig
-from mos.model.context import Context, RaggedContext
+from mos.model.context import Context
 from mos.model.fusion import CrossAttentionFusion, FusionConfig, RoutedFusion, fixed_layers
 from mos.model.generation import CrossAttentionBlock, GenerationBlock
 from mos.model.layers import RMSNorm
@@ -116,7 +116,7 @@ class MoS(nn.Module):
         self,
         latents: Float[Tensor, "batch channels height width"],
         timestep: Float[Tensor, " batch"],
-        context: Context | RaggedContext,
+        context: Context,
         *,
         reference: Float[Tensor, "batch channels height width"] | None = None,
         exploration: Exploration | None = None,
@@ -135,7 +135,7 @@ class MoS(nn.Module):
         routing = self._route(tokens, positions, timestep, context, exploration)
         image, angles = self._image_stream(tokens, positions, reference)
         for block, mixed in zip(self.blocks, mix_context(context, routing), strict=True):
-            image = block(image, mixed.to(image.dtype), context.mask, angles)
+            image = block(image, mixed.to(image.dtype), context.layout, angles)
         first = self.config.num_registers
         out = self.patch_out(self.norm_out(image[:, first : first + tokens.shape[1]]))
         return unpatchify(out.float(), self.config.patch, height, width)
@@ -144,7 +144,7 @@ class MoS(nn.Module):
         self,
         latents: Float[Tensor, "batch channels height width"],
         timestep: Float[Tensor, " batch"],
-        context: Context | RaggedContext,
+        context: Context,
     ) -> Routing:
         """The routing that `forward` would use without exploration: for figures and layer-usage reports."""
         tokens, positions = self._embed(latents)
@@ -161,12 +161,12 @@ class MoS(nn.Module):
         tokens: Tensor,
         positions: Tensor,
         timestep: Tensor,
-        context: Context | RaggedContext,
+        context: Context,
         exploration: Exploration | None,
     ) -> Routing:
         if self.router is None:
             return self._fixed_routing(context)
-        logits = self.router(context.embedding, context.mask, timestep, tokens, positions)
+        logits = self.router(context.embedding, context.layout.mask, timestep, tokens, positions)
         return route(logits, self.router.config.top_k, exploration)
 
     def _fixed_layers(self) -> list[int]:
@@ -175,10 +175,10 @@ class MoS(nn.Module):
         assert not isinstance(fusion, RoutedFusion)
         return fixed_layers(fusion, self.config.state_layers, self.config.num_blocks)
 
-    def _fixed_routing(self, context: Context | RaggedContext) -> Routing:
+    def _fixed_routing(self, context: Context) -> Routing:
         """One layer a block with weight 1, the same for every token and timestep."""
-        layers = self.block_layers.to(context.mask.device)
-        index = layers[None, None, :, None].expand(*context.mask.shape, -1, 1)
+        layers = self.block_layers.to(context.layout.mask.device)
+        index = layers[None, None, :, None].expand(*context.layout.mask.shape, -1, 1)
         weights = nn.functional.one_hot(index[..., 0], self.config.state_layers).transpose(2, 3).float()
         return Routing(weights, index, torch.ones_like(index, dtype=torch.float32))
 

@@ -27,12 +27,3 @@ def rotary_angles(positions: Float[Tensor, "seq axes"], head_dim: int) -> Float[
     powers = torch.arange(per_axis, device=positions.device, dtype=torch.float32) / per_axis
     angles = (positions[:, :, None] * BASE**-powers).flatten(1)
     return torch.nn.functional.pad(angles, (0, pairs - angles.shape[1]))
-
-
-def rotate(
-    x: Float[Tensor, "batch heads seq hdim"], angles: Float[Tensor, "seq pairs"]
-) -> Float[Tensor, "batch heads seq hdim"]:
-    """Turn each channel pair (i, i + pairs) of x by its angle (Su et al. 2021)."""
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

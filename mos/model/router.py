@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mos.config import StrictConfig
-from mos.model.layers import RMSNorm, SwiGLU, attend, norm_and_rotate, split_heads, timestep_embedding
+from mos.model.attention import attend, split_heads
+from mos.model.layers import RMSNorm, SwiGLU, norm_and_rotate, timestep_embedding
 from mos.model.rope import rotary_angles
 
 TIMESTEP_CHANNELS = 256

@@ -33,6 +33,17 @@ class Exploration:
     layers: Int[Tensor, "batch ctx block k"]
     """k distinct random layers in 0..m-1."""
 
+    def __getitem__(self, samples: slice) -> "Exploration":
+        return Exploration(self.take[samples], self.layers[samples])
+
+    def pin(self) -> "Exploration":
+        """The same in pinned memory."""
+        return Exploration(self.take.pin_memory(), self.layers.pin_memory())
+
+    def to(self, device: torch.device) -> "Exploration":
+        """Move to a device."""
+        return Exploration(self.take.to(device, non_blocking=True), self.layers.to(device, non_blocking=True))
+
 
 def route(
     logits: Float[Tensor, "batch ctx layer block"], top_k: int, exploration: Exploration | None = None

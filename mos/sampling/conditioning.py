@@ -29,8 +29,7 @@ class Conditioning:
     @property
     def conditional(self) -> Context:
         """The prompts' half of the context."""
-        num = len(self.tokens)
-        return Context(self.context.states[:num], self.context.mask[:num])
+        return self.context[: len(self.tokens)]
 
 
 def encode_contexts(
@@ -54,5 +53,5 @@ def encode_contexts(
     encoded = tower.encode([texts[i] for i in order], [images[i] for i in order] if tower.sees_images else None)
     found: dict[tuple[str, int], Encoded] = {keys[i]: result for i, result in zip(order, encoded, strict=True)}
     read = slice(None) if layers is None else list(layers)
-    context = Context.pad([found[key].states[:, read] for key in keys])
+    context = Context.of([found[key].states[:, read] for key in keys])
     return context, tuple(tuple(found[key].tokens) for key in keys[: len(prompts)])

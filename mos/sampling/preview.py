@@ -19,15 +19,16 @@ from mos.model.mos import MoS
 from mos.sampling.config import SamplerConfig
 from mos.sampling.denoise import denoise, seeded_noise
 from mos.sampling.pictures import to_images
+from mos.states.packed import PackedStates, concatenate
 
 
 @dataclass(frozen=True)
 class PreviewInputs:
     """What the pictures are drawn from."""
 
-    contexts: list[Float[Tensor, "_ layers dim"]]
+    contexts: list[PackedStates]
     """Hidden states of each caption."""
-    null_contexts: list[Float[Tensor, "_ layers dim"]]
+    null_contexts: list[PackedStates]
     """What takes their place in the unconditional half."""
     latents: Float[Tensor, "batch c h w"]
     """The captions' own pictures: they give the size."""
@@ -42,7 +43,8 @@ class Preview:
         self, inputs: PreviewInputs, sampler: SamplerConfig, codec: Codec, folder: Path | None, device: torch.device
     ) -> None:
         """`folder` is None on the ranks that only take part in drawing."""
-        self._context = Context.pad(inputs.contexts + inputs.null_contexts * (sampler.guidance > 1)).to(device)
+        contexts = inputs.contexts + inputs.null_contexts * (sampler.guidance > 1)
+        self._context = Context.of(concatenate(contexts)).to(device)
         shape = inputs.latents.shape[1:]
         self._noise = seeded_noise(range(len(inputs.latents)), (shape[0], shape[1], shape[2])).to(device)
         self._reference = None if inputs.reference is None else inputs.reference.to(device)

@@ -7,6 +7,7 @@ Dimension key
     massive  channels per layer whose values are kept exactly
 """
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Self
@@ -26,7 +27,7 @@ LEAST_RATIO = 1 / 64
 not blow up a later value that is not."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Learned once from a sample of real states; part of the identity of every table written with it."""
 
@@ -41,8 +42,9 @@ class Calibration:
         """The calibration of some of the layers, by their place in this one."""
         return type(self)(self.mean[layers], self.std[layers], self.massive[layers])
 
+    @functools.lru_cache(maxsize=8)  # noqa: B019  # every batch asks for the few calibrations of a run
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device."""
+        """The same on another device, copied there once."""
         return type(self)(self.mean.to(device), self.std.to(device), self.massive.to(device))
 
     def to_bytes(self) -> bytes:

@@ -79,18 +79,31 @@ class PackedStates:
         calibration = None if self.calibration is None else self.calibration.to(device)
         return replace(moved, offsets=self.offsets.to(device, non_blocking=non_blocking), calibration=calibration)
 
-    def select(self, layers: list[int] | slice) -> Self:
-        """Some of the layers, by their place in this one; a slice shares memory and does not make a GPU wait."""
-        calibration = None if self.calibration is None else self.calibration.select(layers)
+    def select(self, layers: list[int] | slice, calibration: Calibration | None = None) -> Self:
+        """Some of the layers, by their place in this one; a slice shares memory and does not make a GPU wait.
+
+        `calibration` is that of the layers selected, where it is at hand.
+        """
+        if calibration is None and self.calibration is not None:
+            calibration = self.calibration.select(layers)
         return replace(self._with(lambda plane: plane[:, layers]), calibration=calibration)
+
+    def pin(self) -> Self:
+        """The same in pinned memory, the calibration apart: a GPU fetches it while others work."""
+        return replace(self._with(Tensor.pin_memory), offsets=self.offsets.pin_memory())
+
+    def clone(self) -> Self:
+        """The same in memory of its own, the calibration apart."""
+        return self._with(Tensor.clone)
 
     def split(self) -> list[Self]:
         """One per context, sharing this one's memory."""
-        return [self._context(start, end) for start, end in itertools.pairwise(self.offsets.tolist())]
+        bounds = itertools.pairwise(self.offsets.tolist())
+        return [self.tokens(start, end, self.offsets.new_tensor([0, end - start])) for start, end in bounds]
 
-    def _context(self, start: int, end: int) -> Self:
-        part = self._with(lambda plane: plane[start:end])
-        return replace(part, offsets=self.offsets.new_tensor([0, end - start]))
+    def tokens(self, start: int, end: int, offsets: Int[Tensor, " bounds"]) -> Self:
+        """The contexts that own the tokens from start to end, sharing this one's memory; `offsets` are theirs."""
+        return replace(self._with(lambda plane: plane[start:end]), offsets=offsets)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same with every plane changed."""

@@ -31,10 +31,10 @@ class Engine(Protocol):
         """Add the gradients of one micro batch; at the `last` one of an update they are averaged over the ranks."""
         ...
 
-    def step(self, lr: float) -> float:
-        """Clip, update and clear the gradients; returns their global norm before clipping.
+    def step(self, lr: float) -> Tensor:
+        """Clip, update and clear the gradients; returns their global norm before clipping, on the device.
 
-        A norm that is not finite is returned too, and then no weight has changed.
+        A norm that is not finite is returned too, and then no weight has changed. Never waits for the device.
         """
         ...
 

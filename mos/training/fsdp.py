@@ -3,7 +3,6 @@
 The same code runs on CPU over gloo and on CUDA over NCCL, at any world size including one.
 """
 
-import math
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -71,19 +70,20 @@ class Fsdp2Engine:
         self.model.set_requires_gradient_sync(last)
         loss.backward()
 
-    def step(self, lr: float) -> float:
-        """Clip, update, clear; a non-finite norm leaves the weights alone."""
+    def step(self, lr: float) -> Tensor:
+        """Clip, update, clear; the fused update leaves weights and moments alone where the norm is not finite."""
         for parameter in self.model.parameters():
             if parameter.grad is None:  # without state of its own a parameter would be missing in a checkpoint
                 parameter.grad = torch.zeros_like(parameter)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm, error_if_nonfinite=False)
-        norm_value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-        if math.isfinite(norm_value):
-            for group in self._optimizer.param_groups:
-                group["lr"] = lr
-            self._optimizer.step()
+        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        # As torch.amp's GradScaler tells fused optimizers to skip a step, without reading the number.
+        self._optimizer.found_inf = (~whole.isfinite()).float()  # type: ignore[attr-defined]
+        self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return norm_value
+        return whole
 
     def weights(self) -> dict[str, Tensor]:
         """The sharded parameters, by name."""

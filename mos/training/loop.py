@@ -1,19 +1,18 @@
 """The training loop of one stage: batches in, weights, average, checkpoints and metrics out."""
 
-import math
 from collections.abc import Callable, Iterable
 
 from mos.data.batch import Batch
-from mos.errors import UserError
 from mos.model.mos import MoS
 from mos.training.checkpoint import Checkpoints, TrainState
 from mos.training.ema import Ema
 from mos.training.engine import Engine
 from mos.training.meter import Meter
 from mos.training.metrics import StepMetrics
+from mos.training.nonfinite import SkippedUpdates
 from mos.training.optimizer import learning_rate
 from mos.training.stage import StageConfig
-from mos.training.step import StepResult, update
+from mos.training.step import update
 
 SampleGrid = Callable[[MoS, int], None]
 """Draws pictures with the model, which then carries the EMA weights, after so many steps. Every rank calls it at the
@@ -33,6 +32,8 @@ def train(
 ) -> TrainState:
     """Train from `state` to the end of the stage. Collective.
 
+    No step waits for the device: what is on it is read when a line of metrics or a checkpoint is due.
+
     Args:
         engine: the sharded model, holding the weights of `state`.
         ema: the average that follows it.
@@ -46,39 +47,28 @@ def train(
     Raises:
         UserError: more updates than the stage tolerates had a non-finite gradient.
     """
-    meter = Meter()
+    meter, skipped = Meter(), SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device)
+    step = state.step
     for batch in meter.watch(batches):
-        lr = learning_rate(stage.optimizer, state.step, stage.steps)
-        result = update(engine, batch.to(engine.device), lr, stage.micro_batch_size)
-        state = account(state, result, stage.max_nonfinite_steps)
-        if math.isfinite(result.grad_norm):
-            ema.update(engine.weights())
+        lr = learning_rate(stage.optimizer, step, stage.steps)
+        result = update(engine, batch, lr, stage.micro_batch_size)
+        step += 1
+        ema.update(engine.weights())
+        skipped.add(result.grad_norm)
         meter.add(batch, result)
-        if _due(state.step, stage.log_every, stage.steps):
+        logs, saves = _due(step, stage.log_every, stage.steps), _due(step, stage.checkpoint_every, stage.steps)
+        if logs or saves:
+            state = TrainState(step, skipped.read(step))
+        if logs:
             report(meter.line(state, lr))
         checkpoints.poll()
-        if _due(state.step, stage.checkpoint_every, stage.steps):
+        if saves:
             checkpoints.save(engine, ema, state)
-        if sample_grid is not None and stage.sample_every and _due(state.step, stage.sample_every, stage.steps):
+        if sample_grid is not None and stage.sample_every and _due(step, stage.sample_every, stage.steps):
             with ema.swapped_into(engine.weights()):
-                sample_grid(engine.model, state.step)
+                sample_grid(engine.model, step)
     checkpoints.finish()
     return state
-
-
-def account(state: TrainState, result: StepResult, max_nonfinite_steps: int) -> TrainState:
-    """The counters after an update.
-
-    Raises:
-        UserError: this update's gradient was not finite, and one too many were not.
-    """
-    bad = state.nonfinite_steps + (not math.isfinite(result.grad_norm))
-    if bad > max_nonfinite_steps:
-        raise UserError(
-            f"{bad} updates had a non-finite gradient, the latest at step {state.step} (norm {result.grad_norm}, loss "
-            f"{result.loss.item()}): lower optimizer.lr, lengthen the warm-up or raise max_nonfinite_steps"
-        )
-    return TrainState(state.step + 1, bad)
 
 
 def _due(step: int, every: int, last: int) -> bool:

@@ -46,7 +46,7 @@ class Meter:
             epoch=epoch,
             loss=loss.item() / dist.get_world_size(),
             lr=lr,
-            grad_norm=grad_norm,
+            grad_norm=float(grad_norm),
             samples_per_s=self._num_samples * dist.get_world_size() / elapsed_s,
             data_wait=self._waited_s / elapsed_s,
             nonfinite_steps=state.nonfinite_steps,
@@ -58,5 +58,5 @@ class Meter:
         self._losses: list[torch.Tensor] = []
         self._num_samples = 0
         self._waited_s = 0.0
-        self._latest = (0, 0.0)
+        self._latest = (0, torch.zeros(()))
         self._started = time.perf_counter()

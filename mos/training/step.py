@@ -18,8 +18,8 @@ class StepResult:
 
     loss: Float[Tensor, ""]
     """Mean over this rank's samples, on the device."""
-    grad_norm: float
-    """Global L2 norm before clipping; not finite: the update was skipped."""
+    grad_norm: Float[Tensor, ""]
+    """Global L2 norm before clipping, on the device; not finite: the update was skipped."""
 
 
 def sample_losses(model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
@@ -30,14 +30,14 @@ def sample_losses(model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
 
 
 def update(engine: Engine, batch: Batch, lr: float, micro_batch_size: int | None = None) -> StepResult:
-    """Train on one global batch, of which `batch` is this rank's share.
+    """Train on one global batch, of which `batch` is this rank's share, on the CPU; nothing waits for the device.
 
     The gradient is that of the mean over the global batch, whatever the number of ranks and of micro batches.
     """
     total = torch.zeros((), device=engine.device)
     parts = list(batch.split(micro_batch_size))
     for number, part in enumerate(parts):
-        loss = sample_losses(engine.model, part).sum() / len(batch)
+        loss = sample_losses(engine.model, part.to(engine.device)).sum() / len(batch)
         engine.backward(loss, last=number == len(parts) - 1)
         total += loss.detach()
     return StepResult(total, engine.step(lr))

@@ -56,7 +56,7 @@ def build() -> tuple[MoS, Tensor, Tensor, Context]:
     model = MoS(CONFIG)
     model.init_weights()
     states = torch.randn(BATCH, CONTEXT_TOKENS, CONFIG.state_layers + 1, CONFIG.state_dim)
-    context = Context(states, torch.ones(BATCH, CONTEXT_TOKENS, dtype=torch.bool))
+    context = Context.of(list(states))
     latents = torch.randn(BATCH, CONFIG.latent_channels, LATENT_SIDE, LATENT_SIDE)
     return model, latents, torch.rand(BATCH), context
 

@@ -6,7 +6,6 @@ Dimension key
     dim     width of the understanding tower
 """
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -71,7 +70,5 @@ def _slices(num_tokens: int) -> list[slice]:
 
 
 def _tokens(packed: PackedStates, rows: slice) -> PackedStates:
-    """Some of the tokens, sharing memory; what context they are of does not matter here."""
-    scales = None if packed.scales is None else packed.scales[rows]
-    massive = None if packed.massive is None else packed.massive[rows]
-    return replace(packed, codes=packed.codes[rows], scales=scales, massive=massive)
+    """Some of the tokens; what context they are of does not matter here."""
+    return packed.tokens(rows.start, rows.stop, packed.offsets)

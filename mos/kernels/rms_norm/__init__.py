@@ -1,8 +1,8 @@
-"""RMS norm of any width, and norm with rotary positions for queries and keys of [image | context].
+"""RMS norm of any width, and norm with rotary positions for queries and keys.
 
 Dimension key
-    batch  samples     seq   tokens                 rot    tokens that are rotated, the first of seq
-    heads  attention heads   hdim  width of a head  pairs  hdim / 2       dim  normalised width
+    batch  samples           seq   tokens           dim    normalised width
+    heads  attention heads   hdim  width of a head  pairs  hdim / 2
 """
 
 from jaxtyping import Float
@@ -26,21 +26,19 @@ def rms_norm(x: Float[Tensor, "*batch dim"], weight: Float[Tensor, " dim"], eps:
 def norm_rope(
     x: Float[Tensor, "batch seq heads hdim"],
     weight: Float[Tensor, " hdim"],
-    tail_weight: Float[Tensor, " hdim"] | None,
-    angles: Float[Tensor, "rot pairs"],
+    angles: Float[Tensor, "seq pairs"],
     eps: float,
 ) -> Float[Tensor, "batch seq heads hdim"]:
-    """Queries or keys of [image | context]: norm of each head, then rotation of the image tokens.
+    """Queries or keys: norm of each head, then rotation.
 
     Args:
         x: heads before the norm; any strides.
-        weight: norm scale of the first `rot` tokens.
-        tail_weight: norm scale of the tokens behind them, which are not rotated; None: there are none.
-        angles: rotary angles of the first `rot` tokens, float32; they get no gradient.
+        weight: norm scale of a head.
+        angles: rotary angles of every token, float32; they get no gradient.
         eps: added to the mean square.
     """
     if on_gpu(x):
         from mos.kernels.rms_norm import triton  # no dependency where there is no GPU
 
-        return triton.norm_rope(x, weight, tail_weight, angles, eps)
-    return plain.norm_rope(x, weight, tail_weight, angles, eps)
+        return triton.norm_rope(x, weight, angles, eps)
+    return plain.norm_rope(x, weight, angles, eps)

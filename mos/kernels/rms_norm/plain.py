@@ -4,8 +4,8 @@ Autograd through the textbook form makes a pass and a saved tensor of every fact
 are saved, and all arithmetic is float32.
 
 Dimension key
-    batch  samples     seq   tokens                 rot    tokens that are rotated, the first of seq
-    heads  attention heads   hdim  width of a head  pairs  hdim / 2       dim  normalised width
+    batch  samples           seq   tokens           dim    normalised width
+    heads  attention heads   hdim  width of a head  pairs  hdim / 2
 """
 
 from typing import Any
@@ -24,12 +24,11 @@ def rms_norm(x: Float[Tensor, "*batch dim"], weight: Float[Tensor, " dim"], eps:
 def norm_rope(
     x: Float[Tensor, "batch seq heads hdim"],
     weight: Float[Tensor, " hdim"],
-    tail_weight: Float[Tensor, " hdim"] | None,
-    angles: Float[Tensor, "rot pairs"],
+    angles: Float[Tensor, "seq pairs"],
     eps: float,
 ) -> Float[Tensor, "batch seq heads hdim"]:
     """As `reference.norm_rope`."""
-    out: Tensor = _NormRope.apply(x, weight, tail_weight, angles, eps)
+    out: Tensor = _NormRope.apply(x, weight, angles, eps)
     return out
 
 
@@ -53,27 +52,24 @@ class _RMSNorm(torch.autograd.Function):
 
 class _NormRope(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, tail_weight: Tensor | None, angles: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, angles: Tensor, eps: float) -> Tensor:
         normed = _wide_copy(x)
         inverse = _inverse_rms(normed, eps)
-        ctx.save_for_backward(x, weight, tail_weight, angles, inverse)
-        normed.mul_(inverse).mul_(_token_weights(weight, tail_weight, angles, x.shape[1]))
-        _turn_(normed[:, : len(angles)], angles.cos(), angles.sin())
+        ctx.save_for_backward(x, weight, angles, inverse)
+        normed.mul_(inverse).mul_(weight)
+        _turn_(normed, angles.cos(), angles.sin())
         return normed.to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
-        x, weight, tail_weight, angles, inverse = ctx.saved_tensors
-        rot = len(angles)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, weight, angles, inverse = ctx.saved_tensors
         normed, wide_grad = _wide_copy(x).mul_(inverse), _wide_copy(grad)
-        _turn_(wide_grad[:, :rot], angles.cos(), -angles.sin())
+        _turn_(wide_grad, angles.cos(), -angles.sin())
         product = wide_grad * normed
-        by_token = product.sum((0, 2))  # seq hdim
-        weights = _token_weights(weight, tail_weight, angles, x.shape[1])
-        slope = product.mul_(weights).mean(-1, keepdim=True).neg_()
-        grad_x = wide_grad.mul_(weights).addcmul_(normed, slope).mul_(inverse)
-        grad_weight, grad_tail = by_token[:rot].sum(0).to(weight.dtype), by_token[rot:].sum(0).to(weight.dtype)
-        return grad_x.to(x.dtype), grad_weight, None if tail_weight is None else grad_tail, None, None
+        grad_weight = product.sum((0, 1, 2)).to(weight.dtype)
+        slope = product.mul_(weight).mean(-1, keepdim=True).neg_()
+        grad_x = wide_grad.mul_(weight).addcmul_(normed, slope).mul_(inverse)
+        return grad_x.to(x.dtype), grad_weight, None, None
 
 
 def _wide_copy(x: Tensor) -> Tensor:
@@ -87,17 +83,7 @@ def _inverse_rms(wide: Tensor, eps: float) -> Float[Tensor, "*batch 1"]:
     return norm.square_().div_(wide.shape[-1]).add_(eps).rsqrt_()
 
 
-def _token_weights(
-    weight: Tensor, tail_weight: Tensor | None, angles: Tensor, seq: int
-) -> Float[Tensor, "#seq 1 hdim"]:
-    """The norm scale of each token; of one, where all have the same."""
-    rot = len(angles)
-    if tail_weight is None:
-        return weight[None, None]
-    return torch.cat([weight.expand(rot, 1, -1), tail_weight.expand(seq - rot, 1, -1)])
-
-
-def _turn_(x: Float[Tensor, "batch rot heads hdim"], cos: Tensor, sin: Tensor) -> None:
+def _turn_(x: Float[Tensor, "batch seq heads hdim"], cos: Tensor, sin: Tensor) -> None:
     """Rotate every channel pair in place."""
     cos, sin = cos[:, None], sin[:, None]
     first, second = x.chunk(2, dim=-1)

@@ -1,8 +1,8 @@
 """RMS norm, and its fusion with rotary positions, as the papers write them.
 
 Dimension key
-    batch  samples     seq   tokens                 rot    tokens that are rotated, the first of seq
-    heads  attention heads   hdim  width of a head  pairs  hdim / 2       dim  normalised width
+    batch  samples           seq   tokens           dim    normalised width
+    heads  attention heads   hdim  width of a head  pairs  hdim / 2
 """
 
 import torch
@@ -17,8 +17,8 @@ def rms_norm(x: Float[Tensor, "*batch dim"], weight: Float[Tensor, " dim"], eps:
 
 
 def rotate(
-    x: Float[Tensor, "*batch rot heads hdim"], angles: Float[Tensor, "rot pairs"]
-) -> Float[Tensor, "*batch rot heads hdim"]:
+    x: Float[Tensor, "*batch seq heads hdim"], angles: Float[Tensor, "seq pairs"]
+) -> Float[Tensor, "*batch seq heads hdim"]:
     """Turn each channel pair (i, i + pairs) of every head by the angle of its token (Su et al. 2021)."""
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
     first, second = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=-1)
@@ -28,22 +28,16 @@ def rotate(
 def norm_rope(
     x: Float[Tensor, "batch seq heads hdim"],
     weight: Float[Tensor, " hdim"],
-    tail_weight: Float[Tensor, " hdim"] | None,
-    angles: Float[Tensor, "rot pairs"],
+    angles: Float[Tensor, "seq pairs"],
     eps: float,
 ) -> Float[Tensor, "batch seq heads hdim"]:
-    """Queries or keys of [image | context]: norm of each head, then rotation of the image tokens.
+    """Queries or keys: norm of each head, then rotation.
 
     Args:
         x: heads before the norm.
-        weight: norm scale of the first `rot` tokens.
-        tail_weight: norm scale of the tokens behind them, which are not rotated; None: there are none.
-        angles: one angle a pair, for the first `rot` tokens.
+        weight: norm scale of a head.
+        angles: one angle a pair, for every token.
         eps: added to the mean square.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    head = rotate(rms_norm(wide[:, : len(angles)], weight, eps), angles)
-    if tail_weight is None:
-        return head.to(x.dtype)
-    tail = rms_norm(wide[:, len(angles) :], tail_weight, eps)
-    return torch.cat([head, tail], dim=1).to(x.dtype)
+    return rotate(rms_norm(wide, weight, eps), angles).to(x.dtype)

@@ -5,8 +5,8 @@ part of the weight's gradient in registers; a last sum over programs finishes it
 
 Dimension key
     rows   all leading dimensions in one      dim    normalised width
-    batch  samples      seq    tokens         rot    tokens that are rotated, the first of seq
-    heads  attention heads      pairs  half the width of a head
+    batch  samples      seq    tokens         heads  attention heads
+    hdim   width of a head                    pairs  hdim / 2
 """
 
 import torch
@@ -30,12 +30,11 @@ def rms_norm(x: Float[Tensor, "*batch dim"], weight: Float[Tensor, " dim"], eps:
 def norm_rope(
     x: Float[Tensor, "batch seq heads hdim"],
     weight: Float[Tensor, " hdim"],
-    tail_weight: Float[Tensor, " hdim"] | None,
-    angles: Float[Tensor, "rot pairs"],
+    angles: Float[Tensor, "seq pairs"],
     eps: float,
 ) -> Float[Tensor, "batch seq heads hdim"]:
     """As `reference.norm_rope`; sines are taken in the kernel, once a token for all heads."""
-    out: Tensor = _rope(x, weight, tail_weight, angles, eps)
+    out: Tensor = _rope(x, weight, angles, eps)
     return out
 
 
@@ -64,31 +63,27 @@ def _norm_backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple
 
 
 @torch.library.custom_op("mos::norm_rope", mutates_args=())
-def _rope(x: Tensor, weight: Tensor, tail_weight: Tensor | None, angles: Tensor, eps: float) -> Tensor:
+def _rope(x: Tensor, weight: Tensor, angles: Tensor, eps: float) -> Tensor:
     x = _unit_stride(x)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     batch, seq, heads, hdim = x.shape
-    tail = weight if tail_weight is None else tail_weight
     _rope_kernel[(batch * seq,)](
-        x, weight.contiguous(), tail.contiguous(), angles.contiguous(), out, seq, len(angles), heads, *x.stride()[:3],
-        eps, PAIRS=hdim // 2, **_rope_tile(heads, hdim),
+        x, weight.contiguous(), angles.contiguous(), out, seq, heads, *x.stride()[:3], eps, PAIRS=hdim // 2,
+        **_rope_tile(heads, hdim),
     )  # fmt: skip
     return out
 
 
 @torch.library.custom_op("mos::norm_rope_backward", mutates_args=())
-def _rope_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, tail_weight: Tensor | None, angles: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
+def _rope_backward(grad: Tensor, x: Tensor, weight: Tensor, angles: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     grad, x = _unit_stride(grad), _unit_stride(x)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     batch, seq, heads, hdim = x.shape
-    tail = weight if tail_weight is None else tail_weight
     programs = _programs(batch * seq, x.device)
-    partial = torch.empty(programs, 2, hdim, dtype=torch.float32, device=x.device)
+    partial = torch.empty(programs, hdim, dtype=torch.float32, device=x.device)
     _rope_backward_kernel[(programs,)](
-        grad, x, weight.contiguous(), tail.contiguous(), angles.contiguous(), out, partial, batch * seq, seq,
-        len(angles), heads, *grad.stride()[:3], *x.stride()[:3], eps, PAIRS=hdim // 2, **_rope_tile(heads, hdim),
+        grad, x, weight.contiguous(), angles.contiguous(), out, partial, batch * seq, seq, heads,
+        *grad.stride()[:3], *x.stride()[:3], eps, PAIRS=hdim // 2, **_rope_tile(heads, hdim),
     )  # fmt: skip
     return out, partial.sum(0).to(weight.dtype)
 
@@ -104,14 +99,13 @@ def _(grad, x, weight, eps):
 
 
 @_rope.register_fake
-def _(x, weight, tail_weight, angles, eps):
+def _(x, weight, angles, eps):
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
 @_rope_backward.register_fake
-def _(grad, x, weight, tail_weight, angles, eps):
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    return out, weight.new_empty(2, len(weight))
+def _(grad, x, weight, angles, eps):
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device), torch.empty_like(weight)
 
 
 def _save_norm(ctx, inputs, output):
@@ -129,9 +123,7 @@ def _save_rope(ctx, inputs, output):
 
 
 def _rope_grads(ctx, grad):
-    grad_x, grad_weights = _rope_backward(grad, *ctx.saved_tensors, ctx.eps)
-    tail_weight = ctx.saved_tensors[2]
-    return grad_x, grad_weights[0], None if tail_weight is None else grad_weights[1], None, None
+    return *_rope_backward(grad, *ctx.saved_tensors, ctx.eps), None, None
 
 
 torch.library.register_autograd("mos::rms_norm", _norm_grads, setup_context=_save_norm)
@@ -195,7 +187,7 @@ def _norm_backward_kernel(
 
 @triton.jit
 def _rope_kernel(
-    x, weight, tail_weight, angles, out, seq, rot, heads, batch_stride, seq_stride, head_stride, eps,
+    x, weight, angles, out, seq, heads, batch_stride, seq_stride, head_stride, eps,
     PAIRS: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """All heads of one token: both halves of every head normalised, then turned by the token's angles."""
@@ -207,8 +199,8 @@ def _rope_kernel(
     first = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(x + at + PAIRS, mask=inside, other=0.0).to(tl.float32)
     inverse = tl.rsqrt((tl.sum(first * first, axis=1) + tl.sum(second * second, axis=1)) / (2 * PAIRS) + eps)[:, None]
-    scale_first, scale_second = _token_scales(weight, tail_weight, place, rot, pair, PAIRS)
-    cos, sin = _token_turn(angles, place, rot, pair, PAIRS)
+    scale_first, scale_second = _scales(weight, pair, PAIRS)
+    cos, sin = _turn(angles, place, pair, PAIRS)
     first, second = first * inverse * scale_first, second * inverse * scale_second
     at = (token.to(tl.int64) * heads + head[:, None]) * (2 * PAIRS) + pair[None, :]
     tl.store(out + at, first * cos - second * sin, mask=inside)
@@ -217,15 +209,15 @@ def _rope_kernel(
 
 @triton.jit
 def _rope_backward_kernel(
-    grad, x, weight, tail_weight, angles, out, partial, num_tokens, seq, rot, heads,
+    grad, x, weight, angles, out, partial, num_tokens, seq, heads,
     grad_batch, grad_seq, grad_head, batch_stride, seq_stride, head_stride, eps,
     PAIRS: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Turn the gradient back, then the norm's backward; partial[program] = gradients of both weights."""
+    """Turn the gradient back, then the norm's backward; partial[program] = the gradient of the weight."""
     head, pair = tl.arange(0, HEADS), tl.arange(0, WIDTH)
     inside = (head[:, None] < heads) & (pair[None, :] < PAIRS)
-    image_first, image_second = tl.zeros([WIDTH], tl.float32), tl.zeros([WIDTH], tl.float32)
-    tail_first, tail_second = tl.zeros([WIDTH], tl.float32), tl.zeros([WIDTH], tl.float32)
+    scale_first, scale_second = _scales(weight, pair, PAIRS)
+    grad_first, grad_second = tl.zeros([WIDTH], tl.float32), tl.zeros([WIDTH], tl.float32)
     for token in range(tl.program_id(0), num_tokens, tl.num_programs(0)):
         sample, place = (token // seq).to(tl.int64), token % seq
         at = sample * batch_stride + place * seq_stride + head[:, None] * head_stride + pair[None, :]
@@ -237,46 +229,32 @@ def _rope_backward_kernel(
         at = sample * grad_batch + place * grad_seq + head[:, None] * grad_head + pair[None, :]
         turned_first = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
         turned_second = tl.load(grad + at + PAIRS, mask=inside, other=0.0).to(tl.float32)
-        cos, sin = _token_turn(angles, place, rot, pair, PAIRS)
+        cos, sin = _turn(angles, place, pair, PAIRS)
         flow_first = turned_first * cos + turned_second * sin
         flow_second = turned_second * cos - turned_first * sin
-        is_image = tl.where(place < rot, 1.0, 0.0)
-        sum_first, sum_second = tl.sum(flow_first * first, axis=0), tl.sum(flow_second * second, axis=0)
-        image_first += is_image * sum_first
-        image_second += is_image * sum_second
-        tail_first += (1.0 - is_image) * sum_first
-        tail_second += (1.0 - is_image) * sum_second
-        scale_first, scale_second = _token_scales(weight, tail_weight, place, rot, pair, PAIRS)
+        grad_first += tl.sum(flow_first * first, axis=0)
+        grad_second += tl.sum(flow_second * second, axis=0)
         flow_first, flow_second = flow_first * scale_first, flow_second * scale_second
         slope = tl.sum(flow_first * first, axis=1) + tl.sum(flow_second * second, axis=1)
         slope = slope[:, None] / (2 * PAIRS)
         at = ((sample * seq + place) * heads + head[:, None]) * (2 * PAIRS) + pair[None, :]
         tl.store(out + at, (flow_first - first * slope) * inverse, mask=inside)
         tl.store(out + at + PAIRS, (flow_second - second * slope) * inverse, mask=inside)
-    at = partial + tl.program_id(0) * (4 * PAIRS) + pair
-    tl.store(at, image_first, mask=pair < PAIRS)
-    tl.store(at + PAIRS, image_second, mask=pair < PAIRS)
-    tl.store(at + 2 * PAIRS, tail_first, mask=pair < PAIRS)
-    tl.store(at + 3 * PAIRS, tail_second, mask=pair < PAIRS)
+    at = partial + tl.program_id(0) * (2 * PAIRS) + pair
+    tl.store(at, grad_first, mask=pair < PAIRS)
+    tl.store(at + PAIRS, grad_second, mask=pair < PAIRS)
 
 
 @triton.jit
-def _token_scales(weight, tail_weight, place, rot, pair, PAIRS: tl.constexpr):
-    """The norm's scale of both halves at a token: of the image before `rot`, of the context behind."""
-    is_image = tl.where(place < rot, 1.0, 0.0)
-    known = pair < PAIRS
-    image_first = tl.load(weight + pair, mask=known, other=0.0).to(tl.float32)
-    image_second = tl.load(weight + PAIRS + pair, mask=known, other=0.0).to(tl.float32)
-    tail_first = tl.load(tail_weight + pair, mask=known, other=0.0).to(tl.float32)
-    tail_second = tl.load(tail_weight + PAIRS + pair, mask=known, other=0.0).to(tl.float32)
-    first = is_image * image_first + (1.0 - is_image) * tail_first
-    second = is_image * image_second + (1.0 - is_image) * tail_second
+def _scales(weight, pair, PAIRS: tl.constexpr):
+    """The norm's scale of both halves of a head."""
+    first = tl.load(weight + pair, mask=pair < PAIRS, other=0.0).to(tl.float32)
+    second = tl.load(weight + PAIRS + pair, mask=pair < PAIRS, other=0.0).to(tl.float32)
     return first[None, :], second[None, :]
 
 
 @triton.jit
-def _token_turn(angles, place, rot, pair, PAIRS: tl.constexpr):
-    """Cosine and sine of a token's angles; 1 and 0 behind `rot`."""
-    count = tl.where(place < rot, PAIRS, 0)
-    angle = tl.load(angles + place * PAIRS + pair, mask=pair < count, other=0.0)
+def _turn(angles, place, pair, PAIRS: tl.constexpr):
+    """Cosine and sine of a token's angles."""
+    angle = tl.load(angles + place * PAIRS + pair, mask=pair < PAIRS, other=0.0)
     return tl.cos(angle)[None, :], tl.sin(angle)[None, :]

@@ -176,9 +176,9 @@ def _shape_rows(run: Run, sweep: Sweep, shape: tuple[int, int], ceilings: Ceilin
 
 
 def _norm_rope_rows(run: Run, ceilings: Ceilings) -> Iterator[Row]:
-    x = torch.randn(16, 1228, 2, 20, 128, device="cuda", dtype=torch.bfloat16)[:, :, 0].requires_grad_()
-    weight, tail = (torch.rand(128, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(2))
-    inputs, leaves = (x, weight, tail, torch.rand(1028, 64, device="cuda"), 1e-6), (x, weight, tail)
+    x = torch.randn(16, 1028, 2, 20, 128, device="cuda", dtype=torch.bfloat16)[:, :, 0].requires_grad_()
+    weight = torch.rand(128, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    inputs, leaves = (x, weight, torch.rand(1028, 64, device="cuda"), 1e-6), (x, weight)
     candidates = {
         "ours": Candidate(partial(norm_rope, *inputs), leaves),
         "compile": Candidate(partial(_compiled(norm_reference.norm_rope), *inputs), leaves),

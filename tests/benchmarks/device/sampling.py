@@ -18,11 +18,12 @@ from mos.flow.solver import integrate, linear_schedule
 from mos.model.context import Context
 from mos.model.execution import compile_blocks
 from mos.model.mos import ModelConfig, MoS
+from tests.benchmarks.device.contexts import CONTEXT_TOKENS, random_context
 from tests.benchmarks.device.run import Run
 from tests.benchmarks.device.timing import gpu_ms
 from tests.benchmarks.harness import Row
 
-STEPS, PEER_STEPS, GUIDANCE, CONTEXT_TOKENS = 50, 3, 5.0, 200
+STEPS, PEER_STEPS, GUIDANCE = 50, 3, 5.0
 
 
 def draw(model: MoS, noise: Tensor, context: Context, num_steps: int) -> Tensor:
@@ -42,9 +43,7 @@ def sampling_inputs(
     """Noise, and contexts of full length: both halves of the guidance pair."""
     side = resolution_px // 16
     noise = torch.randn(batch_size, config.latent_channels, side, side, device=device)
-    shape = (2 * batch_size, CONTEXT_TOKENS, config.state_layers + 1, config.state_dim)
-    states = torch.randn(shape, device=device, dtype=torch.bfloat16)
-    return noise, Context(states, torch.ones(shape[:2], dtype=torch.bool, device=device))
+    return noise, random_context(config, 2 * batch_size, device)
 
 
 def sampling(run: Run, config: ModelConfig) -> None:

@@ -13,7 +13,6 @@ import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
 from mos.data.batch import Batch
-from mos.model.context import Context
 from mos.model.mos import ModelConfig, MoS
 from mos.model.presets import MOS_L, MOS_S
 from mos.planning.flops import generation_flops, training_flops
@@ -21,11 +20,12 @@ from mos.training.engine import Engine, build_engine
 from mos.training.fsdp import Fsdp2Config
 from mos.training.optimizer import OptimizerConfig
 from mos.training.step import update
+from tests.benchmarks.device.contexts import CONTEXT_TOKENS, random_context
 from tests.benchmarks.device.run import Run, free
 from tests.benchmarks.device.timing import Ceilings
 from tests.benchmarks.harness import Row
 
-CONTEXT_TOKENS, STEPS, WARMUP = 200, 5, 2
+STEPS, WARMUP = 5, 2
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,8 @@ def random_batch(config: ModelConfig, batch_size: int, resolution_px: int, devic
     """Noise in the shapes of a batch; 16 px a latent pixel as in the Wan 2.2 VAE."""
     side = resolution_px // 16
     latents = torch.randn(batch_size, config.latent_channels, side, side, device=device)
-    shape = (batch_size, CONTEXT_TOKENS, config.state_layers + 1, config.state_dim)
-    context = Context(
-        torch.randn(shape, device=device, dtype=torch.bfloat16),
-        torch.ones(shape[:2], dtype=torch.bool, device=device),
-    )
     times = torch.rand(batch_size, device=device)
-    return Batch(0, 0, latents, torch.randn_like(latents), times, context)
+    return Batch(0, 0, latents, torch.randn_like(latents), times, random_context(config, batch_size, device))
 
 
 def steps(run: Run, cases: Sequence[StepCase], ceilings: Ceilings, device: torch.device) -> None:
@@ -125,7 +120,7 @@ def measure_step(case: StepCase, batch_size: int, device: torch.device) -> Measu
 
 
 def step_seconds(engine: Engine, batch: Batch) -> float:
-    """Median seconds of an update; each ends in a synchronisation, since the clip reads the gradient's norm."""
+    """Median seconds of an update."""
     seconds = []
     for _ in range(WARMUP + STEPS):
         started = time.perf_counter()

@@ -92,7 +92,7 @@ def compare(model: MoS, exact: list[Tensor], read: list[Tensor], latents: Tensor
     equal, picks, losses = 0, 0, {"read": 0.0, "exact": 0.0}
     for start in range(0, len(latents), BATCH):
         part = slice(start, start + BATCH)
-        contexts = {"exact": Context.pad(exact[part]), "read": Context.pad(read[part])}
+        contexts = {"exact": Context.of(exact[part]), "read": Context.of(read[part])}
         for step in range(TIMESTEPS):
             t = torch.full((len(latents[part]),), (step + 0.5) / TIMESTEPS)
             routed = {}
@@ -101,7 +101,7 @@ def compare(model: MoS, exact: list[Tensor], read: list[Tensor], latents: Tensor
                 losses[name] += float(sample_losses(model, batch).sum())
                 z_t = interpolate(batch.latents, batch.noise, t)
                 routed[name] = model.route(z_t, t, batch.context).index.sort(dim=-1).values
-            same = (routed["exact"] == routed["read"]).all(dim=-1)[contexts["exact"].mask]
+            same = (routed["exact"] == routed["read"]).all(dim=-1)[contexts["exact"].layout.mask]
             equal, picks = equal + int(same.sum()), picks + same.numel()
     count = len(latents) * TIMESTEPS
     return equal / picks, losses["read"] / count, losses["exact"] / count

@@ -12,6 +12,7 @@ from mos.data.payloads import LatentTable, RowCache, StateTable
 from mos.data.plan import make_plan
 from mos.data.randomness import ExplorationRule
 from mos.data.views import View
+from mos.states.quantise import dequantise
 from tests.mos.data.tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, make_tables
 
 RULE = DrawRule(7, torch.sqrt, 0.5, ExplorationRule(num_blocks=2, num_layers=3, top_k=2, epsilon=0.3))
@@ -39,9 +40,10 @@ def assert_same_samples(whole: Batch, parts: list[Batch]) -> None:
     size = len(whole) // len(parts)
     for rank, part in enumerate(parts):
         mine = whole[rank * size : (rank + 1) * size]
-        ctx = part.context.mask.shape[1]
-        assert not mine.context.mask[:, ctx:].any()
-        assert torch.equal(mine.context.states[:, :ctx], part.context.states)
+        ctx = part.context.layout.mask.shape[1]
+        assert not mine.context.layout.mask[:, ctx:].any()
+        assert torch.equal(mine.context.layout.offsets, part.context.layout.offsets)
+        assert torch.equal(mine.context.states.codes, part.context.states.codes)
         assert torch.equal(mine.exploration.take[:, :ctx], part.exploration.take)
         assert torch.equal(mine.exploration.layers[:, :ctx], part.exploration.layers)
         for name in ("latents", "noise", "timesteps"):
@@ -49,6 +51,10 @@ def assert_same_samples(whole: Batch, parts: list[Batch]) -> None:
         assert (mine.reference is None) == (part.reference is None)
         if mine.reference is not None:
             assert torch.equal(mine.reference, part.reference)
+
+
+def contexts_of(batch: Batch) -> list[torch.Tensor]:
+    return [dequantise(context) for context in batch.context.states.split()]
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -72,7 +78,7 @@ def test_a_batch_is_complete_and_of_one_shape(tables, index):
     for batch in builder(tables, index).stream(0, 24, 2):
         assert batch.latents.shape[:2] == (4, CHANNELS)
         assert batch.noise.shape == batch.latents.shape
-        assert batch.context.states.shape[2:] == (NUM_STATES, DIM)
+        assert batch.context.states.codes.shape[1:] == (NUM_STATES, DIM)
         assert batch.exploration.layers.max() < 3
         assert ((batch.timesteps >= 0) & (batch.timesteps <= 1)).all()
         edits += batch.reference is not None
@@ -81,15 +87,12 @@ def test_a_batch_is_complete_and_of_one_shape(tables, index):
 
 def test_dropped_captions_become_the_null_context(tables, index):
     always, never = (dataclasses.replace(RULE, caption_dropout=share) for share in (1.0, 0.0))
-    nulls = builder(tables, index, rule=always).build(0).context.states
+    nulls = contexts_of(builder(tables, index, rule=always).build(0))
     assert all(torch.equal(nulls[0], sample) for sample in nulls)
-    captions = builder(tables, index, rule=never).build(0).context.states
+    captions = contexts_of(builder(tables, index, rule=never).build(0))
     assert not torch.equal(captions[0], captions[1])
-    rate = sum(
-        torch.equal(batch.context.states[i][: nulls.shape[1]], nulls[0])
-        for batch in builder(tables, index).stream(0, 60, 2)
-        for i in range(4)
-    )
+    batches = builder(tables, index).stream(0, 60, 2)
+    rate = sum(torch.equal(context, nulls[0]) for batch in batches for context in contexts_of(batch))
     assert 80 <= rate <= 160
 
 

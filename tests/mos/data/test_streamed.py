@@ -20,7 +20,9 @@ from mos.data.stream_progress import RankProgress, StreamProgress
 from mos.data.streamed import StreamedStates
 from mos.data.views import View
 from mos.errors import UserError
+from mos.states.packed import PackedStates
 from mos.states.payload import StateCodec, all_layers
+from mos.states.quantise import dequantise
 from mos.tables import create_table, latest_version, read_column
 from tests.mos.data.tables import DIM, NUM_STATES, RESOLUTION, content, make_tables
 
@@ -58,8 +60,8 @@ def reader(queue: StateQueue, timeout_s: float = 20.0, cache_bytes: int = 0) -> 
     return StreamedStates(queue.uri, CONTEXTS, CODEC.layers, RowCache(cache_bytes), timeout_s=timeout_s)
 
 
-def assert_states(found: list[torch.Tensor], numbers: list[int]) -> None:
-    assert all(torch.equal(states, states_of(KEYS[n])) for states, n in zip(found, numbers, strict=True))
+def assert_states(found: list[PackedStates], numbers: list[int]) -> None:
+    assert all(torch.equal(dequantise(states), states_of(KEYS[n])) for states, n in zip(found, numbers, strict=True))
 
 
 def test_what_is_not_there_yet_is_waited_for(queue: StateQueue) -> None:

@@ -22,7 +22,7 @@ POINTERS = {
     "angles": "*fp32",
     "partial": "*fp32",
 }
-BF16_POINTERS = ("massive", "mean", "std", "out", "grad", "x", "weight", "tail_weight", "gate_up")
+BF16_POINTERS = ("massive", "mean", "std", "out", "grad", "x", "weight", "gate_up")
 
 
 def compile_kernel(kernel, constants, types=None):

@@ -1,5 +1,7 @@
+import jaxtyping
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from mos.model.context import Context
 from mos.model.fusion import RoutedFusion
@@ -47,4 +49,15 @@ def tiny_inputs(tiny_config):
         torch.randn(n, tiny_config.state_layers + 1, tiny_config.state_dim, generator=generator) for n in (7, 1, 4)
     ]
     latents = torch.randn(3, tiny_config.latent_channels, 6, 10, generator=generator)
-    return latents, torch.rand(3, generator=generator), Context.pad(states)
+    return latents, torch.rand(3, generator=generator), Context.of(states)
+
+
+@pytest.fixture
+def without_shape_checks():
+    """torch.compile does not trace the checks that tests wrap functions in."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    torch._dynamo.reset()

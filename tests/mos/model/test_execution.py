@@ -1,21 +1,9 @@
-import jaxtyping
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
 from mos.model.context import Context
 from mos.model.execution import compile_blocks, recompute_blocks
-
-
-@pytest.fixture
-def without_shape_checks():
-    """torch.compile does not trace the checks that tests wrap functions in."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-    torch._dynamo.reset()
 
 
 def step(model, inputs):
@@ -30,7 +18,7 @@ def buckets(config):
     for height, width, lengths in ((6, 10, (7, 3)), (8, 8, (5, 9)), (10, 6, (2, 4)), (4, 12, (11, 6))):
         states = [torch.randn(n, config.state_layers + 1, config.state_dim, generator=generator) for n in lengths]
         latents = torch.randn(2, config.latent_channels, height, width, generator=generator)
-        yield latents, torch.rand(2, generator=generator), Context.pad(states)
+        yield latents, torch.rand(2, generator=generator), Context.of(states)
 
 
 def test_recomputed_blocks_give_the_same_gradients(tiny_config, tiny_inputs, build):

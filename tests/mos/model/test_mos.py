@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from mos.errors import UserError
-from mos.model.context import Context, RaggedContext
+from mos.model.context import Context
 from mos.model.full_concatenation import full_concatenation_forward
 from mos.model.fusion import (
     CrossAttentionFusion,
@@ -22,7 +22,7 @@ from mos.states.quantise import dequantise, quantise
 
 def draw_exploration(config, context, epsilon):
     generator = torch.Generator().manual_seed(3)
-    shape = (*context.mask.shape, config.num_blocks)
+    shape = (*context.layout.mask.shape, config.num_blocks)
     layers = torch.rand(*shape, config.state_layers, generator=generator).topk(config.fusion.router.top_k).indices
     return Exploration(torch.rand(shape, generator=generator) < epsilon, layers)
 
@@ -86,29 +86,27 @@ def test_hand_crafted_spreads_over_all_layers():
     assert fixed_layers(HandCraftedFusion(), 9, 5) == [0, 2, 4, 6, 8]
 
 
-def test_padding_changes_nothing(tiny_config, tiny_inputs, build):
+def test_samples_do_not_see_each_other(tiny_config, tiny_inputs, build):
     latents, timestep, context = tiny_inputs
     model = build(tiny_config)
-    padded = model(latents, timestep, context)
-    noise = torch.randn_like(context.states)
-    dirty = Context(torch.where(context.mask[..., None, None], context.states, noise), context.mask)
-    torch.testing.assert_close(model(latents, timestep, dirty), padded, atol=1e-6, rtol=1e-5)
-    for i, length in enumerate(context.mask.sum(1).tolist()):
-        alone = Context.pad([context.states[i, :length]])
-        single = model(latents[i : i + 1], timestep[i : i + 1], alone)
-        torch.testing.assert_close(single[0], padded[i], atol=1e-5, rtol=1e-5)
+    together = model(latents, timestep, context)
+    for i, length in enumerate((7, 1, 4)):
+        alone = context[i : i + 1]
+        assert len(alone.states) == length
+        single = model(latents[i : i + 1], timestep[i : i + 1], alone)  # padded as the batch was
+        torch.testing.assert_close(single[0], together[i], atol=1e-5, rtol=1e-5)
+        single = model(latents[i : i + 1], timestep[i : i + 1], Context.of([alone.states]))
+        torch.testing.assert_close(single[0], together[i], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("format", ["bf16", "int8", "int4"])
-def test_ragged_states_count_as_their_padded_selves(tiny_config, tiny_inputs, build, format):
+def test_packed_states_count_as_what_they_stand_for(tiny_config, tiny_inputs, build, format):
     latents, timestep, context = tiny_inputs
-    real = context.states[context.mask].bfloat16()
-    calibration = Calibration(real.mean(0), real.std(0), torch.zeros(len(real[0]), 1, dtype=torch.int32))
-    offsets = torch.tensor([0, *context.mask.sum(1).cumsum(0).tolist()])
-    packed = quantise(real, calibration, format, offsets)
-    padded = Context.pad(list(dequantise(packed).split(context.mask.sum(1).tolist())))
+    states = context.states.bfloat16()
+    calibration = Calibration(states.mean(0), states.std(0), torch.zeros(len(states[0]), 1, dtype=torch.int32))
+    packed = quantise(states, calibration, format, context.layout.offsets)
     results = []
-    for given in (padded, RaggedContext.of(packed)):
+    for given in (Context(dequantise(packed), context.layout), Context.of(packed)):
         model = build(tiny_config)
         model(latents, timestep, given).square().mean().backward()
         results.append([p.grad for p in model.parameters() if p.grad is not None])

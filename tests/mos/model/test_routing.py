@@ -30,7 +30,7 @@ def test_mixing_is_the_weighted_sum_of_routable_layers():
     states = torch.randn(2, 3, 6, 8, dtype=torch.float64)
     index, picked = torch.randint(0, 5, (2, 3, 4, 2)), torch.rand(2, 3, 4, 2)
     routing = Routing(torch.rand(2, 3, 5, 4), index, picked)
-    mixed = mix_context(Context(states, torch.ones(2, 3, dtype=torch.bool)), routing)
+    mixed = mix_context(Context.of(list(states)), routing).unflatten(1, (2, 3))
     for j in range(4):
         for b in range(2):
             for c in range(3):

@@ -29,7 +29,7 @@ def counted(config: ModelConfig, context: int, reference: bool) -> int:
     model = MoS(config)
     model.init_weights()
     latents = torch.randn(1, 4, 12, 16)
-    states = Context.pad([torch.randn(context, 4, 12)])
+    states = Context.of([torch.randn(context, 4, 12)])
     # torch counts attention only where it is made of matrix products.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         model(latents, torch.tensor([0.5]), states, reference=latents if reference else None)

@@ -10,7 +10,7 @@ from tests.mos.sampling.tiny_export import random_model
 
 def random_context(*lengths: int) -> Context:
     generator = torch.Generator().manual_seed(1)
-    return Context.pad([torch.randn(length, 7, 384, generator=generator) for length in lengths])
+    return Context.of([torch.randn(length, 7, 384, generator=generator) for length in lengths])
 
 
 @pytest.mark.parametrize("schedule", ["linear", "linear_quadratic"])
@@ -33,8 +33,7 @@ def test_noise_depends_on_the_seed_alone() -> None:
 def test_guidance_of_one_is_the_conditional_model() -> None:
     model, noise = random_model(), seeded_noise([0, 1], (12, 8, 8))
     pair = random_context(4, 6, 3, 3)
-    conditional = Context(pair.states[:2], pair.mask[:2])
-    alone = denoise(model, noise, conditional, SamplerConfig(steps=4, guidance=1.0))
+    alone = denoise(model, noise, pair[:2], SamplerConfig(steps=4, guidance=1.0))
     nearly_one = denoise(model, noise, pair, SamplerConfig(steps=4, guidance=1.0 + 1e-6))
     torch.testing.assert_close(alone, nearly_one, atol=1e-4, rtol=0)
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mos.errors import UserError
 from mos.training.checkpoint import MARKER, Checkpoint, Checkpoints, TrainState, newest_checkpoint
 from mos.training.ema import Ema
 from mos.training.loop import train
 from mos.training.meter import Meter
+from mos.training.nonfinite import SkippedUpdates
+from mos.training.step import StepResult, update
 from tests.mos.training.gloo import process_group
 from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_stage
 
@@ -41,14 +44,47 @@ def run(folder: Path, bad: set[int], **options):
 def test_a_non_finite_gradient_is_skipped_and_counted(group, tmp_path):
     engine, ema, state, lines = run(tmp_path, {1, 3})
     assert state == TrainState(step=6, nonfinite_steps=2)
-    assert ema.num_updates == 4
+    assert ema.num_updates == 6
     assert [line.nonfinite_steps for line in lines] == [0, 1, 1, 2, 2, 2]
     assert all(tensor.full_tensor().isfinite().all() for tensor in engine.weights().values())
 
 
 def test_too_many_non_finite_gradients_end_training_with_a_sentence(group, tmp_path):
-    with pytest.raises(UserError, match="2 updates had a non-finite gradient, the latest at step 3"):
+    with pytest.raises(
+        UserError, match="2 updates had a non-finite gradient by step 4, more than max_nonfin"
+    ):
         run(tmp_path, {1, 3}, max_nonfinite_steps=1)
+
+
+def test_a_skipped_update_leaves_no_trace(group):
+    """Weights and moments after a bad batch between two good ones are those of the good ones alone."""
+    outcomes = []
+    for bad in ({1}, set()):
+        engine = tiny_engine(tiny_stage())
+        for step in (0, 1, 2) if bad else (0, 2):
+            update(engine, poisoned(step, bad), 1e-3)
+        outcomes.append([tensor.full_tensor() for tensor in engine.weights().values()])
+    assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
+
+
+class NothingIsRead(TorchDispatchMode):
+    """Fails where a tensor's value reaches Python: on a GPU the host would wait there."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a value was read back"
+        assert func is not torch.ops.aten.nonzero.default, "a size depends on values"
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_waits_for_nothing(group):
+    engine, batch = tiny_engine(tiny_stage()), tiny_batch(0)
+    ema, skipped = Ema(engine.weights(), 0.9), SkippedUpdates(0, 0, engine.device)
+    with NothingIsRead():
+        result = update(engine, batch, 1e-3)
+        ema.update(engine.weights())
+        skipped.add(result.grad_norm)
+    with pytest.raises(AssertionError, match="read back"), NothingIsRead():
+        skipped.read(1)
 
 
 def test_the_newest_whole_checkpoint_wins_and_old_ones_go(group, tmp_path):
@@ -91,11 +127,9 @@ def test_a_grid_is_drawn_with_the_average(group, tmp_path):
 
 
 def test_the_meter_averages_and_knows_what_waiting_costs(group):
-    from mos.training.step import StepResult
-
     meter = Meter()
     for batch, loss in zip(meter.watch([tiny_batch(0), tiny_batch(1)]), (1.0, 3.0), strict=True):
-        meter.add(batch, StepResult(torch.tensor(loss), 0.5))
+        meter.add(batch, StepResult(torch.tensor(loss), torch.tensor(0.5)))
     line = meter.line(TrainState(2), 1e-3)
     assert (line.step, line.loss, line.grad_norm, line.lr) == (2, 2.0, 0.5, 1e-3)
     assert 0 <= line.data_wait <= 1

@@ -63,7 +63,7 @@ def tiny_batch(step: int, rank: int = 0, world_size: int = 1, batch_size: int = 
         latents=noise.flip(-1) * 0.5 + 1.0,
         noise=noise,
         timesteps=torch.tensor([draw_uniform(key) for key in keys]),
-        context=Context.pad([sample.bfloat16() for sample in states]),
+        context=Context.of([sample.bfloat16() for sample in states]),
         exploration=Exploration(
             pad([d[0] for d in draws], batch_first=True), pad([d[1] for d in draws], batch_first=True)
         ),
