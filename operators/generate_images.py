@@ -20,11 +20,12 @@ class GenerateImages:
     Writes  image: PNG bytes
     """
 
-    def __init__(self, exports: Mapping[str, str], sampler: SamplerConfig, device: str) -> None:
-        """Take the folder of each model's export, the solver's settings and the torch device."""
+    def __init__(self, exports: Mapping[str, str], sampler: SamplerConfig, device: str, compile: bool = False) -> None:
+        """Take the folder of each model's export, the solver's settings, the torch device, and whether to compile."""
         self._exports = exports
         self._sampler = sampler
         self._device = device
+        self._compile = compile
         self._pipelines: dict[str, MosPipeline] = {}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -59,5 +60,7 @@ class GenerateImages:
 
     def _pipeline(self, model: str) -> MosPipeline:
         if model not in self._pipelines:
-            self._pipelines[model] = MosPipeline.from_export(self._exports[model], device=self._device)
+            self._pipelines[model] = MosPipeline.from_export(
+                self._exports[model], device=self._device, compile=self._compile
+            )
         return self._pipelines[model]

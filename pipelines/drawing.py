@@ -40,6 +40,7 @@ def draw(
     pool: WorkerConfig,
     batch_size: int,
     label: str,
+    compile: bool = False,
 ) -> list[Image.Image]:
     """Draw all requests on a pool of actors, printing progress; pictures come back in the order of the requests."""
     if not requests:
@@ -54,7 +55,7 @@ def draw(
         for start in range(0, len(rows), batch_size)
     ]
     pictures: dict[int, Image.Image] = {}
-    arguments = (dict(exports), sampler, device_of(pool))
+    arguments = (dict(exports), sampler, device_of(pool), compile)
     for batch in _map_on_pool(GenerateImages, arguments, blocks, pool):
         for position, png in zip(*(batch.column(name).to_pylist() for name in ("position", "image")), strict=True):
             pictures[position] = from_png(png)

@@ -1,17 +1,20 @@
 """Sample: prompts (and a picture to edit) -> pictures.
 
-Without a prompt it draws held-out prompts of the demo's scenes, or captions of your own data.
+Without a prompt it draws held-out prompts of the demo's scenes, or captions of your own data. Where no config is named
+and the demo has trained nothing yet, the model that ships with the package draws.
 
 Reads   the export of a finished stage: the one named, else the last finished of stage1 to stage4 (`edit` with a source)
 Writes  images/<fingerprint>/: a PNG and a JSON sidecar for each picture, grid.png
 
-  python pipelines/sample.py prompt="a red circle"
+  python pipelines/sample.py "a red circle left of a blue square"
+  python pipelines/sample.py "a green star" export=mos/checkpoints/shapes images_per_prompt=6
   python pipelines/sample.py prompts=prompts.txt images_per_prompt=4 sampler.steps=50 sampler.guidance=5
   python pipelines/sample.py source=photo.png prompt="make the circle blue"
   python pipelines/sample.py prompt="two blue stars" stage=stage1 height=32 width=48
   ray job submit --working-dir . -- python pipelines/sample.py prompt="a red circle"
 """
 
+import io
 import json
 import sys
 from argparse import Namespace
@@ -21,21 +24,40 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
 from PIL import Image
 
 from cluster.session import ray_session
+from mos.checkpoints import SHAPES
+from mos.errors import UserError
 from mos.evaluation.grids import Captioned, picture_grid
 from mos.evaluation.theme import LIGHT, figure_png
+from mos.fingerprint import fingerprint
+from mos.sampling import MosPipeline
 from mos.sampling.config import StageName
+from mos.sampling.export import read_export_config
+from mos.sampling.pictures import picture_size
 from pipelines.drawing import draw
 from pipelines.entry import entry
-from pipelines.picture_requests import Request, export_folder, is_finished, make_requests, text_stage
+from pipelines.picture_requests import (
+    Request,
+    choose_prompts,
+    export_folder,
+    is_finished,
+    make_requests,
+    read_source,
+    text_stage,
+)
 from pipelines.run_config import RunConfig
 from pipelines.steps import open_step, require_step
 
 
 def main(config: RunConfig, args: Namespace) -> None:
-    """Choose the stage, draw every request, write pictures, sidecars and grid."""
+    """Choose the model, draw every request, write pictures, sidecars and grid."""
+    export = chosen_export(config, args)
+    if export is not None:
+        draw_here(config, export)
+        return
     config, stage = choose_stage(config)
     step = open_step("sample", config)
     print(f"sample: drawing with {stage}", flush=True)
@@ -54,10 +76,54 @@ def main(config: RunConfig, args: Namespace) -> None:
             pool=config.cluster.generate,
             batch_size=config.sample.batch_size,
             label="sample",
+            compile=config.sample.compile,
         )
     sidecar = {"export": exports[stage], "sampler": sampler.model_dump(mode="json"), "source": config.sample.source}
     paths = write_pictures(folder, requests, pictures, sidecar)
     step.finish({"stage": stage, "folder": str(folder), "grid": str(folder / "grid.png"), "images": paths})
+    print(f"sample: {len(pictures)} pictures in {folder}, all of them in {folder / 'grid.png'}", flush=True)
+
+
+def chosen_export(config: RunConfig, args: Namespace) -> str | None:
+    """The exported model that was named; the one that ships, where nothing was named and nothing is trained."""
+    sample = config.sample
+    if sample.export is not None:
+        if sample.stage is not None:
+            raise UserError(f"both export = {sample.export!r} and stage = {sample.stage!r} are given: name one of them")
+        return sample.export
+    if args.named or sample.stage is not None or any(is_finished(config, name) for name in config.stages()):
+        return None
+    print("sample: the demo has trained no model yet, so the one that ships draws: coloured shapes", flush=True)
+    return str(SHAPES)
+
+
+def draw_here(config: RunConfig, export: str) -> None:
+    """Draw with an exported model in this process, without Ray."""
+    sample = config.sample
+    pipe = MosPipeline.from_export(
+        export, device="cuda" if torch.cuda.is_available() else "cpu", compile=sample.compile
+    )
+    source = None if sample.source is None else Image.open(io.BytesIO(read_source(config, sample.source)))
+    prompts = [prompt for prompt in choose_prompts(config) for _ in range(sample.images_per_prompt)]
+    height, width = picture_size(sample.height, sample.width, pipe.resolution, pipe.token_px)
+    requests = [
+        Request(export, prompt, config.seed + i, height, width, sample.negative_prompt)
+        for i, prompt in enumerate(prompts)
+    ]
+    pictures = pipe(
+        prompts,
+        height=height,
+        width=width,
+        seed=config.seed,
+        negative_prompt=sample.negative_prompt,
+        reference=source,
+        batch_size=sample.batch_size,
+        **sample.sampler.model_dump(),
+    )
+    drawn = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=sample.model_dump(mode="json"))
+    folder = config.folder("images", drawn[:12])
+    sidecar = {"export": export, "sampler": sample.sampler.model_dump(mode="json"), "source": sample.source}
+    write_pictures(folder, requests, pictures, sidecar)
     print(f"sample: {len(pictures)} pictures in {folder}, all of them in {folder / 'grid.png'}", flush=True)
 
 
@@ -92,4 +158,4 @@ def write_pictures(folder: Path, requests: list[Request], pictures: list[Image.I
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, section="sample")
+    entry(main, __doc__, section="sample", words="prompt")

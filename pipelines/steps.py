@@ -34,7 +34,7 @@ NOT_IN_OUTPUTS = {
         "sample_every",
         "num_sample_images",
     },
-    "sample": {"batch_size"},
+    "sample": {"batch_size", "compile"},
     "evaluate": {"batch_size"},
 }
 """Fields that decide how fast or how verbosely a section's step runs, not what comes out; they may change freely."""

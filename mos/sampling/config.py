@@ -25,6 +25,8 @@ class SamplerConfig(StrictConfig):
 class SampleConfig(StrictConfig):
     """What `pipelines/sample.py` draws."""
 
+    export: str | None = None
+    """Folder of an exported model to draw with, in this process, instead of a stage of the run."""
     stage: StageName | None = None
     """Stage whose model draws; where none is named: the last finished of stage1 to stage4, or `edit` with a source."""
     prompt: str | None = None
@@ -44,5 +46,7 @@ class SampleConfig(StrictConfig):
     width: int | None = Field(None, ge=1)
     """Pixels; where none is given: the stage's resolution."""
     sampler: SamplerConfig = SamplerConfig()
+    compile: bool = False
+    """Compile the model's blocks: a minute at the start, for many pictures on a GPU."""
     batch_size: int = Field(16, ge=1)
     """Pictures drawn together by one actor; how many actors there are is `cluster.generate`."""

@@ -21,6 +21,7 @@ from torch import Tensor
 from mos.encoders.understanding import Tower, load_tower
 from mos.encoders.vae import Codec, load_codec
 from mos.errors import UserError
+from mos.model.execution import compile_blocks
 from mos.model.mos import MoS
 from mos.sampling.conditioning import Conditioning, encode_contexts
 from mos.sampling.config import SamplerConfig
@@ -47,7 +48,9 @@ class TracedPicture:
 class MosPipeline:
     """A trained model with its frozen tower and codec: prompts in, pictures out."""
 
-    def __init__(self, model: MoS, tower: Tower, codec: Codec, *, resolution: int, device: str = "cpu") -> None:
+    def __init__(
+        self, model: MoS, tower: Tower, codec: Codec, *, resolution: int, device: str = "cpu", compile: bool = False
+    ) -> None:
         """Put the parts together; the model computes in bfloat16 on a GPU and in float32 on a CPU.
 
         Args:
@@ -56,19 +59,22 @@ class MosPipeline:
             codec: frozen image autoencoder.
             resolution: side in pixels of a picture whose size is not given.
             device: where the model runs.
+            compile: compile the model's blocks at the first picture, see `mos.model.execution`.
 
         Raises:
             UserError: tower or codec have other widths than the model was trained with.
         """
         _require_fit(model, tower, codec)
         self.model = model.to(device, torch.float32 if device == "cpu" else torch.bfloat16).eval()
+        if compile:
+            compile_blocks(self.model)
         self.tower = tower
         self.codec = codec
         self.resolution = resolution
         self.device = device
 
     @classmethod
-    def from_export(cls, folder: str | Path, *, device: str = "cpu") -> Self:
+    def from_export(cls, folder: str | Path, *, device: str = "cpu", compile: bool = False) -> Self:
         """Load what a training stage exported, with the tower and the codec it was trained with.
 
         Raises:
@@ -76,7 +82,7 @@ class MosPipeline:
         """
         export = read_export(folder)
         tower, codec = load_tower(export.config.tower, device), load_codec(export.config.vae, device)
-        return cls(export.model, tower, codec, resolution=export.resolution, device=device)
+        return cls(export.model, tower, codec, resolution=export.resolution, device=device, compile=compile)
 
     @property
     def token_px(self) -> int:

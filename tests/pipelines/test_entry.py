@@ -15,6 +15,8 @@ def test_arguments_are_one_config_and_overrides():
     assert (args.config, args.overrides) == (Path("my.toml"), ("seed=1", "sample.prompt=a=b"))
     assert (args.force, args.dry_run) == (False, True)
     assert parse(None, {}, ["seed=1"]).config == DEFAULT_CONFIG
+    assert args.named
+    assert not parse(None, {}, ["seed=1"]).named
 
 
 def test_two_configs_are_refused(capsys: pytest.CaptureFixture[str]):

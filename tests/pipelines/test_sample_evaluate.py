@@ -14,7 +14,7 @@ from pipelines.steps import require_step
 from tests.benchmarks.pipeline import demo_rows
 from tests.pipelines.drawn_run import trained_run
 
-ONCE = Namespace(force=False)
+ONCE = Namespace(force=False, named=True)
 
 
 @pytest.mark.slow

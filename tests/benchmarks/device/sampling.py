@@ -71,9 +71,7 @@ def peers(run: Run, models: Sequence["Peer"]) -> None:
 
 def _sampler(config: ModelConfig) -> MoS:
     with torch.device("cuda"):
-        model = MoS(config).to(torch.bfloat16).eval()
-    compile_blocks(model)
-    return model
+        return MoS(config).to(torch.bfloat16).eval()
 
 
 @torch.inference_mode()
@@ -81,8 +79,10 @@ def _single_rows(config: ModelConfig) -> Iterator[Row]:
     """Images a second at batch 1, and the router's milliseconds a step."""
     model = _sampler(config)
     noise, context = sampling_inputs(config, 1, 1024, torch.device("cuda"))
+    eager = _seconds(lambda: draw(model, noise, context, PEER_STEPS)) * STEPS / PEER_STEPS
+    compile_blocks(model)
     seconds = _seconds(lambda: draw(model, noise, context, STEPS))
-    yield Row("sampling.batch1", 1 / seconds, "images/s")
+    yield Row("sampling.batch1", 1 / seconds, "images/s", "blocks not compiled", 1 / eager, eager / seconds)
     yield from _router_rows(model, noise, context, seconds)
 
 
@@ -111,6 +111,7 @@ def _router_rows(model: MoS, noise: Tensor, context: Context, seconds: float) ->
 def _batch_rows(config: ModelConfig, batch_size: int) -> Iterator[Row]:
     """Images a second."""
     model = _sampler(config)
+    compile_blocks(model)
     noise, context = sampling_inputs(config, batch_size, 1024, torch.device("cuda"))
     seconds = _seconds(lambda: draw(model, noise, context, STEPS))
     yield Row(f"sampling.batch{batch_size}", batch_size / seconds, "images/s")

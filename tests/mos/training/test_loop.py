@@ -50,9 +50,7 @@ def test_a_non_finite_gradient_is_skipped_and_counted(group, tmp_path):
 
 
 def test_too_many_non_finite_gradients_end_training_with_a_sentence(group, tmp_path):
-    with pytest.raises(
-        UserError, match="2 updates had a non-finite gradient by step 4, more than max_nonfin"
-    ):
+    with pytest.raises(UserError, match="2 updates had a non-finite gradient by step 4, more than max_nonfin"):
         run(tmp_path, {1, 3}, max_nonfinite_steps=1)
 
 

@@ -1,0 +1,54 @@
+"""The model card of a checkpoint: what it is, how it was trained, what it gets right, how to draw with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mos.evaluation.scores import Scores
+from mos.sampling.config import SamplerConfig
+from mos.sampling.export import Export
+from mos.shapes.captions import PLURALS
+from mos.shapes.scene import PALETTE, Background
+
+
+@dataclass(frozen=True)
+class TrainedStage:
+    """One stage of the training."""
+
+    name: str
+    resolution: int
+    """Pixels."""
+    steps: int
+    """Updates."""
+    batch_size: int
+    hours: float
+
+
+def model_card(
+    name: str, export: Export, stages: Sequence[TrainedStage], scores: Scores, sampler: SamplerConfig
+) -> str:
+    """Markdown, with the metadata block that model hubs read.
+
+    Args:
+        name: of the run.
+        export: the model that is described.
+        stages: what it was trained in, in order.
+        scores: its own, of pictures drawn with `sampler`.
+        sampler: see `scores`.
+    """
+    environment = Environment(
+        loader=PackageLoader("mos.evaluation", "templates"), undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["share"] = lambda share: "–" if share is None else f"{share:.2f}"
+    return environment.get_template("card.md").render(
+        name=name,
+        config=export.config,
+        num_parameters=sum(parameter.numel() for parameter in export.model.parameters()),
+        stages=stages,
+        scores=scores,
+        sampler=sampler,
+        shapes=PLURALS.values(),
+        colours=PALETTE,
+        backgrounds=list(Background),
+    )

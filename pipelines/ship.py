@@ -1,0 +1,108 @@
+"""Ship: the export of a finished run of drawn scenes -> a checkpoint as the package carries it.
+
+Reads   the export of the last finished stage of stage1 to stage4, and the records of its stages
+Writes  mos/checkpoints/<name of the run>/: model.safetensors (bfloat16), config.json, scores.json, samples.png, and
+        the model card, README.md
+
+  python pipelines/ship.py pipelines/configs/shapes.toml
+"""
+
+import json
+import sys
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from cluster.session import CLONE
+from mos.errors import UserError
+from mos.evaluation.card import TrainedStage, model_card
+from mos.evaluation.cases import scored_prompts
+from mos.evaluation.grids import Captioned, picture_grid
+from mos.evaluation.scores import Scores, score_pictures
+from mos.evaluation.theme import LIGHT, figure_png
+from mos.sampling import MosPipeline
+from mos.sampling.export import ExportConfig, read_export, read_export_config
+from mos.shapes.captions import Prompt
+from pipelines.entry import entry
+from pipelines.picture_requests import export_folder, text_stage
+from pipelines.run_config import STAGES, RunConfig
+from pipelines.steps import require_step
+
+MOST_BYTES = 16 * 2**20
+"""Of the weights: what a package may carry."""
+KEPT = ("name", "stage", "resolution", "fingerprint", "seed", "tower_id", "codec_id", "config")
+"""Of the run's record: nothing that names a place on this machine."""
+GRID_COLUMNS = 6
+
+
+def main(config: RunConfig, args: Namespace) -> None:
+    """Write the weights, draw with what was written, score it, write the card."""
+    if config.shapes is None:
+        raise UserError(f"config {config.name!r} has no [shapes] section: the checker scores drawn scenes alone")
+    stage = text_stage(config, None)
+    folder = CLONE / "mos" / "checkpoints" / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(Path(export_folder(config, stage)), folder)
+    prompts = scored_prompts(config.evaluate.single_object_prompts, config.evaluate.prompts_per_category, 0)
+    pictures = draw_all(folder, prompts, config)
+    scores = score_pictures(pictures, prompts)
+    write_scores(folder, prompts, pictures, scores)
+    stages = trained_stages(config, stage)
+    card = model_card(config.name, read_export(folder), stages, scores, config.evaluate.sampler)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    for category, score in scores.categories.items():
+        print(f"ship: {category:14} right {score.correct:.2f} of {score.num}", flush=True)
+    print(f"ship: {folder} is complete; its card is README.md", flush=True)
+
+
+def write_weights(export: Path, folder: Path) -> None:
+    """The weights of an export in bfloat16, and its config without this machine's paths."""
+    weights = {name: tensor.bfloat16() for name, tensor in read_export(export).model.state_dict().items()}
+    size = sum(tensor.nbytes for tensor in weights.values())
+    if size > MOST_BYTES:
+        raise UserError(
+            f"the weights of {export} are {size / 2**20:.1f} MiB in bfloat16, a checkpoint to ship has at most 16"
+        )
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+    config = read_export_config(export)
+    kept = ExportConfig.model_validate({**config.model_dump(), "run": {key: config.run[key] for key in KEPT}})
+    (folder / "config.json").write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def draw_all(folder: Path, prompts: list[Prompt], config: RunConfig) -> list[Image.Image]:
+    """One picture of each prompt with the model that was written."""
+    pipe = MosPipeline.from_export(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    print(f"ship: drawing {len(prompts)} pictures to score", flush=True)
+    settings = config.evaluate.sampler.model_dump()
+    return pipe([prompt.text for prompt in prompts], batch_size=config.evaluate.batch_size, **settings)
+
+
+def write_scores(folder: Path, prompts: list[Prompt], pictures: list[Image.Image], scores: Scores) -> None:
+    """scores.json, and the first pictures of every category with the checker's verdicts."""
+    (folder / "scores.json").write_text(json.dumps(scores.as_dict(), indent=2) + "\n", encoding="utf-8")
+    by_category: dict[str, list[Captioned]] = {}
+    for prompt, picture, result in zip(prompts, pictures, scores.results, strict=True):
+        by_category.setdefault(prompt.scene.category, []).append(Captioned(picture, prompt.text, result.correct))
+    shown = [picture for row in by_category.values() for picture in row[:GRID_COLUMNS]]
+    (folder / "samples.png").write_bytes(figure_png(partial(picture_grid, shown, columns=GRID_COLUMNS), LIGHT))
+
+
+def trained_stages(config: RunConfig, last: str) -> list[TrainedStage]:
+    """The stages up to the one that is shipped, with the hours their records tell."""
+    names = [name for name in STAGES[: STAGES.index(last) + 1] if getattr(config, name) is not None]
+    stages = [(name, config.stage(name), require_step(name, config)) for name in names]
+    return [
+        TrainedStage(name, stage.resolution, stage.steps, stage.batch_size, record.seconds / 3600)
+        for name, stage, record in stages
+    ]
+
+
+if __name__ == "__main__":
+    entry(main, __doc__)
