@@ -1,10 +1,14 @@
-"""What a CPU can show of the model's speed: state mixing and norms against the forms they replace.
+"""What a CPU can show of the model's speed: state mixing and norms against the forms they replace, and drawing.
 
     python tests/benchmarks/cpu.py
 
 One thread. Mixing, forward and backward, of 512 tokens of a tower of 12 layers of 768 for 12 blocks, larger than the
 demo's 6 layers of 384: bags of picked rows against a stack of all layers times dense weights, which is how the sum over
 layers is usually written. Memory is the peak of a fresh process each.
+
+Drawing is one picture of the model that ships, with guidance. `cpu.draw.context` is the share of a step that is spent on
+the context's mixing, projection, keys and values: what reusing them between steps could save at most.
+`cpu.draw.same_picks` is the share of the router's picks that are those of the step before.
 """
 
 import sys
@@ -19,8 +23,12 @@ from torch.nn import functional
 CLONE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CLONE))
 
+from mos.checkpoints import SHAPES  # noqa: E402
 from mos.kernels.mix_states import mix_states  # noqa: E402
 from mos.kernels.rms_norm import rms_norm  # noqa: E402
+from mos.model.mixing import mix_context  # noqa: E402
+from mos.sampling import MosPipeline  # noqa: E402
+from mos.sampling.config import SamplerConfig  # noqa: E402
 from tests.benchmarks.harness import (  # noqa: E402
     Row,
     added_peak_mib,
@@ -29,7 +37,7 @@ from tests.benchmarks.harness import (  # noqa: E402
     write_results,
 )
 
-TOKENS, LAYERS, DIM, BLOCKS, TOP_K, REPEATS = 512, 13, 768, 12, 2, 15
+TOKENS, LAYERS, DIM, BLOCKS, TOP_K, REPEATS, DRAWN_STEPS = 512, 13, 768, 12, 2, 15, 50
 """A batch of 32 contexts of 16 tokens, of a tower of 12 layers of 768, for 12 generation blocks."""
 
 
@@ -114,9 +122,39 @@ def norm_row() -> Row:
     return Row("cpu.norm.time", ours, "ms", "torch.nn.functional.rms_norm", peer, peer / ours, 41)
 
 
+def drawing_rows() -> list[Row]:
+    """Seconds of a picture, what of it the context takes, and how many picks stay from step to step."""
+    torch.set_num_threads(1)
+    pipe, sampler = MosPipeline.from_export(SHAPES), SamplerConfig(steps=DRAWN_STEPS, guidance=3.5)
+    size = (pipe.resolution, pipe.resolution)
+    given = pipe.condition(["a red circle left of a blue square"], [None], size, sampler)
+    side = pipe.resolution // pipe.codec.stride
+    z = torch.randn(2, pipe.codec.channels, side, side, generator=torch.Generator().manual_seed(0))
+    t = torch.full((2,), 0.5)
+    with torch.inference_mode():
+        routing = pipe.model.route(z, t, given.context)
+
+        def context_alone() -> None:
+            for block, mixed in zip(pipe.model.blocks, mix_context(given.context, routing), strict=True):
+                block.kv(block.context(mixed.to(z.dtype)))
+
+        runs = {"step": lambda: pipe.model(z, t, given.context), "context": context_alone}
+        seconds = measure_interleaved(runs, 41)
+    settings = sampler.model_dump()
+    drawn = measure_interleaved({"draw": lambda: pipe("a red circle left of a blue square", **settings)}, 5)["draw"]
+    picked = pipe.trace("a red circle left of a blue square", sampler).trace.picked
+    same = (picked[1:] & picked[:-1]).sum() / picked[1:].sum()
+    share = seconds["context"] / seconds["step"]
+    return [
+        Row("cpu.draw", drawn, f"s a picture of {pipe.resolution} px, {DRAWN_STEPS} steps", repeats=5),
+        Row("cpu.draw.context", share, "of a step", repeats=41),
+        Row("cpu.draw.same_picks", float(same), "of all picks"),
+    ]
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--peak"]:
         inputs = build(sys.argv[2])
         print(added_peak_mib(lambda: step(MIXES[sys.argv[2]], *inputs)))
     else:
-        write_results("cpu", [*mixing_rows(), norm_row()])
+        write_results("cpu", [*mixing_rows(), norm_row(), *drawing_rows()])

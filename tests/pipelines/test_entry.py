@@ -25,6 +25,16 @@ def test_two_configs_are_refused(capsys: pytest.CaptureFixture[str]):
     assert "expected one config" in capsys.readouterr().err
 
 
+def test_words_stand_for_a_setting(capsys: pytest.CaptureFixture[str]):
+    args = parse(None, {}, ["a red circle, r = 3", "seed=1"], words="prompt")
+    assert (args.config, args.overrides) == (DEFAULT_CONFIG, ("seed=1", "prompt=a red circle, r = 3"))
+    args = parse(None, {}, ["my.toml", "a star"], words="prompt")
+    assert (args.config, args.overrides, args.named) == (Path("my.toml"), ("prompt=a star",), True)
+    with pytest.raises(SystemExit, match="2"):
+        parse(None, {}, ["a", "red", "circle"], words="prompt")
+    assert "put it into quotes" in capsys.readouterr().err
+
+
 def test_short_overrides_belong_to_the_scripts_section():
     given = ["steps=3", "optimizer.lr=1", "stage2.steps=4", "seed=1", "root=/r"]
     expected = ("stage1.steps=3", "stage1.optimizer.lr=1", "stage2.steps=4", "seed=1", "root=/r")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mos.checkpoints import SHAPES
 from mos.errors import UserError
 from pipelines import evaluate, sample
 from pipelines.picture_requests import make_requests, text_stage
@@ -112,3 +113,24 @@ def test_a_source_needs_an_instruction(demo_run: Callable[..., RunConfig], tmp_p
 def test_without_any_stage_the_remedy_is_named(demo_run: Callable[..., RunConfig]) -> None:
     with pytest.raises(UserError, match=r"run `python pipelines/stage1.py` first"):
         sample.main(demo_run(), ONCE)
+
+
+def test_before_any_training_the_shipped_model_draws(
+    demo_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = demo_run("sample.prompt=a red circle", "sample.images_per_prompt=2", "sample.sampler.steps=2")
+    sample.main(config, Namespace(force=False, named=False))
+    said = capsys.readouterr().out
+    assert "the one that ships draws" in said
+    folder = Path(said.split("pictures in ")[1].split(",")[0])
+    assert [Image.open(folder / f"0000{i}.png").size for i in range(2)] == [(72, 72)] * 2
+    assert json.loads((folder / "00001.json").read_text(encoding="utf-8"))["seed"] == config.seed + 1
+
+
+def test_an_export_is_named_instead_of_a_stage(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="name one of them"):
+        sample.main(demo_run(f"sample.export={SHAPES}", "sample.stage=stage1"), ONCE)
+    with pytest.raises(UserError, match="holds no exported model"):
+        sample.main(demo_run(f"sample.export={tmp_path}"), ONCE)
+    with pytest.raises(UserError, match="width = 40 is not a multiple"):
+        sample.main(demo_run(f"sample.export={SHAPES}", "sample.width=40"), ONCE)

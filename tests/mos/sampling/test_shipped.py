@@ -1,0 +1,53 @@
+"""The checkpoint in the package: small, self-contained, and as good as its card says."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mos.checkpoints import SHAPES
+from mos.evaluation.cases import scored_prompts
+from mos.evaluation.scores import score_pictures
+from mos.sampling import MosPipeline
+from mos.shapes.captions import caption_of
+from mos.shapes.checker import check
+from mos.shapes.layout import stream
+from mos.shapes.scene import Background, Category, Colour, Scene, SceneObject, Shape
+
+
+@pytest.fixture(scope="module")
+def pipe() -> MosPipeline:
+    return MosPipeline.from_export(SHAPES)
+
+
+def test_the_weights_are_small_and_in_bfloat16() -> None:
+    path = SHAPES / "model.safetensors"
+    assert path.stat().st_size <= 16 * 2**20
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.bfloat16}
+
+
+def test_it_tells_nothing_of_the_machine_it_was_trained_on() -> None:
+    for name in ("config.json", "scores.json", "README.md"):
+        text = (SHAPES / name).read_text(encoding="utf-8")
+        assert not re.search(r"[\"` ]/\w", text), "an absolute path"
+
+
+def test_it_draws_the_prompt_that_the_readme_shows(pipe: MosPipeline) -> None:
+    circle = SceneObject(Shape.CIRCLE, Colour.RED, 0.26, 0.5, 0.35)
+    square = SceneObject(Shape.SQUARE, Colour.BLUE, 0.74, 0.5, 0.35)
+    scene = Scene(Category.POSITION, Background.WHITE, (circle, square))
+    assert caption_of(scene, stream(0, "any")).endswith("a red circle left of a blue square")
+    pictures = pipe(["a red circle left of a blue square"] * 4, steps=24, guidance=3.5)
+    assert any(check(np.asarray(picture), scene).correct for picture in pictures)
+
+
+def test_it_is_as_good_as_its_scores_say(pipe: MosPipeline) -> None:
+    recorded = json.loads((SHAPES / "scores.json").read_text(encoding="utf-8"))["categories"]["single_object"]
+    prompts = scored_prompts(24, 0, 0)[:24]
+    pictures = pipe([prompt.text for prompt in prompts], steps=24, guidance=3.5, batch_size=24)
+    score = score_pictures(pictures, prompts).categories[Category.SINGLE_OBJECT]
+    assert score.colour >= recorded["colour"] - 0.15
+    assert score.correct >= recorded["correct"] - 0.2
