@@ -168,7 +168,8 @@ def _reason(load: StageLoad, cost: SourceCost) -> str:
             made = f"{amount(load.contexts)} contexts are encoded once ({hours_text(cost.encode_hours)} of encoding)"
             if cost.encode_hours == 0:
                 made = f"{amount(load.contexts)} contexts stand in the table by then"
-            return f"{made} and are read {load.reads_per_context:.1f} times each, kept for {money(cost.storage_dollars)}"
+            read = f"are read {load.reads_per_context:.1f} times each"
+            return f"{made} and {read}, kept for {money(cost.storage_dollars)}"
         case "stream":
             return (
                 f"each of {amount(load.reads)} reads is encoded by encode workers ({hours_text(cost.encode_hours)}) "

@@ -6,8 +6,8 @@ One thread. Mixing, forward and backward, of 512 tokens of a tower of 12 layers 
 demo's 6 layers of 384: bags of picked rows against a stack of all layers times dense weights, which is how the sum over
 layers is usually written. Memory is the peak of a fresh process each.
 
-Drawing is one picture of the model that ships, with guidance. `cpu.draw.context` is the share of a step that is spent on
-the context's mixing, projection, keys and values: what reusing them between steps could save at most.
+Drawing is one picture of the model that ships, with guidance. `cpu.draw.context` is the share of a step that mixing,
+projection, keys and values of the context take: what reusing them between steps could save at most.
 `cpu.draw.same_picks` is the share of the router's picks that are those of the step before.
 """
 
