@@ -13,9 +13,12 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from mos.model.mos import MoS
 
-_ATTENTION = tuple(
-    getattr(torch.ops.aten, f"_scaled_dot_product_{name}").default
-    for name in ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
+_ATTENTION = (
+    torch.ops.torch_attn._varlen_attn.default,  # what `mos.model.attention` packs for
+    *(
+        getattr(torch.ops.aten, f"_scaled_dot_product_{name}").default
+        for name in ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
+    ),
 )
 
 

@@ -1,8 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from mos.model import attention
+from mos.model import attention, execution
 from mos.model.attention import attend, attend_packed, attend_padded, attend_with_context
 from mos.model.context import ContextLayout
 
@@ -116,3 +120,23 @@ def test_packed_attention_is_one_graph_for_all_lengths():
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_the_flash_kernel_agrees_on_a_gpu(lengths):
     assert_same(attend_with_context, lengths, 3e-2, hdim=64, dtype=torch.bfloat16, device="cuda")
+
+
+class FlashCalls(TorchDispatchMode):
+    """Counts forward passes of the kernel."""
+
+    num = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.num += func is torch.ops.torch_attn._varlen_attn.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_checkpointing_keeps_what_the_flash_kernel_gave():
+    leaves, layout = streams([7, 1, 4], hdim=64, dtype=torch.bfloat16)
+    contexts = partial(create_selective_checkpoint_contexts, execution._policy)
+    with FakeTensorMode() as mode, FlashCalls() as calls:
+        leaves = [mode.from_tensor(leaf) for leaf in leaves]
+        layout = ContextLayout(*(mode.from_tensor(part) for part in layout))
+        checkpoint(attend_packed, *leaves, layout, use_reentrant=False, context_fn=contexts).sum().backward()
+    assert calls.num == 1
