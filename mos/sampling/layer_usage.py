@@ -1,8 +1,7 @@
 """Which layers a trained router reads, by timestep and by token, and which a smaller table could do without.
 
 A hidden state's number is its place in the tower: 0 the embedding, then the layers from 1. A model may route some of
-them only. The embedding is what the
-router itself looks at, so every table holds it.
+them only. The embedding is what the router itself looks at, so every table holds it.
 
 Dimension key
     step   denoising steps, from noise to data    token  context tokens of all prompts, one after the other
