@@ -79,7 +79,8 @@ def measure_training(config: RunConfig, name: str, figures: StageFigures, device
         model = MoS(config.model)
         model.init_weights()
         engine = build_engine(stage.engine, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
-        batch = _random_batch(config, name, figures).to(device)
+        batch = _random_batch(config, name, figures)
+        batch = batch.pin() if device.type == "cuda" else batch
         seconds = _seconds(lambda: update(engine, batch, lr=1e-4, micro_batch_size=stage.micro_batch_size), device)
     finally:
         dist.destroy_process_group()

@@ -111,17 +111,27 @@ def read_source(config: RunConfig, path: str) -> bytes:
 
 def request_size(config: RunConfig, stage: str, source: bytes | None) -> tuple[int, int]:
     """(height, width): as given, else the source's nearest bucket, else the stage's square."""
+    return sized(config, config.stage(stage).resolution, config.curate.token_px, source)
+
+
+def sized(config: RunConfig, resolution: int, token_px: int, source: bytes | None) -> tuple[int, int]:
+    """As `request_size`, for a model of this resolution and token size in pixels."""
     sample = config.sample
     if source is None or sample.height is not None or sample.width is not None:
-        return picture_size(sample.height, sample.width, config.stage(stage).resolution, config.curate.token_px)
-    bucket = bucket_of(config, stage, decode_image(source, config.curate.image))
+        return picture_size(sample.height, sample.width, resolution, token_px)
+    buckets = aspect_buckets(resolution, token_px, config.curate.bucket_aspect)
+    bucket = nearest(buckets, decode_image(source, config.curate.image))
     return bucket.height, bucket.width
 
 
 def bucket_of(config: RunConfig, stage: str, picture: Image.Image) -> Bucket:
     """The bucket of a stage's resolution nearest to a picture's aspect, whatever the picture's size."""
     curate = config.curate
-    buckets = aspect_buckets(config.stage(stage).resolution, curate.token_px, curate.bucket_aspect)
+    return nearest(aspect_buckets(config.stage(stage).resolution, curate.token_px, curate.bucket_aspect), picture)
+
+
+def nearest(buckets: tuple[Bucket, ...], picture: Image.Image) -> Bucket:
+    """The bucket nearest to a picture's aspect, whatever the picture's size."""
     bucket = assign(picture.width, picture.height, buckets, max_upscale=float("inf"))
     assert bucket is not None
     return bucket

@@ -36,7 +36,6 @@ from mos.fingerprint import fingerprint
 from mos.sampling import MosPipeline
 from mos.sampling.config import StageName
 from mos.sampling.export import read_export_config
-from mos.sampling.pictures import picture_size
 from pipelines.drawing import draw
 from pipelines.entry import entry
 from pipelines.picture_requests import (
@@ -46,10 +45,11 @@ from pipelines.picture_requests import (
     is_finished,
     make_requests,
     read_source,
+    sized,
     text_stage,
 )
 from pipelines.run_config import RunConfig
-from pipelines.steps import open_step, require_step
+from pipelines.steps import NOT_IN_OUTPUTS, open_step, require_step
 
 
 def main(config: RunConfig, args: Namespace) -> None:
@@ -91,7 +91,9 @@ def chosen_export(config: RunConfig, args: Namespace) -> str | None:
         if sample.stage is not None:
             raise UserError(f"both export = {sample.export!r} and stage = {sample.stage!r} are given: name one of them")
         return sample.export
-    if args.named or sample.stage is not None or any(is_finished(config, name) for name in config.stages()):
+    if args.named or sample.stage is not None or sample.source is not None:
+        return None
+    if any(is_finished(config, name) for name in config.stages()):
         return None
     print("sample: the demo has trained no model yet, so the one that ships draws: coloured shapes", flush=True)
     return str(SHAPES)
@@ -103,9 +105,9 @@ def draw_here(config: RunConfig, export: str) -> None:
     pipe = MosPipeline.from_export(
         export, device="cuda" if torch.cuda.is_available() else "cpu", compile=sample.compile
     )
-    source = None if sample.source is None else Image.open(io.BytesIO(read_source(config, sample.source)))
+    source = None if sample.source is None else read_source(config, sample.source)
     prompts = [prompt for prompt in choose_prompts(config) for _ in range(sample.images_per_prompt)]
-    height, width = picture_size(sample.height, sample.width, pipe.resolution, pipe.token_px)
+    height, width = sized(config, pipe.resolution, pipe.token_px, source)
     requests = [
         Request(export, prompt, config.seed + i, height, width, sample.negative_prompt)
         for i, prompt in enumerate(prompts)
@@ -116,12 +118,13 @@ def draw_here(config: RunConfig, export: str) -> None:
         width=width,
         seed=config.seed,
         negative_prompt=sample.negative_prompt,
-        reference=source,
+        reference=None if source is None else Image.open(io.BytesIO(source)),
         batch_size=sample.batch_size,
         **sample.sampler.model_dump(),
     )
-    drawn = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=sample.model_dump(mode="json"))
-    folder = config.folder("images", drawn[:12])
+    what = sample.model_dump(mode="json", exclude=NOT_IN_OUTPUTS["sample"])
+    digest = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=what)
+    folder = config.folder("images", digest[:12])
     sidecar = {"export": export, "sampler": sample.sampler.model_dump(mode="json"), "source": sample.source}
     write_pictures(folder, requests, pictures, sidecar)
     print(f"sample: {len(pictures)} pictures in {folder}, all of them in {folder / 'grid.png'}", flush=True)

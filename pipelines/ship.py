@@ -54,7 +54,9 @@ def main(config: RunConfig, args: Namespace) -> None:
     scores = score_pictures(pictures, prompts)
     write_scores(folder, prompts, pictures, scores)
     stages = trained_stages(config, stage)
-    card = model_card(config.name, read_export(folder), stages, scores, config.evaluate.sampler)
+    workers = config.cluster.train
+    machine = f"{workers.num} GPUs" if workers.gpus else f"{workers.num} CPU cores"
+    card = model_card(config.name, machine, read_export(folder), stages, scores, config.evaluate.sampler)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for category, score in scores.categories.items():
         print(f"ship: {category:14} right {score.correct:.2f} of {score.num}", flush=True)
@@ -67,7 +69,8 @@ def write_weights(export: Path, folder: Path) -> None:
     size = sum(tensor.nbytes for tensor in weights.values())
     if size > MOST_BYTES:
         raise UserError(
-            f"the weights of {export} are {size / 2**20:.1f} MiB in bfloat16, a checkpoint to ship has at most 16"
+            f"the weights of {export} are {size / 2**20:.1f} MiB in bfloat16, a checkpoint to ship has at most "
+            f"{MOST_BYTES / 2**20:.0f} MiB: train a model of a smaller dim or fewer blocks"
         )
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)

@@ -48,8 +48,8 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     checkpoints = Checkpoints(
         job.folder, job.provenance, keep=stage.keep_checkpoints, background=stage.async_checkpoint
     )
-    ready = (lambda step: build(step).pin()) if device.type == "cuda" else build
-    batches = prefetch(ready, range(state.step, stage.steps), stage.loader.prefetch_batches)
+    build_pinned = (lambda step: build(step).pin()) if device.type == "cuda" else build
+    batches = prefetch(build_pinned, range(state.step, stage.steps), stage.loader.prefetch_batches)
     with closing(batches), metrics_of(job, state) as report:
         train(engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview)
     write_export(job.folder / "export", engine, ema, job.export)

@@ -39,15 +39,15 @@ class Batch:
         return len(self.latents)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
-        exploration = self.exploration
+        """The same batch on a device; from pinned memory to a GPU without waiting."""
+        exploration, no_wait = self.exploration, device.type == "cuda"
         return replace(
             self,
-            latents=self.latents.to(device, non_blocking=True),
-            noise=self.noise.to(device, non_blocking=True),
-            timesteps=self.timesteps.to(device, non_blocking=True),
+            latents=self.latents.to(device, non_blocking=no_wait),
+            noise=self.noise.to(device, non_blocking=no_wait),
+            timesteps=self.timesteps.to(device, non_blocking=no_wait),
             context=self.context.to(device),
-            reference=None if self.reference is None else self.reference.to(device, non_blocking=True),
+            reference=None if self.reference is None else self.reference.to(device, non_blocking=no_wait),
             exploration=None if exploration is None else exploration.to(device),
         )
 

@@ -110,7 +110,7 @@ class StateTable(PayloadTable[PackedStates]):
 
     Args:
         table: What to read.
-        cache: Where decoded rows are kept.
+        cache: Where rows are kept.
         layers: Hidden states of the tower to read, ascending; default is all that the table holds.
 
     Raises:
@@ -128,8 +128,6 @@ class StateTable(PayloadTable[PackedStates]):
             raise ValueError(f"table {table.uri} holds layers {self.codec.layers}, not all of {self.layers}")
         places = [self.codec.layers.index(layer) for layer in self.layers]
         self._places = None if self.layers == self.codec.layers else places
-        calibration = self.codec.calibration
-        self._calibration = None if calibration is None else calibration.select(places)
 
     def read(self, rows: Iterable[int]) -> list[PackedStates]:
         """States of table rows, in the order given; not to be written to."""
@@ -137,7 +135,7 @@ class StateTable(PayloadTable[PackedStates]):
 
     def _unpack(self, payload: memoryview, light: dict[str, Any]) -> PackedStates:
         packed = self.codec.unpack(payload, light["num_tokens"])
-        return packed if self._places is None else packed.select(self._places, self._calibration)
+        return packed if self._places is None else packed.select(self._places)
 
 
 class LatentTable(PayloadTable[Tensor]):

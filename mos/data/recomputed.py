@@ -1,7 +1,6 @@
 """Hidden states from a tower beside the trainer: encoded when they are asked for, stored nowhere."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 import pyarrow as pa
 from torch import Tensor
@@ -33,7 +32,6 @@ class RecomputedStates:
         self._encode = encode
         self._codec = codec
         self._places = [codec.layers.index(layer) for layer in layers]
-        self._calibration = None if codec.calibration is None else codec.calibration.select(self._places)
         self._cache = cache
 
     def read(self, rows: Iterable[int]) -> list[PackedStates]:
@@ -64,7 +62,7 @@ class RecomputedStates:
         return found
 
     def _through_codec(self, states: Tensor) -> PackedStates:
-        return replace(self._codec.quantise(states).select(self._places).to("cpu"), calibration=self._calibration)
+        return self._codec.quantise(states).to("cpu").select(self._places)
 
 
 def refuse_failures(failures: dict[str, str]) -> None:

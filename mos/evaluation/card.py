@@ -26,12 +26,13 @@ class TrainedStage:
 
 
 def model_card(
-    name: str, export: Export, stages: Sequence[TrainedStage], scores: Scores, sampler: SamplerConfig
+    name: str, machine: str, export: Export, stages: Sequence[TrainedStage], scores: Scores, sampler: SamplerConfig
 ) -> str:
     """Markdown, with the metadata block that model hubs read.
 
     Args:
         name: of the run.
+        machine: what it was trained on, in words.
         export: the model that is described.
         stages: what it was trained in, in order.
         scores: its own, of pictures drawn with `sampler`.
@@ -43,6 +44,7 @@ def model_card(
     environment.filters["share"] = lambda share: "–" if share is None else f"{share:.2f}"
     return environment.get_template("card.md").render(
         name=name,
+        machine=machine,
         config=export.config,
         num_parameters=sum(parameter.numel() for parameter in export.model.parameters()),
         stages=stages,

@@ -21,6 +21,9 @@ EXPLICIT_SCORES = 2**18
 """Largest queries x keys for which a CPU attends explicitly in bfloat16: 12 ms against 38 ms of SDPA, forward and
 backward, at 32 x 4 heads of 68 x 82 on one AMD EPYC core; SDPA's CPU backward has no bfloat16 matmul."""
 
+FLASH_WIDTH = 256
+"""Widest head of the flash kernel; it also asks for a multiple of 8."""
+
 
 def split_heads(x: Float[Tensor, "*batch dim"], num_heads: int) -> Float[Tensor, "*batch heads hdim"]:
     """Cut the width into heads."""
@@ -53,10 +56,11 @@ def attend_with_context(
 ) -> Float[Tensor, "batch img dim"]:
     """Attention of the image tokens of a sample over [its image | its context], however long the contexts are.
 
-    On a GPU in half precision keys and values lie one sample after the other, without padding, for the flash kernel of
-    variable lengths; elsewhere contexts are padded and masked. Both give the same.
+    On a GPU in half precision, with heads that the flash kernel of variable lengths takes, keys and values lie one
+    sample after the other, without padding; elsewhere contexts are padded and masked. Both give the same.
     """
-    if on_gpu(q) and q.dtype in (torch.bfloat16, torch.float16):
+    width = q.shape[-1]
+    if on_gpu(q) and q.dtype in (torch.bfloat16, torch.float16) and width % 8 == 0 and width <= FLASH_WIDTH:
         return attend_packed(q, k, v, context_k, context_v, layout)
     return attend_padded(q, k, v, context_k, context_v, layout)
 

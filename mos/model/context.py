@@ -1,8 +1,8 @@
 """What the generation side is told: hidden states of the understanding tower, for contexts of any lengths in one batch.
 
 No padding is stored, mixed or projected: a batch of contexts is its tokens, one context after the other, and a layout
-that says whose they are. Padding appears where tokens of one context must meet each other: in the router, and in
-attention on a CPU.
+that says whose they are. Padding appears where tokens of one sample meet: in the router, in the baseline of
+cross-attention, and in attention where the flash kernel of variable lengths does not run.
 
 Dimension key
     batch  samples                    bounds  batch + 1
@@ -51,8 +51,9 @@ class ContextLayout(NamedTuple):
         return padded.flatten(0, 1)[self.rows]
 
     def to(self, device: torch.device | str) -> "ContextLayout":
-        """Move to a device."""
-        return ContextLayout(*(part.to(device, non_blocking=True) for part in self))
+        """Move to a device; from pinned memory to a GPU without waiting."""
+        no_wait = torch.device(device).type == "cuda"
+        return ContextLayout(*(part.to(device, non_blocking=no_wait) for part in self))
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ class Context:
 
     states: Float[Tensor, "token layers dim"] | PackedStates
     """Index 0 of `layers` is the router's view, 1..m can be routed; as a tower gives them, or as tables keep them:
-    quantised states are dequantised as they are mixed, the picked ones alone."""
+    quantised states are dequantised as they are mixed, on a GPU the picked ones alone."""
     layout: ContextLayout
 
     @classmethod
     def of(cls, contexts: Sequence[Float[Tensor, "_ layers dim"]] | PackedStates) -> "Context":
-        """A batch on the CPU: a tensor for each sample, or the packed states of all."""
+        """A batch on the CPU: a tensor for each sample, one or more, or the packed states of all."""
         if isinstance(contexts, PackedStates):
             return cls(contexts, ContextLayout.of(contexts.offsets))
         lengths = torch.tensor([0, *(len(states) for states in contexts)])
@@ -102,5 +103,6 @@ class Context:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Context":
         """Move to a device and, where given, cast states that are not packed."""
         if isinstance(self.states, PackedStates):
-            return Context(self.states.to(device, non_blocking=True), self.layout.to(device))
-        return Context(self.states.to(device, dtype, non_blocking=True), self.layout.to(device))
+            return Context(self.states.to(device), self.layout.to(device))
+        no_wait = torch.device(device).type == "cuda"
+        return Context(self.states.to(device, dtype, non_blocking=no_wait), self.layout.to(device))

@@ -13,6 +13,6 @@ from mos.model.routing import Routing
 
 
 def mix_context(context: Context, routing: Routing) -> Float[Tensor, "block token dim"]:
-    """S_j = sum over picks of w_ij S_i of every token, for all blocks at once; what no block picks stays unread."""
+    """S_j = sum over picks of w_ij S_i of every token, for all blocks at once."""
     unpad = context.layout.unpad
     return mix_states(context.states, unpad(routing.index), unpad(routing.picked))

@@ -41,8 +41,9 @@ class Exploration:
         return Exploration(self.take.pin_memory(), self.layers.pin_memory())
 
     def to(self, device: torch.device) -> "Exploration":
-        """Move to a device."""
-        return Exploration(self.take.to(device, non_blocking=True), self.layers.to(device, non_blocking=True))
+        """Move to a device; from pinned memory to a GPU without waiting."""
+        no_wait = device.type == "cuda"
+        return Exploration(self.take.to(device, non_blocking=no_wait), self.layers.to(device, non_blocking=no_wait))
 
 
 def route(

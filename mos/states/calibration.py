@@ -10,7 +10,6 @@ Dimension key
 import functools
 import hashlib
 from dataclasses import dataclass
-from typing import Self
 
 import safetensors.torch
 import torch
@@ -38,23 +37,25 @@ class Calibration:
     massive: Int32[Tensor, "layer massive"]
     """Channels of each layer whose values are stored as they are, ascending; `massive` may be 0."""
 
-    def select(self, layers: list[int] | slice) -> Self:
-        """The calibration of some of the layers, by their place in this one."""
-        return type(self)(self.mean[layers], self.std[layers], self.massive[layers])
+    def select(self, layers: list[int] | slice) -> "Calibration":
+        """The calibration of some of the layers, by their place in this one; equal lists give the same object."""
+        if isinstance(layers, slice):
+            return type(self)(self.mean[layers], self.std[layers], self.massive[layers])
+        return _of_layers(self, tuple(layers))
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019  # every batch asks for the few calibrations of a run
-    def to(self, device: torch.device | str) -> Self:
-        """The same on another device, copied there once."""
-        return type(self)(self.mean.to(device), self.std.to(device), self.massive.to(device))
+    def to(self, device: torch.device | str) -> "Calibration":
+        """The same on another device, where it is copied once."""
+        device = torch.device(device)
+        return self if self.mean.device == device else _on(self, device)
 
     def to_bytes(self) -> bytes:
         """A safetensors blob: equal calibrations give equal bytes."""
         return safetensors.torch.save({"mean": self.mean, "std": self.std, "massive": self.massive})
 
     @classmethod
-    def from_bytes(cls, blob: bytes) -> Self:
-        """What `to_bytes` wrote."""
-        return cls(**safetensors.torch.load(blob))
+    def from_bytes(cls, blob: bytes) -> "Calibration":
+        """What `to_bytes` wrote; equal bytes give the same object."""
+        return _from_bytes(blob)
 
     @property
     def digest(self) -> str:
@@ -93,3 +94,24 @@ class CalibrationSample:
         massive = std.topk(num_massive, dim=-1).indices.sort(dim=-1).values
         floored = torch.maximum(std, LEAST_RATIO * typical)
         return Calibration(mean.bfloat16().cpu(), floored.bfloat16().cpu(), massive.int().cpu())
+
+
+# A run has a few calibrations and asks for them with every context and batch. Each is made once, so that states of one
+# table are known by the same object, and copied to a device once, in no mode but the usual one.
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _from_bytes(blob: bytes) -> Calibration:
+    return Calibration(**safetensors.torch.load(blob))
+
+
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _of_layers(calibration: Calibration, layers: tuple[int, ...]) -> Calibration:
+    rows = list(layers)
+    return Calibration(calibration.mean[rows], calibration.std[rows], calibration.massive[rows])
+
+
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _on(calibration: Calibration, device: torch.device) -> Calibration:
+    return Calibration(calibration.mean.to(device), calibration.std.to(device), calibration.massive.to(device))

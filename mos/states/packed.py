@@ -13,7 +13,6 @@ Dimension key
     massive  channels per layer whose values are kept exactly
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -73,19 +72,16 @@ class PackedStates:
         """Bytes of the planes, the calibration apart."""
         return sum(plane.nbytes for plane in (self.codes, self.scales, self.massive) if plane is not None)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """The same on another device."""
-        moved = self._with(lambda plane: plane.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device; from pinned memory to a GPU without waiting."""
+        no_wait = torch.device(device).type == "cuda"
+        moved = self._with(lambda plane: plane.to(device, non_blocking=no_wait))
         calibration = None if self.calibration is None else self.calibration.to(device)
-        return replace(moved, offsets=self.offsets.to(device, non_blocking=non_blocking), calibration=calibration)
+        return replace(moved, offsets=self.offsets.to(device, non_blocking=no_wait), calibration=calibration)
 
-    def select(self, layers: list[int] | slice, calibration: Calibration | None = None) -> Self:
-        """Some of the layers, by their place in this one; a slice shares memory and does not make a GPU wait.
-
-        `calibration` is that of the layers selected, where it is at hand.
-        """
-        if calibration is None and self.calibration is not None:
-            calibration = self.calibration.select(layers)
+    def select(self, layers: list[int] | slice) -> Self:
+        """Some of the layers, by their place in this one; a slice shares memory and does not make a GPU wait."""
+        calibration = None if self.calibration is None else self.calibration.select(layers)
         return replace(self._with(lambda plane: plane[:, layers]), calibration=calibration)
 
     def pin(self) -> Self:
@@ -95,11 +91,6 @@ class PackedStates:
     def clone(self) -> Self:
         """The same in memory of its own, the calibration apart."""
         return self._with(Tensor.clone)
-
-    def split(self) -> list[Self]:
-        """One per context, sharing this one's memory."""
-        bounds = itertools.pairwise(self.offsets.tolist())
-        return [self.tokens(start, end, self.offsets.new_tensor([0, end - start])) for start, end in bounds]
 
     def tokens(self, start: int, end: int, offsets: Int[Tensor, " bounds"]) -> Self:
         """The contexts that own the tokens from start to end, sharing this one's memory; `offsets` are theirs."""

@@ -18,7 +18,7 @@ class Ema:
         """Tensors of the layout of `weights`."""
 
     def update(self, weights: dict[str, Tensor]) -> None:
-        """Follow one optimiser update.
+        """Follow one optimiser update, also one that was skipped and left the weights as they are.
 
         The decay of update n is at most (1 + n) / (10 + n): the average forgets its start within a few updates, and
         an average carried on from an earlier stage keeps what it has.

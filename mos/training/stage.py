@@ -17,7 +17,7 @@ class LoaderConfig(StrictConfig):
     prefetch_batches: int = Field(2, ge=1)
     """Batches built ahead by the background thread."""
     cache_bytes: int = Field(512 * 2**20, ge=0)
-    """Bound on decoded states and latents kept in RAM, in bytes; 0 reads every row from its table each time."""
+    """Bound on states and latents kept in RAM, in bytes; 0 reads every row from its table each time."""
 
 
 class StageConfig(StrictConfig):
@@ -50,7 +50,8 @@ class StageConfig(StrictConfig):
     engine: EngineConfig = Fsdp2Config()
     """Who shards the model, and in which precision."""
     max_nonfinite_steps: int = Field(10, ge=0)
-    """Updates skipped for a non-finite gradient, over the whole stage, before training stops with an error."""
+    """Updates skipped for a non-finite gradient, over the whole stage, before training stops with an error;
+    counted when a line of metrics or a checkpoint is due."""
     checkpoint_every: int = Field(1000, gt=0)
     """Updates between checkpoints; the last update always writes one."""
     keep_checkpoints: int = Field(2, ge=1)

@@ -37,6 +37,7 @@ def norm_rope(
         angles: rotary angles of every token, float32; they get no gradient.
         eps: added to the mean square.
     """
+    assert len(angles) == x.shape[1], "every token has its angles"
     if on_gpu(x):
         from mos.kernels.rms_norm import triton  # no dependency where there is no GPU
 
