@@ -3,7 +3,8 @@
     python -m tests.benchmarks.states.streaming
 
 The demo's first stage, shortened: its model, its MiniLM tower, two training workers and one or two producers, which
-share the machine's cores with them. Waiting is counted after the first window of 20 steps.
+share the machine's cores with them. A lead of 16 MB holds a few windows of 5 steps, so producers have to pause. Waiting
+is counted after the first window.
 """
 
 import tempfile
@@ -20,9 +21,9 @@ from pipelines.steps import require_step
 from pipelines.train_stage import train_stage
 from tests.benchmarks.harness import CLONE, Row, write_results
 
-STEPS, WINDOW, REPEATS = 120, 20, 3
+STEPS, WINDOW, REPEATS = 120, 5, 3
 BASE = (f"stage1.steps={STEPS}", "shapes.num_scenes=2000", "shapes.num_edits=10", "cluster.num_cpus=4")
-STREAMED = f"stage1.states={{type='stream', window_steps={WINDOW}, lead_mb=64, max_actors=2}}"
+STREAMED = f"stage1.states={{type='stream', window_steps={WINDOW}, lead_mb=16, max_actors=2}}"
 FIRST = Namespace(force=False, dry_run=False)
 AGAIN = Namespace(force=True)
 
