@@ -81,7 +81,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     sidecar = {"export": exports[stage], "sampler": sampler.model_dump(mode="json"), "source": config.sample.source}
     paths = write_pictures(folder, requests, pictures, sidecar)
     step.finish({"stage": stage, "folder": str(folder), "grid": str(folder / "grid.png"), "images": paths})
-    print(f"sample: {len(pictures)} pictures in {folder}, all of them in {folder / 'grid.png'}", flush=True)
+    print(f"sample: pictures are in {folder}, and together in {folder / 'grid.png'}", flush=True)
 
 
 def chosen_export(config: RunConfig, args: Namespace) -> str | None:
@@ -127,7 +127,7 @@ def draw_here(config: RunConfig, export: str) -> None:
     folder = config.folder("images", digest[:12])
     sidecar = {"export": export, "sampler": sample.sampler.model_dump(mode="json"), "source": sample.source}
     write_pictures(folder, requests, pictures, sidecar)
-    print(f"sample: {len(pictures)} pictures in {folder}, all of them in {folder / 'grid.png'}", flush=True)
+    print(f"sample: pictures are in {folder}, and together in {folder / 'grid.png'}", flush=True)
 
 
 def choose_stage(config: RunConfig) -> tuple[RunConfig, StageName]:
