@@ -10,7 +10,7 @@ from mos.training.states_source import StreamStates
 from pipelines.stage_job import StageJob
 
 WAITED_NOTABLY = 0.05
-"""Share of the trainer's time above which the producers are called too slow."""
+"""Share of the trainer's time above which a remedy is named."""
 
 
 @dataclass
@@ -51,6 +51,13 @@ def stall_share(metrics: list[StepMetrics], batch_size: int, first_step: int) ->
     return waited_s / elapsed_s if elapsed_s else 0.0
 
 
+def remedy(stall: float, idle: float) -> str:
+    """What to change where the trainer waited for that share of its time and the producers were idle for theirs."""
+    if idle > stall:
+        return "the lead is too small, producers had to pause although the trainer waited: raise states.lead_mb"
+    return 'the producers are too slow: raise states.max_actors, or use states = { type = "cache" }'
+
+
 def describe_balance(
     job: StageJob, settings: StreamStates, metrics: list[StepMetrics], produced: ProducerBalance
 ) -> dict[str, Any]:
@@ -64,11 +71,7 @@ def describe_balance(
         flush=True,
     )
     if stall > WAITED_NOTABLY:
-        print(
-            f"{job.name}: the producers are too slow for this trainer: raise states.max_actors, or use "
-            'states = { type = "cache" }',
-            flush=True,
-        )
+        print(f"{job.name}: {remedy(stall, produced.idle_share)}", flush=True)
     return {
         "trainer_stall": stall,
         "producer_idle": produced.idle_share,

@@ -3,7 +3,7 @@
 import pytest
 
 from mos.training.metrics import StepMetrics
-from pipelines.balance import stall_share
+from pipelines.balance import remedy, stall_share
 
 
 def line(step: int, samples_per_s: float, data_wait: float) -> StepMetrics:
@@ -15,3 +15,8 @@ def test_the_first_window_does_not_count_and_slow_lines_weigh_more() -> None:
     assert stall_share(lines, batch_size=10, first_step=10) == pytest.approx(1.2 / 4)
     assert stall_share(lines, batch_size=10, first_step=20) == pytest.approx(1.2 / 3)
     assert stall_share(lines[:1], batch_size=10, first_step=20) == 0.0
+
+
+def test_who_was_idle_decides_the_remedy() -> None:
+    assert "raise states.lead_mb" in remedy(stall=0.2, idle=0.55)
+    assert "raise states.max_actors" in remedy(stall=0.2, idle=0.01)
