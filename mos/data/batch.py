@@ -4,8 +4,9 @@ Dimension key
     batch     this rank's samples             channels, h, w  of a latent
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,29 +41,12 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; from pinned memory to a GPU without waiting."""
-        exploration, no_wait = self.exploration, device.type == "cuda"
-        return replace(
-            self,
-            latents=self.latents.to(device, non_blocking=no_wait),
-            noise=self.noise.to(device, non_blocking=no_wait),
-            timesteps=self.timesteps.to(device, non_blocking=no_wait),
-            context=self.context.to(device),
-            reference=None if self.reference is None else self.reference.to(device, non_blocking=no_wait),
-            exploration=None if exploration is None else exploration.to(device),
-        )
+        no_wait = device.type == "cuda"  # towards the CPU the copy would be read before it is there
+        return self._each(lambda part: part.to(device, non_blocking=no_wait))
 
     def pin(self) -> "Batch":
         """The same in pinned memory, from which `to` copies without waiting."""
-        exploration = self.exploration
-        return replace(
-            self,
-            latents=self.latents.pin_memory(),
-            noise=self.noise.pin_memory(),
-            timesteps=self.timesteps.pin_memory(),
-            context=self.context.pin(),
-            reference=None if self.reference is None else self.reference.pin_memory(),
-            exploration=None if exploration is None else exploration.pin(),
-        )
+        return self._each(lambda part: part.pin_memory())
 
     def split(self, size: int | None) -> Iterator["Batch"]:
         """Consecutive micro batches of `size` samples, all at once where None; cut on the CPU, not on a GPU."""
@@ -72,14 +56,11 @@ class Batch:
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
-    def __getitem__(self, part: slice) -> "Batch":
-        exploration = self.exploration
-        return replace(
-            self,
-            latents=self.latents[part],
-            noise=self.noise[part],
-            timesteps=self.timesteps[part],
-            context=self.context[part],
-            reference=None if self.reference is None else self.reference[part],
-            exploration=None if exploration is None else exploration[part],
-        )
+    def __getitem__(self, samples: slice) -> "Batch":
+        return self._each(lambda part: part[samples])
+
+    def _each(self, change: Callable[[Any], Any]) -> "Batch":
+        """The same with everything that is counted by sample changed: all of it moves, is pinned and is cut alike."""
+        names = ("latents", "noise", "timesteps", "context", "reference", "exploration")
+        parts = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: change(part) for name, part in parts.items() if part is not None})

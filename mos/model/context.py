@@ -50,10 +50,9 @@ class ContextLayout(NamedTuple):
         """The real tokens of a padded batch."""
         return padded.flatten(0, 1)[self.rows]
 
-    def to(self, device: torch.device | str) -> "ContextLayout":
-        """Move to a device; from pinned memory to a GPU without waiting."""
-        no_wait = torch.device(device).type == "cuda"
-        return ContextLayout(*(part.to(device, non_blocking=no_wait) for part in self))
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ContextLayout":
+        """Move to a device; the flag is that of `Tensor.to`."""
+        return ContextLayout(*(part.to(device, non_blocking=non_blocking) for part in self))
 
 
 @dataclass(frozen=True)
@@ -95,14 +94,13 @@ class Context:
             return Context(self.states.tokens(start, end, offsets), layout)
         return Context(self.states[start:end], layout)
 
-    def pin(self) -> "Context":
+    def pin_memory(self) -> "Context":
         """The same in pinned memory."""
-        states = self.states.pin() if isinstance(self.states, PackedStates) else self.states.pin_memory()
-        return Context(states, ContextLayout(*(part.pin_memory() for part in self.layout)))
+        return Context(self.states.pin_memory(), ContextLayout(*(part.pin_memory() for part in self.layout)))
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Context":
-        """Move to a device and, where given, cast states that are not packed."""
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None, non_blocking: bool = False) -> "Context":
+        """Move to a device and, where given, cast states that are not packed; the flag is that of `Tensor.to`."""
+        layout = self.layout.to(device, non_blocking)
         if isinstance(self.states, PackedStates):
-            return Context(self.states.to(device), self.layout.to(device))
-        no_wait = torch.device(device).type == "cuda"
-        return Context(self.states.to(device, dtype, non_blocking=no_wait), self.layout.to(device))
+            return Context(self.states.to(device, non_blocking), layout)
+        return Context(self.states.to(device, dtype, non_blocking=non_blocking), layout)

@@ -36,14 +36,14 @@ class Exploration:
     def __getitem__(self, samples: slice) -> "Exploration":
         return Exploration(self.take[samples], self.layers[samples])
 
-    def pin(self) -> "Exploration":
+    def pin_memory(self) -> "Exploration":
         """The same in pinned memory."""
         return Exploration(self.take.pin_memory(), self.layers.pin_memory())
 
-    def to(self, device: torch.device) -> "Exploration":
-        """Move to a device; from pinned memory to a GPU without waiting."""
-        no_wait = device.type == "cuda"
-        return Exploration(self.take.to(device, non_blocking=no_wait), self.layers.to(device, non_blocking=no_wait))
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Exploration":
+        """Move to a device; the flag is that of `Tensor.to`."""
+        take, layers = (part.to(device, non_blocking=non_blocking) for part in (self.take, self.layers))
+        return Exploration(take, layers)
 
 
 def route(

@@ -72,19 +72,18 @@ class PackedStates:
         """Bytes of the planes, the calibration apart."""
         return sum(plane.nbytes for plane in (self.codes, self.scales, self.massive) if plane is not None)
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same on another device; from pinned memory to a GPU without waiting."""
-        no_wait = torch.device(device).type == "cuda"
-        moved = self._with(lambda plane: plane.to(device, non_blocking=no_wait))
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The same on another device; the flag is that of `Tensor.to`."""
+        moved = self._with(lambda plane: plane.to(device, non_blocking=non_blocking))
         calibration = None if self.calibration is None else self.calibration.to(device)
-        return replace(moved, offsets=self.offsets.to(device, non_blocking=no_wait), calibration=calibration)
+        return replace(moved, offsets=self.offsets.to(device, non_blocking=non_blocking), calibration=calibration)
 
     def select(self, layers: list[int] | slice) -> Self:
         """Some of the layers, by their place in this one; a slice shares memory and does not make a GPU wait."""
         calibration = None if self.calibration is None else self.calibration.select(layers)
         return replace(self._with(lambda plane: plane[:, layers]), calibration=calibration)
 
-    def pin(self) -> Self:
+    def pin_memory(self) -> Self:
         """The same in pinned memory, the calibration apart: a GPU fetches it while others work."""
         return replace(self._with(Tensor.pin_memory), offsets=self.offsets.pin_memory())
 
