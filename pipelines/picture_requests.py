@@ -25,7 +25,7 @@ class Request:
     """A picture to be drawn."""
 
     model: str
-    """Stage whose export draws it."""
+    """Stage whose export draws it, or the folder of an export."""
     prompt: str
     seed: int
     height: int
@@ -69,13 +69,25 @@ def export_folder(config: RunConfig, stage: str) -> str:
 
 
 def make_requests(config: RunConfig, stage: str) -> list[Request]:
-    """One request for each prompt and repetition, with consecutive seeds."""
+    """The requests to a stage's model."""
+    return requests_to(config, stage, config.stage(stage).resolution, config.curate.token_px)
+
+
+def requests_to(config: RunConfig, model: str, resolution: int, token_px: int) -> list[Request]:
+    """One request for each prompt and repetition, with consecutive seeds.
+
+    Args:
+        config: what to draw.
+        model: who draws: a stage, or the folder of an export.
+        resolution: of that model, in pixels.
+        token_px: side of its tokens in pixels.
+    """
     sample = config.sample
     source = None if sample.source is None else read_source(config, sample.source)
-    height, width = request_size(config, stage, source)
+    height, width = request_size(config, resolution, token_px, source)
     repeated = [prompt for prompt in choose_prompts(config) for _ in range(sample.images_per_prompt)]
     return [
-        Request(stage, prompt, config.seed + i, height, width, sample.negative_prompt, source)
+        Request(model, prompt, config.seed + i, height, width, sample.negative_prompt, source)
         for i, prompt in enumerate(repeated)
     ]
 
@@ -109,13 +121,8 @@ def read_source(config: RunConfig, path: str) -> bytes:
     return data
 
 
-def request_size(config: RunConfig, stage: str, source: bytes | None) -> tuple[int, int]:
-    """(height, width): as given, else the source's nearest bucket, else the stage's square."""
-    return sized(config, config.stage(stage).resolution, config.curate.token_px, source)
-
-
-def sized(config: RunConfig, resolution: int, token_px: int, source: bytes | None) -> tuple[int, int]:
-    """As `request_size`, for a model of this resolution and token size in pixels."""
+def request_size(config: RunConfig, resolution: int, token_px: int, source: bytes | None) -> tuple[int, int]:
+    """(height, width): as given, else the source's nearest bucket, else the model's square."""
     sample = config.sample
     if source is None or sample.height is not None or sample.width is not None:
         return picture_size(sample.height, sample.width, resolution, token_px)

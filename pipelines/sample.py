@@ -40,12 +40,10 @@ from pipelines.drawing import draw
 from pipelines.entry import entry
 from pipelines.picture_requests import (
     Request,
-    choose_prompts,
     export_folder,
     is_finished,
     make_requests,
-    read_source,
-    sized,
+    requests_to,
     text_stage,
 )
 from pipelines.run_config import RunConfig
@@ -105,20 +103,15 @@ def draw_here(config: RunConfig, export: str) -> None:
     pipe = MosPipeline.from_export(
         export, device="cuda" if torch.cuda.is_available() else "cpu", compile=sample.compile
     )
-    source = None if sample.source is None else read_source(config, sample.source)
-    prompts = [prompt for prompt in choose_prompts(config) for _ in range(sample.images_per_prompt)]
-    height, width = sized(config, pipe.resolution, pipe.token_px, source)
-    requests = [
-        Request(export, prompt, config.seed + i, height, width, sample.negative_prompt)
-        for i, prompt in enumerate(prompts)
-    ]
+    requests = requests_to(config, export, pipe.resolution, pipe.token_px)
+    first = requests[0]
     pictures = pipe(
-        prompts,
-        height=height,
-        width=width,
-        seed=config.seed,
-        negative_prompt=sample.negative_prompt,
-        reference=None if source is None else Image.open(io.BytesIO(source)),
+        [request.prompt for request in requests],
+        height=first.height,
+        width=first.width,
+        seed=[request.seed for request in requests],
+        negative_prompt=first.negative_prompt,
+        reference=None if first.source is None else Image.open(io.BytesIO(first.source)),
         batch_size=sample.batch_size,
         **sample.sampler.model_dump(),
     )
