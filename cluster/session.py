@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from pydantic import Field
 
-from cluster.resources import WorkerConfig
+from cluster.resources import WorkerConfig, available_cores
 from mos.config import StrictConfig
 from mos.errors import UserError
 
@@ -35,7 +35,7 @@ class ClusterConfig(StrictConfig):
     """Where the run's jobs get their processes from."""
 
     num_cpus: int | None = Field(default=None, ge=1)
-    """Logical cores of a local Ray (null: all of this machine). A cluster that is already there keeps its own."""
+    """Cores of a local Ray (null: the physical cores that this machine lets it use). A cluster that is already there keeps its own."""
     object_store_mb: int = Field(default=512, ge=80)
     """Shared memory of a local Ray, in MiB."""
     hub_downloads: bool = False
@@ -122,7 +122,7 @@ def _connect(config: ClusterConfig) -> None:
     else:
         ray.init(
             address="local",
-            num_cpus=config.num_cpus,
+            num_cpus=config.num_cpus or available_cores(),
             object_store_memory=config.object_store_mb * 2**20,
             include_dashboard=False,
             runtime_env={"env_vars": worker_environment(config)},

@@ -22,8 +22,9 @@ from torch.distributed.tensor import DTensor
 from mos.config import StrictConfig
 from mos.model.execution import compile_blocks, recompute_blocks
 from mos.model.mos import MoS
+from mos.precision import settle, torch_dtype
 from mos.training.optimizer import OptimizerConfig, build_optimizer
-from mos.training.precision import PrecisionConfig, torch_dtype
+from mos.training.precision import PrecisionConfig
 
 
 class Fsdp2Config(StrictConfig):
@@ -134,7 +135,7 @@ def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(
-        param_dtype=torch_dtype(config.precision.compute),
+        param_dtype=torch_dtype(settle(config.precision.compute, device.type)),
         reduce_dtype=torch_dtype(config.precision.reduce),
         cast_forward_inputs=False,
     )
