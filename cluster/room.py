@@ -36,7 +36,7 @@ def refuse_too_many(key: str, num: int, options: Mapping[str, Any]) -> None:
     where = f" on nodes with {labels}" if labels else ""
     total = ray.cluster_resources()
     raise UserError(
-        f"{key} = {num} asks for {num} workers of {' and '.join(needs)} each{where}, the cluster has room for {room} "
+        f"{num} workers of {' and '.join(needs)} each ({key}) do not fit the cluster{where}, which has room for {room} "
         f"({total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs in all) and does not grow: lower {key} or "
         "what each of them asks for, or use a larger cluster"
     )

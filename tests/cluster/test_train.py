@@ -75,7 +75,7 @@ def test_a_gang_that_always_fails_is_given_up(local_ray, tmp_path):
     [WorkerConfig(num=5, cpus=1), WorkerConfig(num=1, cpus=5), WorkerConfig(gpus=1), WorkerConfig(labels={"a": "b"})],
 )
 def test_a_gang_that_never_fits_ends_at_once(local_ray, tmp_path, workers):
-    with pytest.raises(UserError, match=r"cluster.train.num = \d asks for .* does not grow: lower cluster.train.num"):
+    with pytest.raises(UserError, match=r"\d workers of .* \(cluster.train.num\) do not fit .* does not grow: lower"):
         run_workers(mistaken, tmp_path, workers, folder=tmp_path / "ray", max_failures=3)
 
 
