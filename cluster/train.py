@@ -11,6 +11,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.resources import WorkerConfig
+from cluster.room import refuse_too_many
 from mos.errors import UserError
 
 Job = TypeVar("Job")
@@ -21,8 +22,8 @@ def run_workers(
 ) -> None:
     """Run `worker(job, device)` on every worker, inside one torch process group: NCCL with GPUs, gloo without.
 
-    When a worker dies, Ray Train stops the others and starts the whole gang again; `worker` is expected to go on from
-    its own checkpoints.
+    When a worker dies, Ray Train stops the others, and the whole gang is started again; `worker` is expected to go on
+    from its own checkpoints. A user's mistake is not tried again.
 
     Args:
         worker: a function of an importable module.
@@ -32,9 +33,10 @@ def run_workers(
         max_failures: restarts before giving up; -1 never does.
 
     Raises:
-        UserError: a worker raised it.
+        UserError: a worker raised it, or the cluster can never hold the gang.
         ray.train.TrainingFailedError: the gang failed once more than `max_failures`.
     """
+    refuse_too_many("cluster.train.num", workers.num, workers.actor_options())
     resources: dict[str, float] = {"CPU": workers.cpus}
     if workers.gpus:
         resources["GPU"] = workers.gpus
@@ -51,16 +53,21 @@ def run_workers(
         run_config=RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=max_failures),
+            failure_config=FailureConfig(max_failures=0),  # Ray Train would repeat a user's mistake, too
         ),
     )
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        mistake = _user_error(error)
-        if mistake is None:
-            raise
-        raise mistake from error
+    failures = 0
+    while True:
+        try:
+            trainer.fit()
+            return
+        except ray.train.TrainingFailedError as error:
+            mistake = _user_error(error)
+            if mistake is not None:
+                raise mistake from error
+            failures += 1
+            if 0 <= max_failures < failures:
+                raise
 
 
 def _run_worker(config: dict[str, Any]) -> None:

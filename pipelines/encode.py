@@ -23,6 +23,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import Dataset
 
+from cluster.room import refuse_too_many
 from cluster.session import CLONE, ray_session
 from mos.data.encode_plan import keep_missing, num_pieces, plan_contexts, plan_latents
 from mos.data.encoded import Committer, latents_schema
@@ -209,14 +210,14 @@ def run_pool(
 def run_actors(config: RunConfig, operator: Operator, tasks: pa.Table, pieces: int, arguments: tuple) -> Dataset:
     """The tasks, cut into pieces, through a pool of actors that are each made with these arguments."""
     actors = config.encode.actors
+    fewest = min(actors.min_actors, pieces)
+    refuse_too_many("encode.actors.min_actors", fewest, actors.options())
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray.data.from_items(tasks.to_pylist(), override_num_blocks=pieces).map_batches(
         operator,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(
-            min_size=min(actors.min_actors, pieces), max_size=min(actors.max_actors, pieces)
-        ),
+        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=min(actors.max_actors, pieces)),
         fn_constructor_args=arguments,
         **actors.options(),
     )

@@ -22,7 +22,7 @@ from mos.data.stream_progress import StreamProgress
 from mos.errors import UserError
 from mos.states.quality import QualityReport, check_quality
 from mos.tables import create_table
-from mos.training.checkpoint import Checkpoint, step_folders
+from mos.training.checkpoint import newest_readable
 from mos.training.states_source import StreamStates
 from operators.encode_states import EncodeStates
 from pipelines.balance import ProducerBalance
@@ -273,8 +273,5 @@ def _cut(contexts: pa.Table, numbers: list[int], rows_per_fragment: int, num_act
 
 def _newest_step(job: StageJob) -> int:
     """Updates that the trainer has done, as far as the checkpoints tell."""
-    for folder in reversed(step_folders(job.folder)):
-        checkpoint = Checkpoint.read(folder)
-        if checkpoint is not None:
-            return checkpoint.state.step
-    return 0
+    checkpoint = newest_readable(job.folder)
+    return 0 if checkpoint is None else checkpoint.state.step

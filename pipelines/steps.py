@@ -29,6 +29,7 @@ NOT_IN_OUTPUTS = {
         "states",
         "checkpoint_every",
         "keep_checkpoints",
+        "checkpoint_patience",
         "async_checkpoint",
         "log_every",
         "sample_every",

@@ -16,6 +16,7 @@ from mos.data.views import View
 from mos.tables import drop_table
 from mos.training.checkpoint import step_folders
 from mos.training.metrics import latest_metrics, progress_line, read_metrics
+from mos.training.notices import NewNotices
 from mos.training.states_source import CacheStates, StreamStates
 from pipelines.balance import describe_balance
 from pipelines.produce_states import producing
@@ -112,12 +113,17 @@ def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
 
 @contextmanager
 def shown_progress(job: StageJob) -> Iterator[None]:
-    """Print a line whenever the running stage has new metrics."""
-    done = threading.Event()
+    """Print a line whenever the running stage has new metrics, and what its workers have to say."""
+    done, notices = threading.Event(), NewNotices(job.folder)
+
+    def tell() -> None:
+        for line in notices.take():
+            print(f"{job.name}: {line}", flush=True)
 
     def watch() -> None:
         shown = latest_metrics(job.folder)
         while not done.wait(PROGRESS_EVERY_S):
+            tell()
             latest = latest_metrics(job.folder)
             if latest is not None and latest != shown:
                 print(f"{job.name}: {progress_line(latest, job.stage.steps, job.stage.batch_size)}", flush=True)
@@ -130,3 +136,4 @@ def shown_progress(job: StageJob) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+        tell()

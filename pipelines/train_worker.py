@@ -18,7 +18,7 @@ from mos.flow.timestep import timesteps
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import MoS
 from mos.sampling.preview import Preview, PreviewInputs
-from mos.training.checkpoint import Checkpoint, Checkpoints, TrainState, newest_checkpoint
+from mos.training.checkpoint import Checkpoints, TrainState, newest_checkpoint, open_checkpoint
 from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
@@ -46,7 +46,12 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     build = announced(builder, states, state.step)
     preview = make_preview(job, index, states, latents, device) if stage.sample_every else None
     checkpoints = Checkpoints(
-        job.folder, job.provenance, keep=stage.keep_checkpoints, background=stage.async_checkpoint
+        job.folder,
+        job.provenance,
+        keep=stage.keep_checkpoints,
+        background=stage.async_checkpoint,
+        patience=stage.checkpoint_patience,
+        first_step=state.step,
     )
     build_pinned = (lambda step: build(step).pin()) if device.type == "cuda" else build
     batches = prefetch(build_pinned, range(state.step, stage.steps), stage.loader.prefetch_batches)
@@ -68,9 +73,7 @@ def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, Tr
         own.restore(engine, ema, optimizer=True)
         return engine, ema, own.state
     if job.start is not None:
-        before = Checkpoint.read(job.start)
-        assert before is not None
-        before.restore(engine, ema, optimizer=False)
+        open_checkpoint(job.start).restore(engine, ema, optimizer=False)
     return engine, ema, TrainState()
 
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -23,8 +24,10 @@ from mos.config import StrictConfig
 from mos.model.execution import compile_blocks, recompute_blocks
 from mos.model.mos import MoS
 from mos.precision import settle, torch_dtype
+from mos.training.checksums import Checksum
 from mos.training.optimizer import OptimizerConfig, build_optimizer
 from mos.training.precision import PrecisionConfig
+from mos.training.shard_writer import ShardWriter
 
 
 class Fsdp2Config(StrictConfig):
@@ -97,17 +100,21 @@ class Fsdp2Engine:
             if dist.get_rank() == 0:
                 yield name, whole.cpu()
 
-    def save(self, folder: Path, ema: dict[str, Tensor], *, background: bool) -> Future[None] | None:
+    def save(self, folder: Path, ema: dict[str, Tensor], *, background: bool) -> Future[dict[str, Checksum]]:
         """Write sharded tensors with torch.distributed.checkpoint."""
-        state = self._state(ema)
-        if not background:
-            dcp.save(state, checkpoint_id=folder)
-            return None
-        if self._background_group is None:
-            self._background_group = dist.new_group(backend="gloo")
-        pending = dcp.async_save(state, checkpoint_id=folder, process_group=self._background_group)
-        assert isinstance(pending, Future)
-        return pending
+        state, writer = self._state(ema), ShardWriter(folder)
+        written = self._write_in_background(state, writer) if background else _write(state, writer)
+        saved: Future[dict[str, Checksum]] = Future()
+
+        def hand_over(written: Future) -> None:
+            error = written.exception()
+            if error is None:
+                saved.set_result(writer.checksums)
+            else:
+                saved.set_exception(error)
+
+        written.add_done_callback(hand_over)
+        return saved
 
     def load(self, folder: Path, ema: dict[str, Tensor], *, optimizer: bool) -> None:
         """Read sharded tensors in place; torch.distributed.checkpoint reshards where the world size differs."""
@@ -121,9 +128,26 @@ class Fsdp2Engine:
                 self.model, self._optimizer, model_state_dict=model_state, optim_state_dict=state["optimizer"]
             )
 
+    def _write_in_background(self, state: dict[str, Any], writer: ShardWriter) -> Future:
+        if self._background_group is None:
+            self._background_group = dist.new_group(backend="gloo")
+        written = dcp.async_save(state, storage_writer=writer, process_group=self._background_group)
+        assert isinstance(written, Future)
+        return written
+
     def _state(self, ema: dict[str, Tensor]) -> dict[str, Any]:
         model_state, optimizer_state = get_state_dict(self.model, self._optimizer)
         return {"model": model_state, "optimizer": optimizer_state, "ema": ema}
+
+
+def _write(state: dict[str, Any], writer: ShardWriter) -> Future:
+    """Write at once; a failure, which every rank learns of, is in the future."""
+    written: Future = Future()
+    try:
+        written.set_result(dcp.save(state, storage_writer=writer))
+    except CheckpointException as error:
+        written.set_exception(error)
+    return written
 
 
 def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
