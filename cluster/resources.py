@@ -42,7 +42,7 @@ class WorkerConfig(StrictConfig):
 
 
 def available_cores() -> int:
-    """Physical cores that this process may use: fewer than the machine has where a container or its affinity says so."""
+    """Physical cores that this process may use: not all of the machine where a container or its affinity says so."""
     return int(joblib.cpu_count(only_physical_cores=True))
 
 

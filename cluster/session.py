@@ -35,7 +35,8 @@ class ClusterConfig(StrictConfig):
     """Where the run's jobs get their processes from."""
 
     num_cpus: int | None = Field(default=None, ge=1)
-    """Cores of a local Ray (null: the physical cores that this machine lets it use). A cluster that is already there keeps its own."""
+    """Cores of a local Ray; null: the physical cores that this machine lets it use. A cluster that is already there
+    keeps its own."""
     object_store_mb: int = Field(default=512, ge=80)
     """Shared memory of a local Ray, in MiB."""
     hub_downloads: bool = False

@@ -91,7 +91,7 @@ class MoS(nn.Module):
         patch_channels = config.latent_channels * config.patch**2
         self.patch_in = nn.Linear(patch_channels, config.dim)
         self.reference_role = nn.Parameter(torch.zeros(config.dim))
-        self.registers = nn.Parameter(torch.zeros(config.num_registers, config.dim))
+        self.registers = nn.Parameter(torch.zeros(config.num_registers, config.dim)) if config.num_registers else None
         block_class = CrossAttentionBlock if isinstance(config.fusion, CrossAttentionFusion) else GenerationBlock
         self.blocks = nn.ModuleList(
             block_class(dim=config.dim, num_heads=config.num_heads, ffn_dim=config.ffn_dim, state_dim=config.state_dim)
@@ -186,8 +186,10 @@ class MoS(nn.Module):
         self, tokens: Tensor, positions: Tensor, reference: Tensor | None
     ) -> tuple[Float[Tensor, "batch seq dim"], Float[Tensor, "seq pairs"]]:
         """[registers | latent | reference] and their rotary angles; the reference lies on the latent's positions."""
-        registers = self.registers.to(tokens.dtype).expand(len(tokens), -1, -1)
-        parts, places = [registers, tokens], [positions.new_zeros(registers.shape[1], 2), positions]
+        parts, places = [tokens], [positions]
+        if self.registers is not None:
+            parts.insert(0, self.registers.to(tokens.dtype).expand(len(tokens), -1, -1))
+            places.insert(0, positions.new_zeros(len(self.registers), 2))
         if reference is not None:
             parts.append(self._embed(reference)[0] + self.reference_role.to(tokens.dtype))
             places.append(positions)
@@ -220,7 +222,8 @@ class MoS(nn.Module):
                 if module.bias is not None:
                     module.bias.zero_()
         self.patch_out.weight.zero_()
-        self.registers.normal_(0.0, 0.02, generator=generator)
+        if self.registers is not None:
+            self.registers.normal_(0.0, 0.02, generator=generator)
         self.reference_role.normal_(0.0, 0.02, generator=generator)
         if self.router is None:
             self.block_layers.copy_(torch.tensor(self._fixed_layers()))

@@ -15,7 +15,7 @@ import torch.distributed.checkpoint as dcp
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -65,7 +65,7 @@ class Fsdp2Engine:
             compile_blocks(model)
         shard(model, config, device)
         self.model = model
-        self._optimizer = build_optimizer(optimizer, model.parameters())
+        self._optimizer = build_optimizer(optimizer, model)
         self._background_group: dist.ProcessGroup | None = None
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -118,9 +118,8 @@ class Fsdp2Engine:
 
     def load(self, folder: Path, ema: dict[str, Tensor], *, optimizer: bool) -> None:
         """Read sharded tensors in place; torch.distributed.checkpoint reshards where the world size differs."""
-        state = self._state(ema)
-        if not optimizer:
-            del state["optimizer"]
+        # Asking for the optimizer's state makes one: a step with moments of zero, which a later stage would count.
+        state = self._state(ema) if optimizer else {"model": get_model_state_dict(self.model), "ema": ema}
         dcp.load(state, checkpoint_id=folder)
         model_state = state["model"]
         if optimizer:
