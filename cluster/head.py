@@ -19,6 +19,7 @@ from typing import Any, Self
 import ray
 from ray.job_submission import JobSubmissionClient
 
+from cluster.jobs import STOP_WAIT
 from cluster.resources import available_cores
 from cluster.session import (
     CHECKOUT_EXCLUDES,
@@ -144,7 +145,7 @@ class JobCluster:
 
     def runtime_env(self) -> dict[str, Any]:
         """Runtime environment under which jobs find the project on this cluster."""
-        environment = {**worker_environment(self.config), "PYTHONUNBUFFERED": "1"}
+        environment = {**worker_environment(self.config), **STOP_WAIT, "PYTHONUNBUFFERED": "1"}
         if self.server is None:
             return {"env_vars": environment}
         del environment["PYTHONPATH"]  # Ray puts the unpacked working directory on the path

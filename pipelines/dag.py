@@ -87,7 +87,13 @@ class RayJobs(dg.ConfigurableResource):
             spec = JobSpec(name, step.fingerprint, command, self._cluster.runtime_env())
             # No record: whatever an earlier job of this name left has been removed since.
             with interruptible():
-                outcome = run_job(self._cluster.client, spec, _print_line, repeat_finished=True)
+                outcome = run_job(
+                    self._cluster.client,
+                    spec,
+                    _print_line,
+                    repeat_finished=True,
+                    stop_on_interrupt=self._cluster.server is None,  # one that stays is attached to by the next run
+                )
         except UserError as error:
             raise dg.Failure(f"{name}: {error}", allow_retries=False) from error
         except KeyboardInterrupt as interrupt:  # which Dagster would take for a fault of the machine and try again

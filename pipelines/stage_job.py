@@ -19,7 +19,7 @@ from mos.fingerprint import fingerprint
 from mos.model.mos import ModelConfig, MoS
 from mos.sampling.config import SamplerConfig
 from mos.tables import TableVersion
-from mos.training.checkpoint import Checkpoint, UnusableCheckpointError
+from mos.training.checkpoint import Checkpoint, UnusableCheckpointError, newest_readable
 from mos.training.stage import StageConfig
 from mos.training.states_source import SettledStates, StreamStates
 from pipelines.run_config import RunConfig
@@ -114,6 +114,12 @@ def make_job(step: Step, config: RunConfig) -> StageJob:
 def stage_folder(step: Step, config: RunConfig) -> Path:
     """Where a stage leaves its checkpoints, metrics, pictures and export."""
     return config.folder("checkpoints", step.name, step.short)
+
+
+def newest_step(job: StageJob) -> int:
+    """Updates that the trainer has done, as far as the checkpoints tell."""
+    checkpoint = newest_readable(job.folder)
+    return 0 if checkpoint is None else checkpoint.state.step
 
 
 def find_start(name: str, config: RunConfig) -> Path | None:

@@ -25,12 +25,13 @@ from mos.training.export import write_export
 from mos.training.loop import train
 from mos.training.metrics import MetricsWriter, StepMetrics
 from mos.training.states_source import StreamStates
+from mos.training.stop import StopRequest, StopVote
 from pipelines.open_states import announced, open_states
 from pipelines.stage_job import StageJob, preview_rows, stage_plan
 
 
 def train_worker(job: StageJob, device: torch.device) -> None:
-    """One rank: train to the end of the stage from the newest checkpoint, then export.
+    """One rank: train to the end of the stage from the newest checkpoint, then export; or to where it is stopped.
 
     Does nothing where the producers of its states have failed: the gang was restarted in vain, and the driver says why.
     """
@@ -55,8 +56,12 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     )
     build_pinned = (lambda step: build(step).pin()) if device.type == "cuda" else build
     batches = prefetch(build_pinned, range(state.step, stage.steps), stage.loader.prefetch_batches)
-    with closing(batches), metrics_of(job, state) as report:
-        train(engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview)
+    with closing(batches), metrics_of(job, state) as report, stoppable(job) as stop:
+        state = train(
+            engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview, stop=stop
+        )
+    if state.step < stage.steps:
+        return
     write_export(job.folder / "export", engine, ema, job.export)
 
 
@@ -100,6 +105,20 @@ def make_preview(
     )
     folder = job.folder / "samples" if dist.get_rank() == 0 else None
     return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device)
+
+
+@contextmanager
+def stoppable(job: StageJob) -> Iterator[StopVote]:
+    """The ranks' vote on the driver's request to stop; the driver knows of the block, while rank 0 is in it."""
+    request = StopRequest(job.folder)
+    vote = StopVote(request)
+    if dist.get_rank() == 0:
+        request.enter()
+    try:
+        yield vote
+    finally:
+        if dist.get_rank() == 0:
+            request.leave()
 
 
 @contextmanager

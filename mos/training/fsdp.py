@@ -119,7 +119,9 @@ class Fsdp2Engine:
     def load(self, folder: Path, ema: dict[str, Tensor], *, optimizer: bool) -> None:
         """Read sharded tensors in place; torch.distributed.checkpoint reshards where the world size differs."""
         # Asking for the optimizer's state makes one: a step with moments of zero, which a later stage would count.
-        state = self._state(ema) if optimizer else {"model": get_model_state_dict(self.model), "ema": ema}
+        state: dict[str, Any] = (
+            self._state(ema) if optimizer else {"model": get_model_state_dict(self.model), "ema": ema}
+        )
         dcp.load(state, checkpoint_id=folder)
         model_state = state["model"]
         if optimizer:
