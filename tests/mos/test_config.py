@@ -156,7 +156,7 @@ def test_a_mistake_ends_in_one_sentence(text, sentence: str, tmp_path: Path):
 
 def test_what_is_missing_is_named(tmp_path: Path):
     (tmp_path / "c.toml").write_text("steps = 1\nresolution = 8\n")
-    with pytest.raises(UserError, match="'batch_size' is missing: set it$"):
+    with pytest.raises(UserError, match=r"'batch_size' is missing: set it$"):
         StageConfig.load(tmp_path / "c.toml")
 
 
