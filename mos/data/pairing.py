@@ -71,7 +71,8 @@ class Pairing:
         self._seen: dict[str, set[str]] = {}
         self._copies: dict[str, Counter[str]] = {}
         self._open: _Group | None = None
-        self._waiting: dict[str, _Group] = {}
+        self._incomplete: dict[str, _Group] = {}
+        self._complete: dict[str, _Group] = {}
         self._waiting_bytes = 0
         self._given_up: dict[str, Item] = {}
         self._is_sorted = True
@@ -83,6 +84,9 @@ class Pairing:
         key, component = split_name(member.name)
         if self._open is not None and self._open.key != key:
             yield from self._leave()
+        if key == SHARD and member.refusal is not None:
+            yield Item(SHARD, refusal=member.refusal, place=self._next_place())
+            return
         seen = self._seen.setdefault(key, set())
         if component in seen:
             yield from self._copy(key, component)
@@ -97,9 +101,8 @@ class Pairing:
         """The samples that were still waiting, at the end of the shard."""
         if self._open is not None:
             yield from self._leave()
-        for group in self._waiting.values():
+        for group in (*self._complete.values(), *self._incomplete.values()):
             yield self._judge(group)
-        self._waiting = {}
         yield from self._given_up.values()
 
     def break_off(self, broken: ShardBrokenError) -> Iterator[Item]:
@@ -128,8 +131,7 @@ class Pairing:
 
     def _group(self, key: str, is_known: bool) -> _Group | None:
         """The group that a member joins; None where its sample is decided already."""
-        if key in self._waiting:
-            group = self._waiting.pop(key)
+        if (group := self._incomplete.pop(key, None) or self._complete.pop(key, None)) is not None:
             self._waiting_bytes -= group.num_bytes
             group.is_scattered, self._is_sorted = True, False
             return group
@@ -186,14 +188,19 @@ class Pairing:
         if not _is_incomplete(item) and not group.is_scattered:
             yield item
             return
-        self._waiting[group.key] = group
+        waiting = self._incomplete if _is_incomplete(item) else self._complete
+        waiting[group.key] = group
         self._waiting_bytes += group.num_bytes
         while self._waiting_bytes > self._config.shard.window_bytes:
             yield from self._give_up()
 
     def _give_up(self) -> Iterator[Item]:
-        """Decide the group that has waited longest; an incomplete one is only counted once the shard is read."""
-        group = self._waiting.pop(next(iter(self._waiting)))
+        """Decide the group that has waited longest, a complete one if there is any.
+
+        The verdict on an incomplete one is only given once the shard is read: it may still meet its other members.
+        """
+        waiting = self._complete or self._incomplete
+        group = waiting.pop(next(iter(waiting)))
         self._waiting_bytes -= group.num_bytes
         item = self._judge(group)
         if _is_incomplete(item):

@@ -193,8 +193,7 @@ def _is_padding(zeros: int, end: int) -> bool:
     if zeros < END_MARKER + RECORD:
         return True
     return any(
-        zeros < END_MARKER + record and end % record == 0 and end >= MIN_RECORDS * record
-        for record in LARGE_RECORDS
+        zeros < END_MARKER + record and end % record == 0 and end >= MIN_RECORDS * record for record in LARGE_RECORDS
     )
 
 
