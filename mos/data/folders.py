@@ -93,8 +93,8 @@ def _read_image(reader: "_Reader", record: dict[str, Any], field: str, missing: 
     names = spellings(name, reader.folder)
     if not names:
         raise Rejected(Reason.MEMBER_UNSAFE_NAME, repr(name))
-    if suffix(name) not in reader.config.image.suffixes():
-        raise Rejected(Reason.MEMBER_TYPE_REFUSED, f"{name}: {how_to_read(suffix(name))}")
+    if (kind := suffix(names[0])) not in reader.config.image.suffixes():
+        raise Rejected(Reason.MEMBER_TYPE_REFUSED, f"{name}: {how_to_read(kind)}")
     for spelling in names:
         try:
             return reader.read(spelling)

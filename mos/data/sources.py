@@ -224,10 +224,11 @@ def _unseen(pattern: str) -> Iterator[str]:
         if not may_enter(parent, os.X_OK):
             yield pattern
         return
+    needed = os.R_OK
     while glob.has_magic(parent):
-        yield from (path for path in glob.glob(parent) if not may_enter(path))
-        parent = os.path.dirname(parent)
-    if not may_enter(parent):
+        yield from (path for path in glob.glob(parent) if not may_enter(path, needed))
+        parent, needed = os.path.dirname(parent), os.R_OK | os.X_OK
+    if not may_enter(parent, needed):
         yield parent
 
 

@@ -19,6 +19,7 @@ from mos.data.archive_formats import name_format
 from mos.data.archive_stream import ArchiveStream
 from mos.data.curation import ShardLimits
 from mos.data.file_names import is_safe_name
+from mos.data.folder_listing import may_enter
 from mos.data.reasons import Notice, Reason, Rejected, ShardBrokenError
 from mos.data.tar_header import BLOCK, Header, is_header, parse_pax, parse_size, resolve
 
@@ -70,6 +71,8 @@ def read_tar(path: str, limits: ShardLimits, wanted: Wanted, notices: Notices | 
     except PermissionError as error:
         raise ShardBrokenError(Reason.PERMISSION, f"{path} may not be read by this user") from error
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if not may_enter(path):
+            raise ShardBrokenError(Reason.PERMISSION, f"folder {path} may not be searched by this user") from error
         raise ShardBrokenError(Reason.SHARD_UNREADABLE, f"{path}: {error.strerror or error}") from error
     with raw:
         yield from _members(ArchiveStream(raw, limits), limits, wanted, Counter() if notices is None else notices)
