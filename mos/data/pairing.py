@@ -79,6 +79,18 @@ class Pairing:
         self._num_complete = 0
         self._num_places = 0
 
+    @property
+    def lacks_members(self) -> bool:
+        """Whether a sample is incomplete that the next members could have completed."""
+        if self._open is not None and _is_incomplete(self._judge(self._open)):
+            return True
+        return bool(self._incomplete) and self._may_be_scattered
+
+    @property
+    def _may_be_scattered(self) -> bool:
+        """Whether members stand apart, or no sample was complete yet, as where all images stand before all texts."""
+        return not self._is_sorted or not self._num_complete
+
     def add(self, member: Member) -> Iterator[Item]:
         """The samples that are decided now that this member stands next."""
         key, component = split_name(member.name)
@@ -114,7 +126,7 @@ class Pairing:
         key = split_name(broken.member)[0] if broken.member else self._incomplete_key(broken)
         is_told = False
         for item in self.finish():
-            is_lost = _is_incomplete(item) and (not self._is_sorted or not self._num_complete)
+            is_lost = _is_incomplete(item) and self._may_be_scattered
             if item.key == key or (is_lost and broken.reason == Reason.SHARD_TRUNCATED):
                 is_told = is_told or key in (item.key, None)
                 yield Item(item.key, refusal=broken, place=item.place)

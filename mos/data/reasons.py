@@ -120,11 +120,25 @@ class Rejected(Exception):
 
 
 class ShardBrokenError(Rejected):
-    """The rest of a shard cannot be read; `member` names the file it broke in, if any."""
+    """The rest of a shard cannot be read.
 
-    def __init__(self, reason: Reason, detail: str, member: str | None = None) -> None:
+    `member` names the file it broke in, if any. `is_zero_filled`: from some place on it holds nothing but zeros. Where
+    `is_certain` is false, a whole shard may end so, too: only what its samples lack tells.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str,
+        member: str | None = None,
+        *,
+        is_zero_filled: bool = False,
+        is_certain: bool = True,
+    ) -> None:
         super().__init__(reason, detail)
         self.member = member
+        self.is_zero_filled = is_zero_filled
+        self.is_certain = is_certain
 
 
 class Notice(StrEnum):

@@ -47,6 +47,7 @@ def read_unit(
 def _read_shard(path: str, source: SourceConfig, config: CurateConfig, notices: Counter[Notice]) -> Iterator[Item]:
     pairing = Pairing(source, config, notices)
     last: Member | None = None
+    broken: ShardBrokenError | None = None
 
     def is_wanted(name: str, size: int) -> bool:
         return is_opened(name, config) and oversize(name, size, config) is None and not is_system_file(name)
@@ -58,20 +59,28 @@ def _read_shard(path: str, source: SourceConfig, config: CurateConfig, notices: 
                 continue
             yield from pairing.add(member)
             last = member
-        if last is not None and _ends_in_zeros(last):
-            detail = f"{last.name} ends in zeros, and so does the shard: its writer was stopped"
-            raise ShardBrokenError(Reason.SHARD_TRUNCATED, detail, last.name)
-    except ShardBrokenError as broken:
-        yield from pairing.break_off(broken)
-    else:
+    except ShardBrokenError as error:
+        broken = error
+    if last is not None and (broken is None or broken.is_zero_filled) and _was_never_written(last, broken is not None):
+        detail = f"{last.name} ends in zeros, and so does the shard: its writer was stopped"
+        broken = ShardBrokenError(Reason.SHARD_TRUNCATED, detail, last.name)
+    if broken is None or not (broken.is_certain or pairing.lacks_members):
         yield from pairing.finish()
+    else:
+        yield from pairing.break_off(broken)
 
 
-def _ends_in_zeros(member: Member) -> bool:
-    """Whether the end of a file was never written: no text ends so, and no picture of a packed format."""
+def _was_never_written(member: Member, is_followed_by_zeros: bool) -> bool:
+    """Whether the end of a file was never written: zeros end no text, and no picture of a packed format.
+
+    Args:
+        member: the last of its shard.
+        is_followed_by_zeros: whether there are more of them behind it than end an archive: then one is enough.
+    """
     kind = suffix(member.name)
     if not member.data or kind in _UNPACKED:
         return False
     rest = member.data.rstrip(b"\0")
     num_zeros = len(member.data) - len(rest)
-    return num_zeros >= (4 if kind in TEXT_SUFFIXES else 16) and not rest.endswith(_WHOLE)
+    enough = 1 if is_followed_by_zeros else 4 if kind in TEXT_SUFFIXES else 16
+    return num_zeros >= enough and not rest.endswith(_WHOLE)

@@ -6,7 +6,7 @@ lz4, alone or joined by `cat`. A shard is read to its last byte: what cannot be 
 
 How an archive ends. Two blocks of zeros end it, and zeros fill the writer's record: 20 blocks, or a power of two if
 asked. One block alone ends nothing. A file that ends in more zeros than that was allocated before it was written, and
-its writer was stopped.
+its writer was stopped. Where both may be, the members decide: whether the last sample is whole, and its files are.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ RECORD = 20 * BLOCK
 LARGE_RECORDS = tuple(1 << power for power in range(14, 21))
 """Other records in use, up to `tar -b 2048`."""
 MIN_RECORDS = 4
-"""A file of fewer large records proves nothing: files are allocated in such sizes, too."""
+"""Fewer large records prove nothing: files are allocated in such sizes, too."""
 SHARD = "(shard)"
 """Stands for a member where a verdict is on none."""
 
@@ -81,7 +81,7 @@ def read_tar(path: str, limits: ShardLimits, wanted: Wanted, notices: Notices | 
 def _members(stream: ArchiveStream, limits: ShardLimits, wanted: Wanted, notices: Notices) -> Iterator[Member]:
     num_members = 0
     while (header := _next_header(stream, notices)) is not None:
-        if not _is_padding(header.zeros_before, stream.num_read - BLOCK):
+        if not _may_be_padding(header.zeros_before, stream.num_read - BLOCK):
             detail = f"{header.zeros_before} zero bytes inside the shard: what stood there is lost"
             yield Member(SHARD, 0, None, Rejected(Reason.SHARD_TRUNCATED, detail))
         num_members += 1
@@ -164,11 +164,11 @@ def _next_block(stream: ArchiveStream, notices: Notices) -> tuple[int, bytes]:
     zeros = BLOCK + stream.skip_zeros()
     notices[Notice.LONE_ZERO_BLOCK] += zeros < END_MARKER
     block = _aligned(stream, zeros % BLOCK)
-    if block or _is_padding(zeros, stream.num_read):
+    if block or _is_usual_padding(zeros, stream.num_read):
         return zeros, block
-    cause = "its writer was stopped, unless `tar -b` asked for so large a record"
-    detail = f"the shard ends in {zeros} zero bytes: {cause}"
-    raise ShardBrokenError(Reason.SHARD_TRUNCATED, detail)
+    is_certain = not _may_be_padding(zeros, stream.num_read)
+    detail = f"the shard ends in {zeros} zero bytes: its writer was stopped"
+    raise ShardBrokenError(Reason.SHARD_TRUNCATED, detail, is_zero_filled=True, is_certain=is_certain)
 
 
 def _aligned(stream: ArchiveStream, shift: int) -> bytes:
@@ -191,13 +191,16 @@ def _aligned(stream: ArchiveStream, shift: int) -> bytes:
     return b""
 
 
-def _is_padding(zeros: int, end: int) -> bool:
+def _may_be_padding(zeros: int, end: int) -> bool:
     """Whether a writer may have left that many zeros, an end marker among them, to end at `end` bytes."""
-    if zeros < END_MARKER + RECORD:
-        return True
-    return any(
-        zeros < END_MARKER + record and end % record == 0 and end >= MIN_RECORDS * record for record in LARGE_RECORDS
-    )
+    longest = max([2 * RECORD, *(record for record in LARGE_RECORDS if end % record == 0)])  # `tar -A` leaves two
+    return zeros < END_MARKER + longest
+
+
+def _is_usual_padding(zeros: int, end: int) -> bool:
+    """Whether nearly every archive that ends so is whole."""
+    longest = max([RECORD, *(record for record in LARGE_RECORDS if end % record == 0 and end >= MIN_RECORDS * record)])
+    return zeros < END_MARKER + longest
 
 
 def _measured(broken: ShardBrokenError, block: bytes, stream: ArchiveStream) -> ShardBrokenError:
@@ -210,6 +213,6 @@ def _measured(broken: ShardBrokenError, block: bytes, stream: ArchiveStream) -> 
     num_zeros = stream.skip_zeros() + len(block) - len(block.rstrip(b"\0"))
     if num_zeros and not stream.read_up_to(1):
         detail = f"the shard ends in {num_zeros} zero bytes: its writer was stopped ({broken.detail})"
-        return ShardBrokenError(Reason.SHARD_TRUNCATED, detail)
+        return ShardBrokenError(Reason.SHARD_TRUNCATED, detail, is_zero_filled=True)
     num_rest = stream.num_read - start + stream.count_rest()
     return ShardBrokenError(broken.reason, f"{broken.detail}; {num_rest} bytes from byte {start} on are not read")

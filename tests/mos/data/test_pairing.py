@@ -171,7 +171,7 @@ def test_a_last_member_that_ends_in_zeros_is_a_cut(tmp_path, kind):
 def test_every_hole_in_a_shard_is_one_verdict(tmp_path):
     path = tmp_path / "a.tar"
     whole = write(path, [("a.jpg", b"a"), ("a.txt", b"a cat"), ("b.jpg", b"b"), ("b.txt", b"a dog")]).read_bytes()
-    path.write_bytes(whole[:1024] + bytes(20_480) + whole[1024:2048] + bytes(20_480) + whole[2048:])
+    path.write_bytes(whole[:1024] + bytes(30_720) + whole[1024:2048] + bytes(30_720) + whole[2048:])
     items, _ = read_shard(path)
     assert fates(items) == [
         ("a", None),
@@ -179,6 +179,56 @@ def test_every_hole_in_a_shard_is_one_verdict(tmp_path):
         ("(shard)", Reason.SHARD_TRUNCATED),
         ("b", None),
     ]
+
+
+def pairs(num: int, size: int = 700) -> list[tuple[str, bytes]]:
+    """Sound samples side by side, each of 2560 bytes in the tar."""
+    image = b"\xff\xd8\xff" + b"x" * (size - 5) + b"\xff\xd9"
+    return [(f"{number}.{kind}", data) for number in range(num) for kind, data in (("jpg", image), ("txt", b"a cat"))]
+
+
+def members_alone(path: Path, members: list[tuple[str, bytes]]) -> bytes:
+    """A tar up to the end of its last member."""
+    size = sum(512 + -(-len(data) // 512) * 512 for _, data in members)
+    return write(path, members).read_bytes()[:size]
+
+
+@pytest.mark.parametrize("record", [2**15, 2**16, 2**20])
+def test_a_small_shard_of_one_large_record_is_whole(tmp_path, record):
+    """As `tar -b 128` writes it."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(members_alone(path, pairs(5)).ljust(record, b"\0"))
+    assert fates(read_shard(path)[0]) == [(str(number), None) for number in range(5)]
+
+
+def test_two_records_at_the_end_are_whole(tmp_path):
+    """As `tar --concatenate` leaves them."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(members_alone(path, pairs(3)).ljust(20_480, b"\0"))
+    assert fates(read_shard(path)[0]) == [(str(number), None) for number in range(3)]
+
+
+@pytest.mark.parametrize("size", [10_240, 2**15, 2**16, 2**20])
+def test_an_end_that_may_be_either_is_a_cut_where_the_last_sample_lacks_something(tmp_path, size):
+    path = tmp_path / "a.tar"
+    path.write_bytes(members_alone(path, pairs(4)[:-1]).ljust(size, b"\0"))
+    items, _ = read_shard(path)
+    last = Reason.CAPTION_MISSING if size == 10_240 else Reason.SHARD_TRUNCATED
+    assert fates(items) == [*((str(number), None) for number in range(3)), ("3", last)]
+    path.write_bytes(members_alone(path, scattered(4, 700)[:-2]).ljust(2**16, b"\0"))
+    assert [reason for _, reason in fates(read_shard(path)[0])] == [None, None, *[Reason.SHARD_TRUNCATED] * 2]
+
+
+def test_zeros_from_anywhere_on_are_told_once(tmp_path):
+    """Every place where a writer may have been stopped, but where a whole shard could end in the same bytes."""
+    path = tmp_path / "a.tar"
+    whole = write(path, pairs(40)).read_bytes()
+    for start in range(600, len(whole) - 24_000, 331):
+        path.write_bytes(whole[:start] + bytes(len(whole) - start))
+        items, _ = read_shard(path)
+        kept = [item for item in items if item.refusal is None]
+        assert len(kept) == start // 2560 or start % 2560 > 2048
+        assert [item.refusal.reason for item in items[len(kept) :]] == [Reason.SHARD_TRUNCATED]
 
 
 def test_a_picture_with_zeros_behind_its_end_is_whole(tmp_path):
