@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mos.config import StrictConfig
 from mos.data.orientation import find_orientation
-from mos.data.picture_formats import FORMATS, SUFFIXES, ExtraFormat, how_to_read, sniff
+from mos.data.picture_formats import FORMATS, ExtraFormat, how_to_read, sniff, suffixes_of
 from mos.data.reasons import Reason, Rejected
 
 # Sizes and damage are judged here; in a large run the decoders' lines about them would drown all others.
@@ -52,7 +52,7 @@ class ImageLimits(StrictConfig):
 
     def suffixes(self) -> frozenset[str]:
         """Extensions of the files that are opened as pictures, in lower case."""
-        return frozenset(suffix for name in self.formats() for suffix in SUFFIXES[name])
+        return suffixes_of(self.formats())
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,19 @@ def _lines(path: str, name: str) -> list[str]:
         raise UserError(f"source {name!r}: {path} may not be read by this user: change its permissions") from error
     except (Rejected, UnicodeError) as error:
         raise UserError(f"source {name!r}: {path} is damaged: {error}") from error
+    if _is_array(text):
+        raise UserError(f"source {name!r}: {path} is one JSON array: write one object a line")
     lines = text.encode("utf-8", "surrogateescape").splitlines()
     return [text for line in lines if (text := line.decode("utf-8", "surrogateescape").strip("\ufeff \t"))]
+
+
+def _is_array(text: str) -> bool:
+    """Whether a text is a JSON array of objects as a whole, as people write who do not know the form with lines."""
+    try:
+        value = json.loads(text) if text.lstrip().startswith("[") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
 def _values(line: str, keys: tuple[str, ...]) -> list[str]:

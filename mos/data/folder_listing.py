@@ -54,7 +54,10 @@ def list_folder(folder: str, name: str, follow: Sequence[str]) -> Listing:
     listing = Listing()
     if "://" in folder:
         system, root = fsspec.core.url_to_fs(folder)
-        details = system.find(root, detail=True)
+        try:
+            details = system.find(root, detail=True)
+        except PermissionError as error:
+            raise UserError(f"source {name!r}: {folder} may not be listed with these credentials") from error
         found = [remote_file(path.removeprefix(root).lstrip("/"), info) for path, info in details.items()]
         listing.files = [file for file in found if not is_system_file(file.name)]
         listing.num_skipped = len(found) - len(listing.files)

@@ -7,7 +7,7 @@ from mos.data.reasons import Reason, Rejected
 
 def is_opened(name: str, config: CurateConfig) -> bool:
     """Whether a file's extension stands on the whitelist; no other file is ever read."""
-    return suffix(name) in TEXT_SUFFIXES | config.image.suffixes()
+    return (kind := suffix(name)) in TEXT_SUFFIXES or kind in config.image.suffixes()
 
 
 def oversize(name: str, size: int, config: CurateConfig) -> Rejected | None:

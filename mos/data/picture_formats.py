@@ -1,5 +1,6 @@
 """Formats of pictures: their names, extensions and first bytes, which of them are read, and what to do about others."""
 
+from functools import cache
 from typing import Literal, get_args
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -49,6 +50,12 @@ def sniff(data: bytes) -> str | None:
     if head.startswith((b"<svg", b"<?xml")) and b"<svg" in head:
         return "SVG"
     return next((name for magic, name in _MAGIC if data.startswith(magic)), None)
+
+
+@cache
+def suffixes_of(formats: tuple[str, ...]) -> frozenset[str]:
+    """Every extension of some formats, in lower case."""
+    return frozenset(suffix for name in formats for suffix in SUFFIXES[name])
 
 
 def how_to_read(format: str) -> str:

@@ -204,7 +204,10 @@ def _list_tars(source: WebDatasetSource | EditsSource, base: Path) -> list[Liste
     found: dict[str, ListedFile] = {}
     for pattern in source.paths:
         path = _absolute(pattern, base)
-        matches = _glob_uri(path) if "://" in path else _glob(path)
+        try:
+            matches = _glob_uri(path) if "://" in path else _glob(path)
+        except PermissionError as error:
+            raise UserError(f"source {source.name!r}: {path} may not be listed with these credentials") from error
         if not matches:
             raise UserError(f"source {source.name!r}: no tar matches {path}: correct `paths`, or make the shards first")
         found |= {file.name: file for file in matches}

@@ -137,6 +137,13 @@ def test_a_jsonl_that_does_not_decode_is_named(tmp_path, data):
         read({"type": "folder", "path": tmp_path, "captions": tmp_path / "captions.jsonl"})
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_for_a_jsonl_is_named(tmp_path, indent):
+    (tmp_path / "captions.jsonl").write_text(json.dumps([{"file": "a.jpg", "caption": "a cat"}], indent=indent))
+    with pytest.raises(UserError, match="one JSON array: write one object a line"):
+        read({"type": "folder", "path": tmp_path, "captions": tmp_path / "captions.jsonl"})
+
+
 def test_other_spellings_name_the_same_file(tmp_path):
     folder = fill(
         tmp_path / "photos",
