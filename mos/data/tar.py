@@ -7,6 +7,7 @@ lz4, alone or joined by `cat`. A shard is read to its last byte: what cannot be 
 How an archive ends. Two blocks of zeros end it, and zeros fill the writer's record: 20 blocks, or a power of two if
 asked. One block alone ends nothing. A file that ends in more zeros than that was allocated before it was written, and
 its writer was stopped. Where both may be, the members decide: whether the last sample is whole, and its files are.
+Two records of zeros behind a whole sample are taken for an end: so many bytes may be lost without a word, and no more.
 """
 
 from collections import Counter
@@ -193,8 +194,8 @@ def _aligned(stream: ArchiveStream, shift: int) -> bytes:
 
 def _may_be_padding(zeros: int, end: int) -> bool:
     """Whether a writer may have left that many zeros, an end marker among them, to end at `end` bytes."""
-    longest = max([2 * RECORD, *(record for record in LARGE_RECORDS if end % record == 0)])  # `tar -A` leaves two
-    return zeros < END_MARKER + longest
+    usual = RECORD if end % RECORD else 2 * RECORD  # `tar --concatenate` leaves the padding of both archives
+    return zeros < END_MARKER + max([usual, *(record for record in LARGE_RECORDS if end % record == 0)])
 
 
 def _is_usual_padding(zeros: int, end: int) -> bool:
