@@ -7,7 +7,7 @@ lz4, alone or joined by `cat`. A shard is read to its last byte: what cannot be 
 How an archive ends. Two blocks of zeros end it, and zeros fill the writer's record: 20 blocks, or a power of two if
 asked. One block alone ends nothing. A file that ends in more zeros than that was allocated before it was written, and
 its writer was stopped. Where both may be, the members decide: whether the last sample is whole, and its files are.
-Two records of zeros behind a whole sample are taken for an end: so many bytes may be lost without a word, and no more.
+Two records of zeros, or one large one, behind a whole sample are taken for an end: that much may be lost unnoticed.
 """
 
 from collections import Counter
