@@ -30,12 +30,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dagster as dg
 from pydantic import PrivateAttr
 
-from cluster.head import JobCluster
+from cluster.head import JobCluster, server_address
 from cluster.jobs import JobSpec, run_job
 from cluster.session import CLONE
 from mos.errors import UserError
+from mos.precision import instruction_sets
 from mos.steps import StepRecord
 from pipelines.entry import DEFAULT_CONFIG, EXIT_USER_ERROR, base_folder, entry
+from pipelines.forecast import forecast
 from pipelines.previews import asset_metadata
 from pipelines.run_config import RunConfig, load_run
 from pipelines.steps import configured_steps, open_step, upstream
@@ -137,8 +139,24 @@ def main(config: RunConfig, args: argparse.Namespace) -> None:
         UserError: a step failed.
     """
     definitions = build_definitions(args.config, args.overrides, force=args.force)
+    if server_address(os.environ) is None and not config.cluster.train.gpus:
+        say_how_long(config)
     run_job_quietly(definitions)
     print(f"\nreport: {config.folder('report', 'report.html')}", flush=True)
+
+
+def say_how_long(config: RunConfig) -> None:
+    """Print what this machine computes with, and how long what is left of the run will take on it."""
+    expected = forecast(config)
+    if expected is None:
+        return
+    workers, dtypes = config.cluster.train, {config.stage(name).engine.precision.compute for name in config.stages()}
+    cores = int(workers.num * workers.cpus)
+    print(
+        f"{config.name} on this machine ({cores} core{'s' * (cores > 1)}, {', '.join(instruction_sets())}, "
+        f"{' and '.join(sorted(dtypes))}): {expected}",
+        flush=True,
+    )
 
 
 def run_job_quietly(definitions: dg.Definitions) -> None:

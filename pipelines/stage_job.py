@@ -118,7 +118,12 @@ def stage_folder(step: Step, config: RunConfig) -> Path:
 
 def newest_step(job: StageJob) -> int:
     """Updates that the trainer has done, as far as the checkpoints tell."""
-    checkpoint = newest_readable(job.folder)
+    return steps_done(job.folder)
+
+
+def steps_done(folder: Path) -> int:
+    """Updates after which a stage that trains in `folder` would go on."""
+    checkpoint = newest_readable(folder)
     return 0 if checkpoint is None else checkpoint.state.step
 
 
