@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dagster as dg
 from pydantic import PrivateAttr
+from ray.job_submission import JobStatus
 
 from cluster.head import JobCluster, server_address
 from cluster.jobs import JobSpec, run_job
@@ -36,7 +37,7 @@ from cluster.session import CLONE
 from mos.errors import UserError
 from mos.precision import instruction_sets
 from mos.steps import StepRecord
-from pipelines.entry import DEFAULT_CONFIG, EXIT_USER_ERROR, base_folder, entry
+from pipelines.entry import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_USER_ERROR, base_folder, entry
 from pipelines.forecast import forecast
 from pipelines.previews import asset_metadata
 from pipelines.run_config import RunConfig, load_run
@@ -100,6 +101,8 @@ class RayJobs(dg.ConfigurableResource):
             raise dg.Failure(f"{name}: {error}", allow_retries=False) from error
         except KeyboardInterrupt as interrupt:  # which Dagster would take for a fault of the machine and try again
             raise dg.Failure(INTERRUPTED, allow_retries=False) from interrupt
+        if outcome.exit_code == EXIT_INTERRUPTED or outcome.status == JobStatus.STOPPED:
+            raise dg.Failure(INTERRUPTED, allow_retries=False)
         if not outcome.succeeded:
             raise dg.Failure(f"{name}: {outcome.error}", allow_retries=outcome.exit_code != EXIT_USER_ERROR)
         return step.ledger.require(name, step.fingerprint, f"python pipelines/{name}.py --force")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from cluster.session import ray_session
 from cluster.train import run_workers
 from mos.data.contexts import list_contexts, save_contexts
-from mos.data.fit import check_share, check_tables, check_view
+from mos.data.fit import check_share, check_tables, check_view, repeating_buckets
 from mos.data.index import SampleIndex, build_index
 from mos.data.payloads import LatentTable, RowCache, StateTable
 from mos.data.views import View
@@ -124,6 +124,12 @@ def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
         f"by source {index.counts('source')}; by bucket {index.counts('group')}; states: {job.states.type}",
         flush=True,
     )
+    for bucket, count in repeating_buckets(index, job.stage.batch_size).items():
+        print(
+            f"{job.name}: bucket {bucket} has {count} samples, fewer than a batch of {job.stage.batch_size}: they "
+            "repeat within batches; leave them out with the filter, or lower batch_size",
+            flush=True,
+        )
 
 
 def describe_gang(job: StageJob, config: RunConfig) -> str:
