@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from mos.errors import UserError
+from mos.precision import fast_dtype
 from pipelines.run_config import RunConfig, load_run
+from pipelines.steps import _deciding_parts
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "pipelines/configs").glob("*.toml"))
 
@@ -81,3 +83,31 @@ def test_a_run_without_a_stage_says_so(clone: Path):
 
 def test_every_field_is_documented():
     assert all(field.description for name, field in RunConfig.model_fields.items() if name in ("name", "root", "seed"))
+
+
+def test_auto_becomes_what_this_machine_is_good_for(demo_run):
+    config = demo_run("cluster.num_cpus=16")
+    assert (config.cluster.train.num, config.cluster.train.cpus, config.cluster.generate.num) == (4, 4, 16)
+    precisions = {config.stage(name).engine.precision.compute for name in config.stages()}
+    assert precisions == {fast_dtype("cpu")}
+
+
+def test_a_number_in_place_of_auto_leaves_the_other_to_the_machine(demo_run):
+    config = demo_run("cluster.num_cpus=8", "cluster.train.num=2")
+    assert (config.cluster.train.num, config.cluster.train.cpus) == (2, 4)
+
+
+def test_gpus_train_in_bfloat16_whatever_the_driver_has(demo_run):
+    config = demo_run("cluster.train={num=1, cpus=1, gpus=1}")
+    assert config.stage("stage1").engine.precision.compute == fast_dtype("cuda")
+
+
+def test_precision_is_part_of_what_a_stage_is_and_the_number_of_workers_is_not(demo_run):
+    def stage1(*overrides: str) -> str:
+        config = demo_run(*overrides).model_copy(update={"curate": None, "encode": None, "shapes": None})
+        return str(_deciding_parts("stage1", config))
+
+    one, other = (stage1(f"stage1.engine.precision.compute={name}") for name in ("float32", "bfloat16"))
+    assert one != other
+    assert stage1() in (one, other)
+    assert stage1("cluster.train={num=1, cpus=1}") == stage1("cluster.train={num=2, cpus=3}")
