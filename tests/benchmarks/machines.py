@@ -1,5 +1,5 @@
-"""The figures of running on a machine that nobody chose: precision, busy cores, interruptions, minutes of the demo and of
-the tests; and of what the size of eq. 4's weights does.
+"""Figures of machines that nobody chose: precision, busy cores, interruptions, the demo's and the tests' minutes.
+And of what the size of eq. 4's weights does.
 
   python -m tests.benchmarks.machines                      auto, loaded, stop, weights, decode: a quarter of an hour
   python -m tests.benchmarks.machines demo tests --avx2    the demo and the tests, on this CPU without AVX-512
