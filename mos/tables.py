@@ -166,6 +166,21 @@ def append_fragments(table: TableVersion, fragments: Sequence[str], expected_row
     return TableVersion(table.uri, after.version, after.count_rows())
 
 
+def drop_fragments(table: TableVersion, numbers: Sequence[int]) -> TableVersion:
+    """The table without some of its fragments, whose files need not be there; one commit on exactly this version.
+
+    Raises:
+        TableMovedError: rows were added, deleted or compacted since; nothing is committed.
+    """
+    dataset = table.open()
+    deleted = lance.LanceOperation.Delete([], list(numbers), "true")
+    try:
+        after = lance.LanceDataset.commit(table.uri, deleted, read_version=dataset.version, max_retries=0)
+    except CommitConflictError as error:
+        raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
+    return TableVersion(table.uri, after.version, after.count_rows())
+
+
 def commit_fragments(uri: str, fragments: Sequence[str], expected_rows: int) -> TableVersion:
     """`append_fragments` on top of the table as it is now."""
     return append_fragments(latest_version(uri), fragments, expected_rows)

@@ -27,6 +27,8 @@ class StepMetrics:
     """Share of the time that rank 0 waited for batches, in [0, 1]."""
     nonfinite_steps: int
     """Updates skipped for a non-finite gradient since the stage began."""
+    left_out: int = 0
+    """Samples of these updates that did not count, over all ranks: their latents or states are not finite."""
 
 
 class MetricsWriter:
