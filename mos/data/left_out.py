@@ -39,7 +39,7 @@ class LeftOutSamples:
         if len(self._known) > self._most:
             raise UserError(
                 f"{len(self._known)} of {len(self._index)} samples are left out, the last because {reason}: the "
-                "table is damaged, remove it and run pipelines/encode.py"
+                "table is damaged, remove it and run `python pipelines/encode.py <config> --force`"
             )
 
     def _name(self, sample: int) -> str:

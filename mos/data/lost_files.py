@@ -14,7 +14,7 @@ from lance.file import LanceFileSession
 
 from mos.data.blob_reader import index_blobs
 from mos.errors import UserError
-from mos.tables import TableVersion
+from mos.tables import TableMovedError, TableVersion, drop_fragments, latest_version
 
 LOOKS = 32
 """Files looked at at a time: what a network file system or an object store answers side by side."""
@@ -55,6 +55,18 @@ def refuse_lost_files(table: TableVersion, remedy: str) -> None:
     if lost:
         number = "a file is" if len(lost) == 1 else f"{len(lost)} of its files are"
         raise lost_error(table.uri, f"{number} missing or cut short, first {lost[0].path}", remedy)
+
+
+def drop_lost(table: TableVersion) -> TableVersion:
+    """The table as it is now without the fragments that lack a file: their rows can be encoded again."""
+    while True:
+        numbers = sorted({lost.fragment for lost in lost_files(table)})
+        if not numbers:
+            return table
+        try:
+            return drop_fragments(table, numbers)
+        except TableMovedError:
+            table = latest_version(table.uri)
 
 
 def lost_error(uri: str, what: str, remedy: str) -> LostFilesError:
