@@ -103,7 +103,7 @@ def make_preview(
         reference=torch.stack(latents.read(references.tolist())) if (references != NO_ROW).all() else None,
     )
     folder = job.folder / "samples" if dist.get_rank() == 0 else None
-    return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device)
+    return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device, Notices(job.folder).say)
 
 
 @contextmanager

@@ -169,5 +169,8 @@ class _Reporter:
     def reach(self, step: int, waited_s: float) -> None:
         window = self._demand.window_of(step)
         if window != self._window:
+            try:
+                self.progress.report(self._rank, RankProgress(step, waited_s))
+            except OSError:  # a full disk: the next step tries again
+                return
             self._window = window
-            self.progress.report(self._rank, RankProgress(step, waited_s))
