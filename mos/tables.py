@@ -156,8 +156,9 @@ def append_fragments(table: TableVersion, fragments: Sequence[str], expected_row
         return table
     dataset = table.open()
     old = [fragment.metadata for fragment in dataset.get_fragments()]
-    for number, fragment in enumerate(new, start=max((fragment.id for fragment in old), default=-1) + 1):
-        fragment.id = number
+    if old:  # Lance numbers the first fragments of an empty table itself, beyond those it once had
+        for number, fragment in enumerate(new, start=max(fragment.id for fragment in old) + 1):
+            fragment.id = number
     merged = lance.LanceOperation.Merge([*old, *new], dataset.lance_schema)
     try:
         after = lance.LanceDataset.commit(table.uri, merged, read_version=table.version)

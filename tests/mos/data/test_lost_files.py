@@ -61,15 +61,18 @@ def test_a_lost_file_is_named_and_its_rows_can_be_dropped(tables, which, how):
 
 
 def test_a_table_that_lost_all_is_empty_and_can_be_filled(tables):
-    table = latest_version(tables.latents.uri)
-    for fragment in (0, 1):
-        files_of(table, fragment)[0].unlink()
-    assert drop_lost(table).rows == 0
-    assert commit_fragments(table.uri, write_rows(table.uri, _one_row(table)), 1).rows == 1
-
-
-def _one_row(table: TableVersion) -> pa.Table:
-    return pa.table([["key"], ["16x16"], [b"x"]], schema=plain_schema(table.open().schema))
+    """Two fragments in one commit, into a table that once had fragments."""
+    for table, row in ((tables.latents, ["key", "16x16", b"x"]), (tables.states, ["key", 1, b"x"])):
+        latest = latest_version(table.uri)
+        for fragment in latest.open().get_fragments():
+            files_of(latest, fragment.fragment_id)[0].unlink()
+        assert drop_lost(latest).rows == 0
+        schema = plain_schema(latest.open().schema)
+        rows = [pa.table([[f"{row[0]} {number}"], *([value] for value in row[1:])], schema=schema) for number in (1, 2)]
+        fragments = [fragment for one in rows for fragment in write_rows(table.uri, one)]
+        filled = commit_fragments(table.uri, fragments, 2)
+        assert read_column(filled, schema.names[0]) == ["key 1", "key 2"]
+        assert lost_files(filled) == []
 
 
 @pytest.mark.parametrize("which", ["data", "pack"])
