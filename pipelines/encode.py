@@ -27,6 +27,8 @@ from cluster.room import refuse_too_many
 from cluster.session import CLONE, ray_session
 from mos.data.encode_plan import keep_missing, num_pieces, plan_contexts, plan_latents
 from mos.data.encoded import Committer, latents_schema
+from mos.data.lost_files import drop_lost, refuse_lost_files
+from mos.data.payloads import REMEDY
 from mos.data.state_tables import claim, claim_name, states_name, states_schema
 from mos.data.users import register_user
 from mos.encoders.understanding import TowerSpec, describe_tower, tower_id
@@ -69,7 +71,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     with ExitStack() as stack:
         state_codec = settle_codec(config, tower, samples, contexts, stack)
         register_user(config.tables_folder(), config.root, config.name)
-        states, latents = open_tables(config, tower, state_codec, codec)
+        states, latents = open_tables(config, tower, state_codec, codec, args.force)
         new_contexts, new_images = missing("states", cached, states), missing("latents", images, latents)
         if new_contexts.num_rows + new_images.num_rows:
             stack.enter_context(ray_session(config.cluster))
@@ -161,17 +163,31 @@ def settle_codec(
 
 
 def open_tables(
-    config: RunConfig, tower: TowerSpec, state_codec: StateCodec, codec: CodecSpec
+    config: RunConfig, tower: TowerSpec, state_codec: StateCodec, codec: CodecSpec, drop: bool = False
 ) -> tuple[Committer, Committer]:
-    """The states and the latents table, created if they are new, each with its committer."""
+    """The states and the latents table, created if they are new, each with its committer.
+
+    Rows whose files were lost are dropped where that is asked for, and refused where not.
+    """
     uri = config.states_uri(states_name(tower.tower_id, state_codec))
     states = states_schema(tower.tower_id, state_codec)
     latents = latents_schema(codec.codec_id, codec.channels, codec.stride)
     every = config.encode.fragments_per_commit
     return (
-        Committer(create_table(uri, states), every),
-        Committer(create_table(config.latents_uri(codec.codec_id), latents), every),
+        Committer(whole(create_table(uri, states), drop), every),
+        Committer(whole(create_table(config.latents_uri(codec.codec_id), latents), drop), every),
     )
+
+
+def whole(table: TableVersion, drop: bool) -> TableVersion:
+    """A table that lacks no file; raises `LostFilesError` unless rows whose files were lost may be dropped."""
+    if not drop:
+        refuse_lost_files(table, REMEDY)
+        return table
+    left = drop_lost(table)
+    if left.rows < table.rows:
+        print(f"{table.uri}: {table.rows - left.rows} rows whose files were lost are encoded again", flush=True)
+    return left
 
 
 def missing(name: str, tasks: pa.Table, committer: Committer) -> pa.Table:

@@ -11,7 +11,8 @@ from cluster.train import run_workers
 from mos.data.contexts import list_contexts, save_contexts
 from mos.data.fit import check_share, check_tables, check_view, repeating_buckets
 from mos.data.index import SampleIndex, build_index
-from mos.data.payloads import LatentTable, RowCache, StateTable
+from mos.data.lost_files import refuse_lost_files
+from mos.data.payloads import REMEDY, LatentTable, RowCache, StateTable
 from mos.data.views import View
 from mos.precision import instruction_sets
 from mos.tables import drop_table
@@ -91,6 +92,9 @@ def train(step: Step, config: RunConfig, anew: bool) -> None:
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     """Check that tables, model and stage fit, and leave the joined view in the stage's folder."""
     stage, workers = job.stage, config.cluster.train.num
+    refuse_lost_files(job.tables.samples, "put the file back, or curate again into another `tables` folder")
+    for table in (job.tables.latents, *([job.tables.states] if isinstance(job.states, CacheStates) else [])):
+        refuse_lost_files(table, REMEDY)
     check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])

@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from mos.data.batches import BatchBuilder, DrawRule, Share, StatesSource
 from mos.data.index import NO_ROW, SampleIndex
+from mos.data.left_out import LeftOutSamples
 from mos.data.payloads import LatentTable, RowCache
 from mos.data.prefetch import prefetch
 from mos.data.randomness import ExplorationRule
@@ -24,6 +25,7 @@ from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.loop import train
 from mos.training.metrics import MetricsWriter, StepMetrics
+from mos.training.notices import Notices
 from mos.training.states_source import StreamStates
 from mos.training.stop import StopRequest, StopVote
 from pipelines.open_states import announced, open_states
@@ -43,7 +45,9 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     cache = RowCache(stage.loader.cache_bytes)
     states, latents = open_states(job, index, cache, device), LatentTable(job.tables.latents, cache)
     share = Share(dist.get_rank(), dist.get_world_size())
-    builder = BatchBuilder(stage_plan(job, index), index, states, latents, draw_rule(job), share)
+    left_out = LeftOutSamples(index, job.tables.samples, Notices(job.folder).say)
+    plan = stage_plan(job, index)
+    builder = BatchBuilder(plan, index, states, latents, draw_rule(job), share, left_out.add)
     build = announced(builder, states, state.step)
     preview = make_preview(job, index, states, latents, device) if stage.sample_every else None
     checkpoints = Checkpoints(
@@ -104,7 +108,7 @@ def make_preview(
         reference=torch.stack(latents.read(references.tolist())) if (references != NO_ROW).all() else None,
     )
     folder = job.folder / "samples" if dist.get_rank() == 0 else None
-    return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device)
+    return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device, Notices(job.folder).say)
 
 
 @contextmanager

@@ -100,6 +100,10 @@ class Reason(StrEnum):
     JSON_TOO_LARGE = "json_too_large"
     """More bytes than the cap."""
 
+    LATENT_NOT_FINITE = "latent_not_finite"
+    """The codec's latent has NaN or a value too large for the table."""
+    STATES_NOT_FINITE = "states_not_finite"
+    """The tower's hidden states have NaN or a value too large for the table."""
     EDIT_UNCHANGED = "edit_unchanged"
     """Source and target are the same bytes: nothing to learn."""
     SCORE_NOT_FINITE = "score_not_finite"
