@@ -1,4 +1,7 @@
-"""One way into Ray for every script: the surrounding job's cluster, `RAY_ADDRESS`, or a local Ray of its own."""
+"""One way into Ray for every script: the surrounding job's cluster, `RAY_ADDRESS`, or a local Ray of its own.
+
+Ray is imported when a session begins: every config has a `ClusterConfig`, and what draws or plans needs no Ray.
+"""
 
 import json
 import logging
@@ -11,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ray
 from pydantic import Field
 
 from cluster.resources import WorkerConfig, available_cores
@@ -60,6 +62,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     Raises:
         UserError: an environment switch lets data run code, this Ray is too old, or `RAY_ADDRESS` does not answer.
     """
+    import ray
+
     refuse_unsafe_environment(os.environ)
     refuse_old_ray(ray.__version__)
     if ray.is_initialized():
@@ -115,6 +119,8 @@ def python_path() -> str:
 
 
 def _connect(config: ClusterConfig) -> None:
+    import ray
+
     # What workers print stays in Ray's session folder: a step's own lines are the driver's.
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if _inside_job():
@@ -158,6 +164,8 @@ def _job_runtime_env(config: ClusterConfig) -> dict[str, Any]:
 
 def _attach(config: ClusterConfig, address: str, options: dict[str, Any]) -> None:
     """Join a cluster from outside a job: the checkout travels as the working directory."""
+    import ray
+
     if "://" in address:
         raise UserError(
             f"RAY_ADDRESS={address} is no address a script can join: give the cluster's host:port, or submit it with "

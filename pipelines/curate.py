@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Curate: raw shards and folders -> kept samples with every score, and the rejects with their reasons.
 
 Reads   the sources of the config's [curate] section
@@ -17,6 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import Command
+
+DRY_RUN = "print what every stage would train on, and write nothing"
+COMMAND = Command(__name__, __doc__, section="curate", flags={"--dry-run": DRY_RUN})
+
 import lance
 import pyarrow as pa
 
@@ -30,11 +36,8 @@ from mos.steps import StepRecord
 from operators.curate import Sink, curation
 from operators.drop_images import DropImages
 from operators.write_samples import WriteSamples
-from pipelines.entry import entry
 from pipelines.run_config import RunConfig
 from pipelines.steps import open_step
-
-DRY_RUN = "print what every stage would train on, and write nothing"
 
 
 def main(config: RunConfig, args: Namespace) -> None:
@@ -107,4 +110,4 @@ def view_of(config: RunConfig, name: str) -> View:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, section="curate", flags={"--dry-run": DRY_RUN})
+    COMMAND.run(main)

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The whole run as a Dagster DAG: every step an asset, every asset a real Ray job.
 
 As a script it materializes all steps of a config in this process and leaves no server behind:
@@ -27,6 +28,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_USER_ERROR, Command, base_folder
+
+COMMAND = Command(__name__, __doc__)
+
 import dagster as dg
 from pydantic import PrivateAttr
 from ray.job_submission import JobStatus
@@ -37,7 +42,6 @@ from cluster.session import CLONE
 from mos.errors import UserError
 from mos.precision import instruction_sets
 from mos.steps import StepRecord
-from pipelines.entry import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_USER_ERROR, base_folder, entry
 from pipelines.forecast import forecast
 from pipelines.previews import asset_metadata
 from pipelines.run_config import RunConfig, load_run
@@ -210,6 +214,6 @@ def _print_line(line: str) -> None:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__)
+    COMMAND.run(main)
 else:
     defs = build_definitions(Path(os.environ.get("MOS_CONFIG", DEFAULT_CONFIG)))

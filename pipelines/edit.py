@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Editing stage: learn to follow an instruction on a reference picture.
 
 The clean latents of the reference join those of the target in the generation tower (paper section 3.4).
@@ -21,8 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import entry
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="edit")
+
 from pipelines.train_stage import train_stage
 
 if __name__ == "__main__":
-    entry(partial(train_stage, "edit"), __doc__, section="edit")
+    COMMAND.run(partial(train_stage, "edit"))

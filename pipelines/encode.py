@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Encode: kept samples -> hidden states of every distinct caption, and latents of every image in its buckets.
 
 Reads   tables/samples.lance, at the version the curate step recorded
@@ -18,6 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="encode")
 
 import pyarrow as pa
 import ray.data
@@ -43,7 +48,6 @@ from mos.tables import TableVersion, create_table, read_column
 from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
-from pipelines.entry import entry
 from pipelines.run_config import RunConfig
 from pipelines.settle_states import settle_sources
 from pipelines.standing_states import standing_codec
@@ -257,4 +261,4 @@ def report(failures: dict[str, str], quality: QualityReport | None) -> None:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, section="encode")
+    COMMAND.run(main)

@@ -6,13 +6,16 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cluster.session import CLONE
 from mos.errors import UserError
-from pipelines.run_config import RunConfig, load_run
-from pipelines.settings import describe_section
+from pipelines.interpreter import use_project_python
+from pipelines.settings import PROJECT, describe_section, sections
 
-DEFAULT_CONFIG = CLONE / "pipelines" / "configs" / "demo.toml"
+if TYPE_CHECKING:
+    from pipelines.run_config import RunConfig
+
+DEFAULT_CONFIG = PROJECT / "pipelines" / "configs" / "demo.toml"
 """What a script runs when no config is named."""
 
 OVERRIDE = re.compile(r"[\w.-]+=")
@@ -21,36 +24,58 @@ OVERRIDE = re.compile(r"[\w.-]+=")
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-Main = Callable[[RunConfig, argparse.Namespace], None]
+Main = Callable[["RunConfig", argparse.Namespace], None]
 
 
-def entry(
-    main: Main,
-    doc: str | None,
-    section: str | None = None,
-    flags: Mapping[str, str] | None = None,
-    words: str | None = None,
-) -> None:
-    """Parse the command line, load the config, run `main(config, args)` and exit with its status.
+class Command:
+    """A script's command line.
 
-    `args.force` is always there; `flags` adds switches (`{"--dry-run": "help text"}` gives `args.dry_run`). An
-    override whose first key is no section of the run belongs to `section`: `stage1.py steps=10` means
-    `stage1.steps=10`. `words` is the setting that an argument which is neither config nor override stands for.
-    `UserError` ends in one sentence on stderr and status 2.
+    Each script makes one before it imports what its work needs, which takes seconds: `--help` and mistakes in the
+    arguments are answered at once.
     """
-    # Ray starts its processes by fork and exec, which is safe; nothing here forks without exec.
-    warnings.filterwarnings("ignore", message="lance is not fork-safe")
-    settings = describe_section(section) if section else None
-    args = parse(doc, flags or {}, sys.argv[1:], settings, words)
-    try:
-        config = load_run(args.config, qualify(args.overrides, section), base_folder(CLONE))
-        main(config, args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(EXIT_INTERRUPTED)
+
+    def __init__(
+        self,
+        module: str,
+        doc: str | None,
+        section: str | None = None,
+        flags: Mapping[str, str] | None = None,
+        words: str | None = None,
+    ) -> None:
+        """Parse the command line, if the module is the script that runs.
+
+        Args:
+            module: the script's `__name__`.
+            doc: the script's docstring.
+            section: where an override belongs whose first key is no section of the run: `stage1.py steps=10` means
+                `stage1.steps=10`.
+            flags: switches besides `--force`; `{"--dry-run": "help text"}` gives `args.dry_run`.
+            words: the setting that an argument which is neither config nor override stands for.
+        """
+        self._section = section
+        if module == "__main__":
+            use_project_python(PROJECT)
+            settings = describe_section(section) if section else None
+            self._args = parse(doc, flags or {}, sys.argv[1:], settings, words)
+
+    def run(self, main: Main) -> None:
+        """Load the config, run `main(config, args)` and exit with its status.
+
+        `UserError` ends in one sentence on stderr and status 2.
+        """
+        # Ray starts its processes by fork and exec, which is safe; nothing here forks without exec.
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        try:
+            from pipelines.run_config import load_run
+
+            args = self._args
+            main(load_run(args.config, qualify(args.overrides, self._section), base_folder(PROJECT)), args)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr, flush=True)
+            sys.exit(EXIT_INTERRUPTED)
 
 
 def parse(
@@ -62,7 +87,7 @@ def parse(
 ) -> argparse.Namespace:
     """Namespace with `config` (Path), `named` (bool), `overrides` (tuple of `key=value`), `force` and the flags.
 
-    `named` says whether the config was. `settings` follows the arguments in the help text; see `entry` for `words`.
+    `named` says whether the config was. `settings` follows the arguments in the help text; see `Command` for `words`.
     """
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=doc, epilog=settings, formatter_class=formatter)
@@ -89,10 +114,8 @@ def qualify(overrides: Sequence[str], section: str | None) -> tuple[str, ...]:
     """Put `section.` before the overrides that name no section of the run."""
     if section is None:
         return tuple(overrides)
-    return tuple(
-        text if text.partition("=")[0].split(".")[0] in RunConfig.model_fields else f"{section}.{text}"
-        for text in overrides
-    )
+    known = sections()
+    return tuple(text if text.partition("=")[0].split(".")[0] in known else f"{section}.{text}" for text in overrides)
 
 
 def base_folder(checkout: Path) -> Path:

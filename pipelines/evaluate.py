@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Evaluate: a finished run -> scores, figures and one self-contained page.
 
 Reads   records and metrics of every step, the exports of the last text-to-image stage and of the editing stage
@@ -14,12 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="evaluate")
+
 from cluster.session import ray_session
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.report import Report, write_report
 from mos.evaluation.scores import Scores, score_pictures
 from pipelines.drawing import draw, trace_router
-from pipelines.entry import entry
 from pipelines.evidence import (
     edit_cases,
     edit_examples,
@@ -109,4 +113,4 @@ def print_scores(scores: Scores | None) -> None:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, section="evaluate")
+    COMMAND.run(main)

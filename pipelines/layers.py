@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Layers: which hidden states a trained router reads, and which a smaller table could do without.
 
 Reads   the export of the last finished text-to-image stage (or of `sample.stage`); prompts as pipelines/sample.py
@@ -17,6 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="sample")
+
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +30,6 @@ from mos.evaluation.usage_figure import usage_figure
 from mos.sampling.layer_usage import LayerSubset, LayerUsage, layer_usage, suggested_subsets
 from mos.sampling.pipeline import MosPipeline
 from pipelines.drawing import device_of
-from pipelines.entry import entry
 from pipelines.picture_requests import choose_prompts, export_folder, text_stage
 from pipelines.run_config import RunConfig
 
@@ -93,4 +97,4 @@ def usage_tree(usage: LayerUsage, subsets: list[LayerSubset]) -> dict[str, objec
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, section="sample")
+    COMMAND.run(main)

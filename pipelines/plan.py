@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Plan: what a run's hidden states weigh and cost, cached, streamed or recomputed, before anything is spent.
 
 Reads   the config; tables/samples.lance and tables/states/<tower>.lance where they stand
@@ -16,17 +17,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import Command
+
+MEASURE = "measure the speeds of this machine first, with the run's own tower, model and table"
+COMMAND = Command(__name__, __doc__, section="plan", flags={"--measure": MEASURE})
+
 from rich.console import Console
 
 from cluster.session import CLONE
 from mos.errors import UserError
 from mos.planning.recommend import recommend
-from pipelines.entry import entry
 from pipelines.plan_figures import limits_of, stage_figures
 from pipelines.plan_page import plan_tree, print_plan
 from pipelines.run_config import RunConfig
 
-MEASURE = "measure the speeds of this machine first, with the run's own tower, model and table"
 WIDTH = 160
 """Columns where the output is no terminal."""
 
@@ -58,4 +62,4 @@ def plan_path(config: RunConfig) -> Path:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, section="plan", flags={"--measure": MEASURE})
+    COMMAND.run(main)

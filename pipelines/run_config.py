@@ -10,7 +10,6 @@ from cluster.resources import AUTO, available_cores, share_cores
 from cluster.session import CLONE, ClusterConfig
 from mos.config import StrictConfig
 from mos.data.curation import CurateConfig
-from mos.data.users import user_id
 from mos.encoders.encoding import EncodeConfig
 from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
@@ -122,6 +121,8 @@ class RunConfig(StrictConfig):
 
         Its name has the root as well as the step's short fingerprint: runs that share a tables folder may be equal.
         """
+        from mos.data.users import user_id
+
         return f"{self.tables_folder()}/queues/{stage}-{short}-{user_id(self.root)}.lance"
 
     def folder(self, *parts: str) -> Path:

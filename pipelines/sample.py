@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Sample: prompts (and a picture to edit) -> pictures.
 
 Without a prompt it draws held-out prompts of the demo's scenes, or captions of your own data. Where no config is named
@@ -24,6 +25,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="sample", words="prompt")
+
 import torch
 from PIL import Image
 
@@ -37,7 +42,6 @@ from mos.sampling import MosPipeline
 from mos.sampling.config import StageName
 from mos.sampling.export import read_export_config
 from pipelines.drawing import draw
-from pipelines.entry import entry
 from pipelines.picture_requests import (
     Request,
     export_folder,
@@ -154,4 +158,4 @@ def write_pictures(folder: Path, requests: list[Request], pictures: list[Image.I
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, section="sample", words="prompt")
+    COMMAND.run(main)

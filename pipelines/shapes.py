@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Draw the demo data: captioned pictures of coloured shapes and edit triples, a few of them broken on purpose.
 
 Reads   nothing
@@ -17,9 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="shapes")
+
 from mos.errors import UserError
 from mos.shapes.dataset import write_shards
-from pipelines.entry import entry
 from pipelines.run_config import RunConfig
 from pipelines.steps import open_step
 
@@ -47,4 +51,4 @@ def _show_progress(done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, section="shapes")
+    COMMAND.run(main)

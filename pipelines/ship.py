@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Ship: the export of a finished run of drawn scenes -> a checkpoint as the package carries it.
 
 Reads   the export of the last finished stage of stage1 to stage4, and the records of its stages
@@ -15,6 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__)
+
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -29,7 +34,6 @@ from mos.evaluation.theme import LIGHT, figure_png
 from mos.sampling import MosPipeline
 from mos.sampling.export import ExportConfig, read_export, read_export_config
 from mos.shapes.captions import Prompt
-from pipelines.entry import entry
 from pipelines.picture_requests import export_folder, text_stage
 from pipelines.run_config import STAGES, RunConfig
 from pipelines.steps import require_step
@@ -108,4 +112,4 @@ def trained_stages(config: RunConfig, last: str) -> list[TrainedStage]:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__)
+    COMMAND.run(main)

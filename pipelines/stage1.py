@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Stage 1: train router and generation tower from scratch, at low resolution.
 
 Logit-normal timesteps, every sample that passes the quality filter (paper section 3.5).
@@ -20,8 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import entry
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="stage1")
+
 from pipelines.train_stage import train_stage
 
 if __name__ == "__main__":
-    entry(partial(train_stage, "stage1"), __doc__, section="stage1")
+    COMMAND.run(partial(train_stage, "stage1"))

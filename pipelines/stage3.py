@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Stage 3: tune on the best samples.
 
 A stricter view of the same table: captions, aesthetics, image-text alignment (paper section 3.5).
@@ -21,8 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import entry
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="stage3")
+
 from pipelines.train_stage import train_stage
 
 if __name__ == "__main__":
-    entry(partial(train_stage, "stage3"), __doc__, section="stage3")
+    COMMAND.run(partial(train_stage, "stage3"))

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Stage 4: tune at the highest resolution.
 
 Only samples large enough for it, with activation checkpointing (paper section 3.5).
@@ -21,8 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import entry
+from pipelines.entry import Command
+
+COMMAND = Command(__name__, __doc__, section="stage4")
+
 from pipelines.train_stage import train_stage
 
 if __name__ == "__main__":
-    entry(partial(train_stage, "stage4"), __doc__, section="stage4")
+    COMMAND.run(partial(train_stage, "stage4"))

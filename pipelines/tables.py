@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Tables: what stands in the run's tables folder, who uses it, whether it still is what the encoders give.
 
 Reads   tables/states, tables/latents, tables/users and the records of the registered runs
@@ -18,6 +19,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines.entry import Command
+
+FLAGS = {
+    "--verify": "encode a sample of this run's rows again and report the drift",
+    "--compact": "merge small fragments of every table but the queues",
+    "--remove": "say which tables, rows and versions no registered run needs",
+    "--yes": "with --remove: remove them",
+    "--now": "with --remove: also from tables that changed within a week; be sure that no run is at work",
+}
+COMMAND = Command(__name__, __doc__, flags=FLAGS)
+
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +39,6 @@ from mos.data.payloads import REMEDY
 from mos.data.removal import MARGIN_S, compact, plan_removal, remove
 from mos.data.stream_progress import StreamProgress
 from mos.data.users import User, read_user, read_users, user_id
-from pipelines.entry import entry
 from pipelines.run_config import RunConfig
 from pipelines.stage_lock import is_locked
 from pipelines.steps import require_step
@@ -35,14 +46,6 @@ from pipelines.verify_tables import verify_run
 
 FRESH_S = 3600.0
 """A rank reports once a window."""
-
-FLAGS = {
-    "--verify": "encode a sample of this run's rows again and report the drift",
-    "--compact": "merge small fragments of every table but the queues",
-    "--remove": "say which tables, rows and versions no registered run needs",
-    "--yes": "with --remove: remove them",
-    "--now": "with --remove: also from tables that changed within a week; be sure that no run is at work",
-}
 
 
 def main(config: RunConfig, args: Namespace) -> None:
@@ -125,4 +128,4 @@ def in_use(queue: Listed, users: Sequence[User]) -> bool:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__, flags=FLAGS)
+    COMMAND.run(main)

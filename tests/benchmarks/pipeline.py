@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mos.errors import UserError
 from mos.shapes.scene import Category, Colour, Shape
-from pipelines.entry import entry
+from pipelines.entry import Command
 from pipelines.run_config import RunConfig
 from pipelines.steps import require_step
 from tests.benchmarks.curate import measure_ratio, measure_reject
@@ -55,4 +55,4 @@ def demo_rows(config: RunConfig) -> list[Row]:
 
 
 if __name__ == "__main__":
-    entry(main, __doc__)
+    Command(__name__, __doc__).run(main)

@@ -62,6 +62,18 @@ def run_here(script: Path, *arguments: str) -> int:
     return 0
 
 
+def test_help_and_mistakes_in_the_arguments_need_no_imports(clone: Path):
+    code = (
+        "import runpy, sys; sys.argv = [sys.argv[1], *sys.argv[2:]]\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as status:\n    print(status.code, {'torch', 'ray', 'lance', 'numpy'} & set(sys.modules))"
+    )
+    for arguments, status in (["--help"], 0), (["a.toml", "b.toml"], 2), (["--nonsense"], 2):
+        command = [sys.executable, "-c", code, str(clone / "pipelines/curate.py"), *arguments]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert shown.stdout.endswith(f"{status} set()\n")
+
+
 @pytest.mark.parametrize("name", [*STEPS, "dag", "plan", "layers"])
 def test_every_script_explains_itself(name: str, clone: Path, capsys: pytest.CaptureFixture[str]):
     assert run_here(clone / f"pipelines/{name}.py", "--help") == 0
