@@ -54,13 +54,14 @@ class RunConfig(StrictConfig):
     @model_validator(mode="before")
     @classmethod
     def _workers_for_this_machine(cls, tree: Any) -> Any:
-        """Numbers in place of `auto` in `cluster.train` and `cluster.generate`: what this machine's cores are good for.
+        """Numbers in place of `auto` in `cluster.train`, `cluster.generate` and `encode.actors`: what the cores of this
+        machine are good for.
 
         All stages train on one gang, so its size divides every batch.
         """
-        if not isinstance(tree, dict) or not isinstance(tree.get("cluster"), dict):
+        if not isinstance(tree, dict):
             return tree
-        cluster = dict(tree["cluster"])
+        cluster = dict(tree.get("cluster") or {})
         cores = cluster.get("num_cpus") or available_cores()
         stages = [tree.get(name) for name in (*STAGES, "edit")]
         batch = gcd(*(stage["batch_size"] for stage in stages if isinstance(stage, dict) and _counts(stage)))
@@ -68,7 +69,12 @@ class RunConfig(StrictConfig):
             workers = cluster.get(name)
             if isinstance(workers, dict) and AUTO in (workers.get("num"), workers.get("cpus")):
                 cluster[name] = share_cores(workers, cores, samples)
-        return {**tree, "cluster": cluster}
+        match tree:
+            case {"encode": {"actors": {"max_actors": "auto"} as actors} as encode}:
+                most = cores // actors.get("threads_per_actor", 1)
+                encode = {**encode, "actors": {**actors, "max_actors": max(actors.get("min_actors", 1), most)}}
+                tree = {**tree, "encode": encode}
+        return {**tree, "cluster": cluster} if cluster else tree
 
     def resolved(self, base: Path) -> Self:
         """The same run with an absolute `root` (a relative one stands in `base`), every `{root}` filled in, and the

@@ -88,6 +88,7 @@ def test_every_field_is_documented():
 def test_auto_becomes_what_this_machine_is_good_for(demo_run):
     config = demo_run("cluster.num_cpus=16")
     assert (config.cluster.train.num, config.cluster.train.cpus, config.cluster.generate.num) == (4, 4, 16)
+    assert config.encode.actors.max_actors == 16
     precisions = {config.stage(name).engine.precision.compute for name in config.stages()}
     assert precisions == {fast_dtype("cpu")}
 
