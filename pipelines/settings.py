@@ -178,7 +178,9 @@ def read_module(name: str) -> Module | None:
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if not path.is_file():
         return None
-    imports, classes, values = {}, {}, {}
+    imports: dict[str, tuple[str, str]] = {}
+    classes: dict[str, ast.ClassDef] = {}
+    values: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
             case ast.ImportFrom(module=str(source), names=names):

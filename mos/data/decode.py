@@ -96,6 +96,20 @@ def decode_image(data: bytes, limits: ImageLimits, max_side_px: int | None = Non
     return decode_with_header(data, limits, max_side_px)[1]
 
 
+def decode_opened(image: Image.Image, limits: ImageLimits) -> Image.Image:
+    """As `decode_image`, of a picture that Pillow has opened or made: as the file would decode that it came from.
+
+    Raises:
+        Rejected: as for that file.
+    """
+    if image.format not in (None, "MPO", *FORMATS):
+        raise Rejected(Reason.IMAGE_FORMAT_REFUSED, str(image.format))
+    header = _judge(image, limits)
+    _load(image)
+    picture = _to_srgb(image)
+    return picture.transpose(_UPRIGHT[header.orientation]) if header.orientation in _UPRIGHT else picture
+
+
 def decode_with_header(
     data: bytes, limits: ImageLimits, max_side_px: int | None = None
 ) -> tuple[ImageHeader, Image.Image]:

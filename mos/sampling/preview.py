@@ -5,6 +5,7 @@ Dimension key
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,9 @@ class Preview:
         """Draw with the weights the model carries now; every rank of a sharded model calls this together."""
         latents = denoise(model, self._noise, self._context, self._sampler, reference=self._reference)
         if self._folder is None:
+            return
+        if not latents.isfinite().all():
+            warnings.warn(f"no grid of step {step}: its pictures have values that are not finite", stacklevel=2)
             return
         rows = [to_images(self._codec.decode(latents))]
         if self._reference is not None:
