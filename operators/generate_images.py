@@ -1,14 +1,17 @@
 """Prompts, and pictures to edit, in; pictures out."""
 
-import io
+import warnings
 from collections.abc import Mapping
 
 import pyarrow as pa
 from PIL import Image
 
+from mos.data.decode import ImageLimits
+from mos.errors import UserError
 from mos.sampling.config import SamplerConfig
 from mos.sampling.pictures import to_png
 from mos.sampling.pipeline import MosPipeline
+from mos.sampling.prompts import CutPromptWarning
 
 
 class GenerateImages:
@@ -17,15 +20,32 @@ class GenerateImages:
     A row's picture depends on that row alone, so a retried batch gives the same pictures.
 
     Reads   model, prompt, negative_prompt, seed, height, width, source (bytes of a picture to edit, or null)
-    Writes  image: PNG bytes
+    Writes  image: PNG bytes, null where there is a problem; notices: what of its prompts the model never sees;
+            problem: why the row cannot be drawn, else null
     """
 
-    def __init__(self, exports: Mapping[str, str], sampler: SamplerConfig, device: str, compile: bool = False) -> None:
-        """Take the folder of each model's export, the solver's settings, the torch device, and whether to compile."""
+    def __init__(
+        self,
+        exports: Mapping[str, str],
+        sampler: SamplerConfig,
+        device: str,
+        compile: bool = False,
+        limits: ImageLimits | None = None,
+    ) -> None:
+        """Keep what to draw with.
+
+        Args:
+            exports: folder of each model's export.
+            sampler: the solver's settings.
+            device: of torch.
+            compile: whether to compile the models.
+            limits: what pictures to edit are held to.
+        """
         self._exports = exports
         self._sampler = sampler
         self._device = device
         self._compile = compile
+        self._limits = limits
         self._pipelines: dict[str, MosPipeline] = {}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -35,32 +55,46 @@ class GenerateImages:
         for position, row in enumerate(rows):
             alike = (row["model"], row["negative_prompt"], row["height"], row["width"], row["source"] is None)
             groups.setdefault(alike, []).append(position)
-        images = [b""] * len(rows)
+        images: list[bytes | None] = [None] * len(rows)
+        notices: list[list[str]] = [[]] * len(rows)
+        problems: list[str | None] = [None] * len(rows)
         for positions in groups.values():
-            pictures = self._draw([rows[position] for position in positions])
+            try:
+                pictures = self._draw([rows[position] for position in positions])
+            except UserError as error:
+                for position in positions:
+                    problems[position] = str(error)
+                continue
             for position, picture in zip(positions, pictures, strict=True):
                 images[position] = to_png(picture)
-        return batch.append_column("image", pa.array(images, pa.large_binary()))
+                notices[position] = self._notices(rows[position])
+        batch = batch.append_column("image", pa.array(images, pa.large_binary()))
+        batch = batch.append_column("notices", pa.array(notices, pa.list_(pa.string())))
+        return batch.append_column("problem", pa.array(problems, pa.string()))
 
     def _draw(self, rows: list[dict]) -> list[Image.Image]:
         """Draw rows that share model, size and negative prompt."""
         first = rows[0]
-        sources = [Image.open(io.BytesIO(row["source"])) for row in rows] if first["source"] else None
-        return self._pipeline(first["model"])(
-            [row["prompt"] for row in rows],
-            height=first["height"],
-            width=first["width"],
-            seed=[row["seed"] for row in rows],
-            negative_prompt=first["negative_prompt"],
-            reference=sources,
-            batch_size=len(rows),
-            progress=False,
-            **self._sampler.model_dump(),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CutPromptWarning)  # a worker's stderr is nobody's: see `notices`
+            return self._pipeline(first["model"])(
+                [row["prompt"] for row in rows],
+                height=first["height"],
+                width=first["width"],
+                seed=[row["seed"] for row in rows],
+                negative_prompt=first["negative_prompt"],
+                reference=None if first["source"] is None else [row["source"] for row in rows],
+                batch_size=len(rows),
+                progress=False,
+                **self._sampler.model_dump(),
+            )
+
+    def _notices(self, row: dict) -> list[str]:
+        return self._pipeline(row["model"]).cut_notices([row["prompt"], row["negative_prompt"]])
 
     def _pipeline(self, model: str) -> MosPipeline:
         if model not in self._pipelines:
             self._pipelines[model] = MosPipeline.from_export(
-                self._exports[model], device=self._device, compile=self._compile
+                self._exports[model], limits=self._limits, device=self._device, compile=self._compile
             )
         return self._pipelines[model]

@@ -11,13 +11,15 @@ from PIL import Image
 
 from cluster.resources import WorkerConfig
 from cluster.room import refuse_too_many
+from mos.data.decode import ImageLimits
+from mos.errors import UserError
 from mos.evaluation.router_figure import RouterStory
 from mos.sampling.config import SamplerConfig
 from mos.sampling.pictures import from_png
 from mos.sampling.trace import RouterTrace
 from operators.generate_images import GenerateImages
 from operators.trace_router import TraceRouter
-from pipelines.picture_requests import Request
+from pipelines.picture_requests import Request, print_notices
 
 REQUESTS = pa.schema(
     [
@@ -25,7 +27,7 @@ REQUESTS = pa.schema(
         pa.field("model", pa.string()),
         pa.field("prompt", pa.string()),
         pa.field("negative_prompt", pa.string()),
-        pa.field("seed", pa.int64()),
+        pa.field("seed", pa.uint64()),
         pa.field("height", pa.int64()),
         pa.field("width", pa.int64()),
         pa.field("source", pa.large_binary()),
@@ -41,9 +43,14 @@ def draw(
     pool: WorkerConfig,
     batch_size: int,
     label: str,
+    limits: ImageLimits,
     compile: bool = False,
 ) -> list[Image.Image]:
-    """Draw all requests on a pool of actors, printing progress; pictures come back in the order of the requests."""
+    """Draw all requests on a pool of actors, printing progress; pictures come back in the order of the requests.
+
+    Raises:
+        UserError: a request cannot be drawn.
+    """
     if not requests:
         return []
     alike = sorted(
@@ -56,11 +63,16 @@ def draw(
         for start in range(0, len(rows), batch_size)
     ]
     pictures: dict[int, Image.Image] = {}
-    arguments = (dict(exports), sampler, device_of(pool), compile)
+    notices: set[str] = set()
+    arguments = (dict(exports), sampler, device_of(pool), compile, limits)
     for batch in _map_on_pool(GenerateImages, arguments, blocks, pool):
-        for position, png in zip(*(batch.column(name).to_pylist() for name in ("position", "image")), strict=True):
-            pictures[position] = from_png(png)
+        for row in batch.select(["position", "image", "notices", "problem"]).to_pylist():
+            if row["problem"] is not None:
+                raise UserError(row["problem"])
+            pictures[row["position"]] = from_png(row["image"])
+            notices.update(row["notices"])
         print(f"{label}: {len(pictures)}/{len(requests)} pictures", flush=True)
+    print_notices(label, sorted(notices))
     return [pictures[position] for position in range(len(requests))]
 
 

@@ -1,6 +1,7 @@
 """The command line that every script shares: `[config.toml] [key=value ...]`, one-sentence errors, exit codes."""
 
 import argparse
+import json
 import re
 import sys
 import warnings
@@ -106,8 +107,13 @@ def parse(
         parser.error(f"expected one {words if spoken else 'config'}, got {spoken or paths}: put it into quotes")
     args.named = bool(paths)
     args.config = Path(paths[0]) if paths else DEFAULT_CONFIG
-    args.overrides = (*overrides, *(f"{words}={text}" for text in spoken))
+    args.overrides = (*overrides, *(f"{words}={quoted(text)}" for text in spoken))
     return args
+
+
+def quoted(text: str) -> str:
+    """A text as a TOML string: one that reads like a number stays a text, and quotes in it stay too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def qualify(overrides: Sequence[str], section: str | None) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ def main(config: RunConfig, args: Namespace) -> None:
             pool=config.cluster.generate,
             batch_size=settings.batch_size,
             label="evaluate",
+            limits=config.curate.image,
         )
         router = trace_router(
             exports[stage],

@@ -102,11 +102,9 @@ def edit_requests(config: RunConfig, cases: Sequence[EditCase]) -> list[Request]
     """One picture for each case, in the bucket nearest to its source."""
     requests = []
     for i, case in enumerate(cases):
-        bucket = bucket_of(config, "edit", case.source)
+        height, width = bucket_of(config, "edit", case.source)
         seed = config.evaluate.seed + i
-        requests.append(
-            Request("edit", case.instruction, seed, bucket.height, bucket.width, source=to_png(case.source))
-        )
+        requests.append(Request("edit", case.instruction, seed, height, width, source=to_png(case.source)))
     return requests
 
 

@@ -1,21 +1,21 @@
 """What is to be drawn: which stage's model, which prompts, which seeds, which sizes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from mos.data.buckets import Bucket, aspect_buckets, assign
-from mos.data.decode import decode_image
-from mos.data.reasons import Rejected
 from mos.errors import UserError
-from mos.evaluation.cases import shown_prompts, stored_captions
+from mos.sampling.arguments import seeds, text
 from mos.sampling.config import StageName
-from mos.sampling.pictures import picture_size
+from mos.sampling.pictures import bucket_size, picture_size
 from mos.sampling.prompts import read_prompts
-from mos.tables import TableVersion
+from mos.sampling.references import read_reference
 from pipelines.run_config import RunConfig
 from pipelines.steps import require_step
+
+SHOWN_NOTICES = 5
 
 TEXT_STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3", "stage4")
 
@@ -28,6 +28,7 @@ class Request:
     """Stage whose export draws it, or the folder of an export."""
     prompt: str
     seed: int
+    """In [0, 2^64)."""
     height: int
     """Pixels."""
     width: int
@@ -70,10 +71,11 @@ def export_folder(config: RunConfig, stage: str) -> str:
 
 def make_requests(config: RunConfig, stage: str) -> list[Request]:
     """The requests to a stage's model."""
-    return requests_to(config, stage, config.stage(stage).resolution, config.curate.token_px)
+    curate = config.curate
+    return requests_to(config, stage, config.stage(stage).resolution, curate.token_px, curate.bucket_aspect)
 
 
-def requests_to(config: RunConfig, model: str, resolution: int, token_px: int) -> list[Request]:
+def requests_to(config: RunConfig, model: str, resolution: int, token_px: int, bucket_aspect: float) -> list[Request]:
     """One request for each prompt and repetition, with consecutive seeds.
 
     Args:
@@ -81,14 +83,20 @@ def requests_to(config: RunConfig, model: str, resolution: int, token_px: int) -
         model: who draws: a stage, or the folder of an export.
         resolution: of that model, in pixels.
         token_px: side of its tokens in pixels.
+        bucket_aspect: longest side over shortest side of its buckets.
     """
     sample = config.sample
-    source = None if sample.source is None else read_source(config, sample.source)
-    height, width = request_size(config, resolution, token_px, source)
+    source = None if sample.source is None else read_reference("source", sample.source, config.curate.image)
+    if source is None or sample.height is not None or sample.width is not None:
+        height, width = picture_size(sample.height, sample.width, resolution, token_px)
+    else:
+        height, width = bucket_size(source, resolution, token_px, bucket_aspect)
     repeated = [prompt for prompt in choose_prompts(config) for _ in range(sample.images_per_prompt)]
+    negative_prompt = text("negative_prompt", sample.negative_prompt)
+    encoded = None if sample.source is None else Path(sample.source).read_bytes()
     return [
-        Request(model, prompt, config.seed + i, height, width, sample.negative_prompt, source)
-        for i, prompt in enumerate(repeated)
+        Request(model, text("prompt", prompt), seed, height, width, negative_prompt, encoded)
+        for prompt, seed in zip(repeated, seeds(config.seed, len(repeated)), strict=True)
     ]
 
 
@@ -104,41 +112,23 @@ def choose_prompts(config: RunConfig) -> list[str]:
             return read_prompts(path)
     if sample.source is not None:
         raise UserError(f"source = {sample.source!r} has no instruction: say what to change with prompt=...")
+    from mos.evaluation.cases import shown_prompts, stored_captions
+    from mos.tables import TableVersion
+
     if config.shapes is not None:
         return [prompt.text for prompt in shown_prompts(sample.num_images, config.seed)]
     return stored_captions(TableVersion(**require_step("curate", config).outputs["samples"]), sample.num_images)
 
 
-def read_source(config: RunConfig, path: str) -> bytes:
-    """Bytes of the picture to edit, once it is known to decode."""
-    try:
-        data = Path(path).read_bytes()
-        decode_image(data, config.curate.image)
-    except OSError as error:
-        raise UserError(f"source {path} cannot be read: {error.strerror}") from error
-    except Rejected as rejected:
-        raise UserError(f"source {path} is not a picture that can be edited: {rejected}") from rejected
-    return data
-
-
-def request_size(config: RunConfig, resolution: int, token_px: int, source: bytes | None) -> tuple[int, int]:
-    """(height, width): as given, else the source's nearest bucket, else the model's square."""
-    sample = config.sample
-    if source is None or sample.height is not None or sample.width is not None:
-        return picture_size(sample.height, sample.width, resolution, token_px)
-    buckets = aspect_buckets(resolution, token_px, config.curate.bucket_aspect)
-    bucket = nearest(buckets, decode_image(source, config.curate.image))
-    return bucket.height, bucket.width
-
-
-def bucket_of(config: RunConfig, stage: str, picture: Image.Image) -> Bucket:
-    """The bucket of a stage's resolution nearest to a picture's aspect, whatever the picture's size."""
+def bucket_of(config: RunConfig, stage: str, picture: Image.Image) -> tuple[int, int]:
+    """(height, width) of a stage's bucket nearest to a picture's aspect, whatever the picture's size."""
     curate = config.curate
-    return nearest(aspect_buckets(config.stage(stage).resolution, curate.token_px, curate.bucket_aspect), picture)
+    return bucket_size(picture, config.stage(stage).resolution, curate.token_px, curate.bucket_aspect)
 
 
-def nearest(buckets: tuple[Bucket, ...], picture: Image.Image) -> Bucket:
-    """The bucket nearest to a picture's aspect, whatever the picture's size."""
-    bucket = assign(picture.width, picture.height, buckets, max_upscale=float("inf"))
-    assert bucket is not None
-    return bucket
+def print_notices(label: str, notices: Sequence[str]) -> None:
+    """The first of what is to be known about the prompts, and how many more there are."""
+    for notice in notices[:SHOWN_NOTICES]:
+        print(f"{label}: {notice}", flush=True)
+    if len(notices) > SHOWN_NOTICES:
+        print(f"{label}: the same goes for {len(notices) - SHOWN_NOTICES} more prompts", flush=True)

@@ -15,9 +15,10 @@ Writes  images/<fingerprint>/: a PNG and a JSON sidecar for each picture, grid.p
   ray job submit --working-dir . -- python pipelines/sample.py prompt="a red circle"
 """
 
-import io
 import json
+import os
 import sys
+import warnings
 from argparse import Namespace
 from dataclasses import asdict
 from functools import partial
@@ -28,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipelines.entry import Command
 
 COMMAND = Command(__name__, __doc__, section="sample", words="prompt")
+# Before torch is imported: threads that wait sleep. Where others use the cores too, spinning took ten times the work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from PIL import Image
@@ -35,18 +38,17 @@ from PIL import Image
 from cluster.session import ray_session
 from mos.checkpoints import SHAPES
 from mos.errors import UserError
-from mos.evaluation.grids import Captioned, picture_grid
-from mos.evaluation.theme import LIGHT, figure_png
 from mos.fingerprint import fingerprint
 from mos.sampling import MosPipeline
-from mos.sampling.config import StageName
+from mos.sampling.config import SampleConfig, StageName
 from mos.sampling.export import read_export_config
-from pipelines.drawing import draw
+from mos.sampling.prompts import CutPromptWarning
 from pipelines.picture_requests import (
     Request,
     export_folder,
     is_finished,
     make_requests,
+    print_notices,
     requests_to,
     text_stage,
 )
@@ -60,6 +62,8 @@ def main(config: RunConfig, args: Namespace) -> None:
     if export is not None:
         draw_here(config, export)
         return
+    from pipelines.drawing import draw  # Ray, which a model drawn with in this process does not need
+
     config, stage = choose_stage(config)
     step = open_step("sample", config)
     print(f"sample: drawing with {stage}", flush=True)
@@ -78,6 +82,7 @@ def main(config: RunConfig, args: Namespace) -> None:
             pool=config.cluster.generate,
             batch_size=config.sample.batch_size,
             label="sample",
+            limits=config.curate.image,
             compile=config.sample.compile,
         )
     sidecar = {"export": exports[stage], "sampler": sampler.model_dump(mode="json"), "source": config.sample.source}
@@ -104,21 +109,10 @@ def chosen_export(config: RunConfig, args: Namespace) -> str | None:
 def draw_here(config: RunConfig, export: str) -> None:
     """Draw with an exported model in this process, without Ray."""
     sample = config.sample
-    pipe = MosPipeline.from_export(
-        export, device="cuda" if torch.cuda.is_available() else "cpu", compile=sample.compile
-    )
-    requests = requests_to(config, export, pipe.resolution, pipe.token_px)
-    first = requests[0]
-    pictures = pipe(
-        [request.prompt for request in requests],
-        height=first.height,
-        width=first.width,
-        seed=[request.seed for request in requests],
-        negative_prompt=first.negative_prompt,
-        reference=None if first.source is None else Image.open(io.BytesIO(first.source)),
-        batch_size=sample.batch_size,
-        **sample.sampler.model_dump(),
-    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipe = MosPipeline.from_export(export, limits=config.curate.image, device=device, compile=sample.compile)
+    requests = requests_to(config, export, pipe.resolution, pipe.token_px, pipe.bucket_aspect)
+    pictures = draw_with(pipe, requests, sample)
     what = sample.model_dump(mode="json", exclude=NOT_IN_OUTPUTS["sample"])
     digest = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=what)
     folder = config.folder("images", digest[:12])
@@ -127,11 +121,34 @@ def draw_here(config: RunConfig, export: str) -> None:
     print(f"sample: pictures are in {folder}, and together in {folder / 'grid.png'}", flush=True)
 
 
+def draw_with(pipe: MosPipeline, requests: list[Request], sample: SampleConfig) -> list[Image.Image]:
+    """Draw requests of one size; says first what of their prompts the model never sees."""
+    first, prompts = requests[0], [request.prompt for request in requests]
+    print_notices("sample", pipe.cut_notices([*prompts, first.negative_prompt]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CutPromptWarning)  # printed already
+        return pipe(
+            prompts,
+            height=first.height,
+            width=first.width,
+            seed=[request.seed for request in requests],
+            negative_prompt=first.negative_prompt,
+            reference=first.source,
+            batch_size=sample.batch_size,
+            **sample.sampler.model_dump(),
+        )
+
+
 def choose_stage(config: RunConfig) -> tuple[RunConfig, StageName]:
     """The stage that draws; where the run is not finished yet, the choice becomes part of the config."""
     sample = config.sample
     if sample.source is not None:
         stage: StageName = sample.stage or "edit"
+        if "edit" not in config.stage(stage).tasks:
+            raise UserError(
+                f"{stage} is trained on text alone and cannot edit source = {sample.source!r}: leave sample.stage out, "
+                "and `edit` draws"
+            )
         require_step(stage, config)
     else:
         stage = text_stage(config, sample.stage)
@@ -142,6 +159,9 @@ def choose_stage(config: RunConfig) -> tuple[RunConfig, StageName]:
 
 def write_pictures(folder: Path, requests: list[Request], pictures: list[Image.Image], sidecar: dict) -> list[str]:
     """Write each picture with what it was drawn from, and the grid of all; returns the pictures' paths."""
+    from mos.evaluation.grids import Captioned, picture_grid
+    from mos.evaluation.theme import LIGHT, figure_png
+
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, (request, picture) in enumerate(zip(requests, pictures, strict=True)):

@@ -179,7 +179,8 @@ def read_module(name: str) -> Module | None:
     if not path.is_file():
         return None
     imports: dict[str, tuple[str, str]] = {}
-    classes, values = {}, {}
+    classes: dict[str, ast.ClassDef] = {}
+    values: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
             case ast.ImportFrom(module=str(source), names=names):

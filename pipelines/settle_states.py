@@ -4,7 +4,6 @@ from typing import Any
 
 from mos.planning.sources import SourceName
 from mos.training.states_source import AutoStates, CacheStates, RecomputeStates, SettledStates
-from pipelines.plan_figures import recommend_sources
 from pipelines.run_config import RunConfig
 
 
@@ -14,6 +13,8 @@ def settle_sources(config: RunConfig) -> dict[str, SourceName]:
     Raises:
         UserError: the sources that are named do not keep to the byte budget.
     """
+    from pipelines.plan_figures import recommend_sources
+
     configured = {name: config.stage(name).states for name in config.stages()}
     asked = any(isinstance(states, AutoStates) for states in configured.values())
     advice = recommend_sources(config) if asked else {}

@@ -40,7 +40,7 @@ from pipelines.steps import require_step
 
 MOST_BYTES = 16 * 2**20
 """Of the weights: what a package may carry."""
-KEPT = ("name", "stage", "resolution", "fingerprint", "seed", "tower_id", "codec_id", "config")
+KEPT = ("name", "stage", "resolution", "bucket_aspect", "fingerprint", "seed", "tower_id", "codec_id", "config")
 """Of the run's record: nothing that names a place on this machine."""
 GRID_COLUMNS = 6
 
@@ -79,7 +79,8 @@ def write_weights(export: Path, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     config = read_export_config(export)
-    kept = ExportConfig.model_validate({**config.model_dump(), "run": {key: config.run[key] for key in KEPT}})
+    run = {key: config.run[key] for key in KEPT if key in config.run}
+    kept = ExportConfig.model_validate({**config.model_dump(), "run": run})
     (folder / "config.json").write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

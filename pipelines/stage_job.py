@@ -76,6 +76,7 @@ def make_job(step: Step, config: RunConfig) -> StageJob:
         "name": config.name,
         "stage": name,
         "resolution": stage.resolution,
+        "bucket_aspect": config.curate.bucket_aspect,
         "fingerprint": step.fingerprint,
         "seed": config.seed,
         "tower_id": encoded["tower_id"],

@@ -98,17 +98,33 @@ def decode_image(data: bytes, limits: ImageLimits, max_side_px: int | None = Non
     return decode_with_header(data, limits, max_side_px)[1]
 
 
+def decode_opened(image: Image.Image, limits: ImageLimits) -> Image.Image:
+    """As `decode_image`, of a picture that Pillow has opened or made: as the file would decode that it came from.
+
+    Raises:
+        Rejected: as for that file.
+    """
+    if image.format not in (None, "MPO", *limits.formats()):
+        raise Rejected(Reason.IMAGE_FORMAT_REFUSED, f"{image.format}: {how_to_read(image.format)}")
+    return _decode_judged(image, limits, None)[1]
+
+
 def decode_with_header(
     data: bytes, limits: ImageLimits, max_side_px: int | None = None
 ) -> tuple[ImageHeader, Image.Image]:
     """As `decode_image`, with the header: its size is that of the picture before any reduction."""
     with _open(data, limits) as image:
-        size = image.size
-        _judge(image, _header(image, size), limits)
-        if max_side_px is not None:
-            image.draft(None, _within(size, max_side_px))
-        picture = _decode(image)
-        header = _header(image, image.size if image.format == "TIFF" else size)  # Pillow turns a TIFF itself
+        return _decode_judged(image, limits, max_side_px)
+
+
+def _decode_judged(image: Image.Image, limits: ImageLimits, max_side_px: int | None) -> tuple[ImageHeader, Image.Image]:
+    """An opened picture held to the limits, decoded, reduced and put upright."""
+    size = image.size
+    _judge(image, _header(image, size), limits)
+    if max_side_px is not None:
+        image.draft(None, _within(size, max_side_px))
+    picture = _decode(image)
+    header = _header(image, image.size if image.format == "TIFF" else size)  # Pillow turns a TIFF itself
     if max_side_px is not None and max(picture.size) > max_side_px:
         picture = picture.resize(_within(picture.size, max_side_px), Image.Resampling.BOX, reducing_gap=2.0)
     if header.orientation in _UPRIGHT:

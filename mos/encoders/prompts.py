@@ -26,12 +26,18 @@ class Prompter:
             str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special and str(token)
         ]
         self._known: dict[str, list[int]] = {}
-        self._shortened = lru_cache(MAX_KNOWN)(self._cut)
+        self._shortened = lru_cache(MAX_KNOWN)(self._shorten)
         self._refuse_empty()
 
     def render(self, text: str, image: str = "") -> str:
         """The prompt of one text; `image` is what stands for its image."""
-        return self._template.replace("{image}", image).replace("{text}", self._shortened(self._neutral(text)))
+        return self._template.replace("{image}", image).replace("{text}", self.cut(text)[0])
+
+    def cut(self, text: str) -> tuple[str, str]:
+        """What is rendered of a text, and the rest of it beyond `max_tokens`: empty where nothing is left out."""
+        text = self._neutral(text)
+        kept = self._shortened(text)
+        return kept, text[len(kept) :]
 
     @property
     def pad_id(self) -> int:
@@ -61,7 +67,7 @@ class Prompter:
             text = text.replace(token, " ")
         return text
 
-    def _cut(self, text: str) -> str:
+    def _shorten(self, text: str) -> str:
         """The longest beginning of a text that is at most `max_tokens` tokens."""
         spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return text if len(spans) <= self._max_tokens else text[: spans[self._max_tokens - 1][1]]

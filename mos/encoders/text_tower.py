@@ -52,6 +52,10 @@ class TextTower:
         """Which contexts share a forward pass, see `Tower.plan`."""
         return [one.places for one in self._passes(self._token_ids(texts))]
 
+    def cut(self, text: str) -> tuple[str, str]:
+        """What is read of a text, and what is not, see `Tower.cut`."""
+        return self._prompter.cut(text)
+
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
         """Hidden states of all layers, see `Tower.encode`."""

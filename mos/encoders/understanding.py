@@ -62,6 +62,10 @@ class Tower(Protocol):
         """
         ...
 
+    def cut(self, text: str) -> tuple[str, str]:
+        """What the tower reads of a text, and the end of it that it never sees: empty unless the text is too long."""
+        ...
+
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
         """Encode contexts, in as many forward passes as it takes.
 

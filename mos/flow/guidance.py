@@ -1,5 +1,6 @@
 """Classifier-free guidance on velocities, and its rescaling (paper appendix B.6)."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,11 +17,14 @@ def rescale(
 ) -> Float[Tensor, "batch *rest"]:
     """Bring the guided velocity back to the conditional one's standard deviation (Lin et al. 2024, eq. 15-16).
 
+    A guided velocity without any spread, as an untrained model gives, stays as it is.
+
     Args:
         guided: velocity after guidance.
         conditional: velocity of the prompt alone.
         phi: share of the correction in [0, 1]; 0 changes nothing.
     """
     dims = tuple(range(1, guided.ndim))
-    ratio = conditional.std(dim=dims, keepdim=True) / guided.std(dim=dims, keepdim=True)
+    spread = guided.std(dim=dims, keepdim=True)
+    ratio = torch.where(spread > 0, conditional.std(dim=dims, keepdim=True) / spread, 1.0)
     return guided * (phi * ratio + (1 - phi))

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mos.config import StrictConfig
 
@@ -14,12 +14,19 @@ class SamplerConfig(StrictConfig):
 
     steps: int = Field(20, ge=1)
     """Euler steps from t = 1 (noise) to t = 0 (image)."""
-    guidance: float = Field(4.0, ge=1.0)
-    """Classifier-free guidance scale; 1 is the conditional model alone, at half the work."""
+    guidance: float = Field(4.0, ge=0.0, allow_inf_nan=False)
+    """Classifier-free guidance scale; 0 and 1 are the conditional model alone, at half the work."""
     guidance_rescale: float = Field(0.0, ge=0.0, le=1.0)
     """Share of the guided velocity brought back to the spread of the conditional one (Lin et al. 2024)."""
     schedule: Literal["linear", "linear_quadratic"] = "linear"
     """Spacing of the timesteps; `linear_quadratic` takes small steps near the noise (Movie Gen)."""
+
+    @field_validator("guidance")
+    @classmethod
+    def _on_or_off(cls, guidance: float) -> float:
+        if 0 < guidance < 1:
+            raise ValueError("a scale between 0 and 1 would weaken the prompt: use 0 or 1 for none, or more than 1")
+        return guidance
 
 
 class SampleConfig(StrictConfig):

@@ -88,7 +88,7 @@ def guided_velocity(pair: Float[Tensor, "pair c h w"], sampler: SamplerConfig) -
     conditional, unconditional = pair.chunk(2)
     guided = guide(conditional, unconditional, sampler.guidance)
     if sampler.guidance_rescale == 0:
-        return guided  # an untrained model's velocity is 0, and 0 has no spread to rescale
+        return guided
     return rescale(guided, conditional, sampler.guidance_rescale)
 
 

@@ -6,6 +6,7 @@
 
 import json
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class ExportConfig(StrictConfig):
     tower: TowerConfig
     vae: VaeConfig
     run: dict[str, Any]
-    """Where the weights come from; `resolution` is the side in pixels of the square bucket trained last."""
+    """Where the weights come from: `resolution` is the side in pixels of the square bucket trained last,
+    `bucket_aspect` how long the other buckets were, `config` the stage's own, with its `tasks`."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,18 @@ class Export:
         """Side in pixels of a picture whose size is not given."""
         return int(self.config.run["resolution"])
 
+    @property
+    def bucket_aspect(self) -> float:
+        """Longest side over shortest side of the buckets it was trained in; where the export does not say: 2."""
+        return float(self.config.run.get("bucket_aspect", 2.0))
 
-def read_export(folder: str | Path) -> Export:
+    @property
+    def edits(self) -> bool:
+        """Whether the stage that made it trained on pictures to edit."""
+        return "edit" in self.config.run.get("config", {}).get("tasks", ())
+
+
+def read_export(folder: str | PathLike) -> Export:
     """Read an export and build its model.
 
     Raises:
@@ -61,12 +73,14 @@ def read_export(folder: str | Path) -> Export:
     return Export(model.float(), config)
 
 
-def read_export_config(folder: str | Path) -> ExportConfig:
+def read_export_config(folder: str | PathLike) -> ExportConfig:
     """Read the config of an export alone.
 
     Raises:
         UserError: there is none, or it is not one.
     """
+    if not isinstance(folder, str | PathLike):
+        raise UserError(f"export = {folder!r} is not a folder: name the `export` folder of a stage")
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise UserError(f"{folder} holds no exported model (no config.json): name the `export` folder of a stage")

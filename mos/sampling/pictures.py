@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from mos.data.buckets import Bucket
+from mos.data.buckets import Bucket, aspect_buckets, assign
 from mos.data.pictures import fit_to_bucket
 from mos.errors import UserError
+from mos.sampling.arguments import whole
 
 
 def picture_size(height: int | None, width: int | None, resolution: int, token_px: int) -> tuple[int, int]:
@@ -19,22 +20,32 @@ def picture_size(height: int | None, width: int | None, resolution: int, token_p
     Raises:
         UserError: a side is not a multiple of the token size; names the nearest that are.
     """
-    sides = {"height": resolution if height is None else height, "width": resolution if width is None else width}
-    for name, side in sides.items():
-        below = side // token_px * token_px
-        if side != below or side < 1:
-            near = " or ".join(str(value) for value in (below, below + token_px) if value > 0)
-            raise UserError(f"{name} = {side} is not a multiple of the token size, {token_px} px: use {near}")
-    return sides["height"], sides["width"]
+    return _side("height", height, resolution, token_px), _side("width", width, resolution, token_px)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """An RGB picture as it is meant to be seen: EXIF orientation applied, transparency on white."""
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+def _side(name: str, given: int | None, resolution: int, token_px: int) -> int:
+    side = whole(name, resolution if given is None else given, token_px)
+    below = side // token_px * token_px
+    if side != below:
+        raise UserError(
+            f"{name} = {side} is not a multiple of the token size, {token_px} px: use {below} or {below + token_px}"
+        )
+    return side
+
+
+def bucket_size(picture: Image.Image, resolution: int, token_px: int, bucket_aspect: float) -> tuple[int, int]:
+    """(height, width) in pixels of the training bucket nearest to a picture's aspect, whatever the picture's size.
+
+    Args:
+        picture: upright.
+        resolution: side of the square bucket, px.
+        token_px: side of a token, px.
+        bucket_aspect: longest side over shortest side of a bucket.
+    """
+    buckets = aspect_buckets(resolution, token_px, bucket_aspect)
+    bucket = assign(picture.width, picture.height, buckets, max_upscale=float("inf"))
+    assert bucket is not None
+    return bucket.height, bucket.width
 
 
 def fit(images: Sequence[Image.Image], height: int, width: int) -> UInt8[Tensor, "batch 3 height width"]:

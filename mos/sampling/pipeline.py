@@ -6,31 +6,40 @@ pipe("a red circle", seed=1)[0].save("circle.png")
 """
 
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self, TypeVar
+from os import PathLike
+from typing import Self
 
 import torch
 from jaxtyping import Float
 from PIL import Image
-from pydantic import ValidationError
 from rich.progress import Progress
 from torch import Tensor
 
+from mos.data.decode import ImageLimits
 from mos.encoders.understanding import Tower, load_tower
 from mos.encoders.vae import Codec, load_codec
+from mos.encoders.weights import first_line
 from mos.errors import UserError
 from mos.model.execution import compile_blocks
 from mos.model.mos import MoS
+from mos.sampling import arguments
 from mos.sampling.conditioning import Conditioning, encode_contexts
 from mos.sampling.config import SamplerConfig
 from mos.sampling.denoise import DenoisingStep, denoise, seeded_noise
 from mos.sampling.export import read_export
-from mos.sampling.pictures import fit, picture_size, to_images, upright
+from mos.sampling.pictures import bucket_size, fit, picture_size, to_images
+from mos.sampling.prompts import CutPromptWarning, cut_notices
+from mos.sampling.references import Picture, read_references
 from mos.sampling.trace import RouterRecorder, RouterTrace
 
-T = TypeVar("T")
+NO_EDITS = (
+    "this model was trained on text alone and cannot edit a picture: load the `export` of an `edit` stage, or leave "
+    "the picture out"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,17 @@ class MosPipeline:
     """A trained model with its frozen tower and codec: prompts in, pictures out."""
 
     def __init__(
-        self, model: MoS, tower: Tower, codec: Codec, *, resolution: int, device: str = "cpu", compile: bool = False
+        self,
+        model: MoS,
+        tower: Tower,
+        codec: Codec,
+        *,
+        resolution: int,
+        bucket_aspect: float = 2.0,
+        edits: bool = True,
+        limits: ImageLimits | None = None,
+        device: str | torch.device = "cpu",
+        compile: bool = False,
     ) -> None:
         """Put the parts together; the model computes in bfloat16 on a GPU and in float32 on a CPU.
 
@@ -58,31 +77,54 @@ class MosPipeline:
             tower: frozen understanding tower.
             codec: frozen image autoencoder.
             resolution: side in pixels of a picture whose size is not given.
+            bucket_aspect: longest side over shortest side of the buckets the model was trained in.
+            edits: whether the model was trained on pictures to edit.
+            limits: what a picture to edit is held to; where left out: the defaults of `curate.image`.
             device: where the model runs.
             compile: compile the model's blocks at the first picture, see `mos.model.execution`.
 
         Raises:
-            UserError: tower or codec have other widths than the model was trained with.
+            UserError: tower or codec have other widths than the model was trained with, or there is no such device.
         """
         _require_fit(model, tower, codec)
-        self.model = model.to(device, torch.float32 if device == "cpu" else torch.bfloat16).eval()
-        if compile:
+        self.device = usable_device(device)
+        self.model = model.to(self.device, torch.float32 if self.device == "cpu" else torch.bfloat16).eval()
+        if arguments.switch("compile", compile):
             compile_blocks(self.model)
         self.tower = tower
         self.codec = codec
         self.resolution = resolution
-        self.device = device
+        self.bucket_aspect = bucket_aspect
+        self.edits = edits
+        self.limits = limits or ImageLimits()
 
     @classmethod
-    def from_export(cls, folder: str | Path, *, device: str = "cpu", compile: bool = False) -> Self:
+    def from_export(
+        cls,
+        folder: str | PathLike,
+        *,
+        limits: ImageLimits | None = None,
+        device: str | torch.device = "cpu",
+        compile: bool = False,
+    ) -> Self:
         """Load what a training stage exported, with the tower and the codec it was trained with.
 
         Raises:
-            UserError: the folder holds no export, or its tower or codec cannot be loaded or do not fit.
+            UserError: the folder holds no export, its tower or codec cannot be loaded or do not fit, or there is no
+                such device.
         """
-        export = read_export(folder)
-        tower, codec = load_tower(export.config.tower, device), load_codec(export.config.vae, device)
-        return cls(export.model, tower, codec, resolution=export.resolution, device=device, compile=compile)
+        export, device = read_export(folder), usable_device(device)
+        return cls(
+            export.model,
+            load_tower(export.config.tower, device),
+            load_codec(export.config.vae, device),
+            resolution=export.resolution,
+            bucket_aspect=export.bucket_aspect,
+            edits=export.edits,
+            limits=limits,
+            device=device,
+            compile=compile,
+        )
 
     @property
     def token_px(self) -> int:
@@ -100,8 +142,8 @@ class MosPipeline:
         guidance_rescale: float = 0.0,
         schedule: str = "linear",
         seed: int | Sequence[int] = 0,
-        negative_prompt: str = "",
-        reference: Image.Image | Sequence[Image.Image] | None = None,
+        negative_prompt: str | None = None,
+        reference: Picture | Sequence[Picture] | None = None,
         batch_size: int = 16,
         progress: bool | None = None,
     ) -> list[Image.Image]:
@@ -109,40 +151,76 @@ class MosPipeline:
 
         Args:
             prompts: one or several; instructions where there is a reference.
-            height: pixels, a multiple of `token_px`; the model's own resolution where left out.
+            height: pixels, a multiple of `token_px`. Where neither side is given: of the bucket nearest to the
+                reference's aspect, else the model's own resolution; where one is given: the other is the resolution.
             width: as height.
             steps: Euler steps.
-            guidance: classifier-free guidance scale; 1 is the conditional model alone, at half the work.
+            guidance: classifier-free guidance scale; 0 and 1 are the conditional model alone, at half the work.
             guidance_rescale: share in [0, 1] of the guided velocity's spread brought back to the conditional one's.
             schedule: `linear` or `linear_quadratic`.
             seed: picture i is drawn from seed + i, or from its own entry of a sequence; never from its neighbours.
-            negative_prompt: what guidance points away from.
-            reference: picture to edit, one for all prompts or one for each; cropped to the size drawn.
+                From -2^63 to 2^64 - 1, as for torch, where a negative seed is that much below 2^64.
+            negative_prompt: what guidance points away from; left out: nothing, the empty prompt.
+            reference: picture to edit, one for all prompts or one for each: from Pillow, a path, or the bytes of a
+                file. It is decoded as in training and cropped to the size drawn.
             batch_size: pictures drawn at the same time.
             progress: show a bar on stderr; where left out: if that is a terminal.
 
+        Warns:
+            CutPromptWarning: a prompt is longer than what the tower reads.
+
         Raises:
-            UserError: a size, count or setting is out of range; the message names the remedy.
+            UserError: an argument is of a kind or size that cannot be, the model was not trained to edit, or what it
+                drew is not finite; the message names the remedy.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
-        references = [reference] * len(prompts) if isinstance(reference, Image.Image | None) else list(reference)
-        _require_one_each(prompts, seed=seeds, reference=references)
-        sampler = _sampler(steps, guidance, guidance_rescale, schedule)
-        size = picture_size(height, width, self.resolution, self.token_px)
-        images: list[Image.Image] = []
-        with Progress(transient=True, disable=not (sys.stderr.isatty() if progress is None else progress)) as bar:
-            batches = range(0, len(prompts), batch_size)
-            task = bar.add_task("drawing", total=steps * len(batches))
-            for start in batches:
-                part = slice(start, start + batch_size)
-                conditioning = self.condition(prompts[part], references[part], size, sampler, negative_prompt)
-                latents = self._denoise(conditioning, seeds[part], size, sampler, lambda step: bar.advance(task))
-                images += to_images(self.codec.decode(latents))
-        return images
+        prompts = arguments.texts("prompts", prompts)
+        negative_prompt = arguments.text("negative_prompt", negative_prompt or "")
+        seeds = arguments.seeds(seed, len(prompts))
+        sampler = arguments.sampler(steps, guidance, guidance_rescale, schedule)
+        batch_size = arguments.whole("batch_size", batch_size)
+        shows = sys.stderr.isatty() if progress is None else arguments.switch("progress", progress)
+        references = read_references(reference, len(prompts), self.limits)
+        sizes = [self.size(height, width, reference) for reference in references]
+        for notice in self.cut_notices([*prompts, negative_prompt]):
+            warnings.warn(notice, CutPromptWarning, stacklevel=2)
+        batches = _batches(sizes, batch_size)
+        images: dict[int, Image.Image] = {}
+        with Progress(transient=True, disable=not shows) as bar:
+            task = bar.add_task("drawing", total=sampler.steps * len(batches))
+            for batch in batches:
+                size = sizes[batch[0]]
+                with _in_memory(len(batch), size, self.device):
+                    conditioning = self.condition(
+                        [prompts[i] for i in batch], [references[i] for i in batch], size, sampler, negative_prompt
+                    )
+                    latents = self._denoise(
+                        conditioning, [seeds[i] for i in batch], size, sampler, lambda step: bar.advance(task)
+                    )
+                    images |= zip(batch, to_images(self.codec.decode(latents)), strict=True)
+        return [images[i] for i in range(len(prompts))]
+
+    def size(self, height: int | None, width: int | None, reference: Image.Image | None) -> tuple[int, int]:
+        """(height, width) in pixels of a picture: as given, else of the reference's bucket, else the resolution.
+
+        Raises:
+            UserError: a side that is given is not a multiple of the token size.
+        """
+        if reference is None or height is not None or width is not None:
+            return picture_size(height, width, self.resolution, self.token_px)
+        return bucket_size(reference, self.resolution, self.token_px, self.bucket_aspect)
+
+    def cut_notices(self, prompts: Sequence[str]) -> list[str]:
+        """A sentence for each prompt that is longer than what the tower reads."""
+        return cut_notices(self.tower, prompts)
 
     def trace(self, prompt: str, sampler: SamplerConfig, *, seed: int = 0) -> TracedPicture:
-        """Draw one picture at the model's own resolution and keep every step of it."""
+        """Draw one picture at the model's own resolution and keep every step of it.
+
+        Warns and raises as drawing does.
+        """
+        prompt, [seed] = arguments.text("prompt", prompt), arguments.seeds(seed, 1)
+        for notice in self.cut_notices([prompt]):
+            warnings.warn(notice, CutPromptWarning, stacklevel=2)
         size = picture_size(None, None, self.resolution, self.token_px)
         conditioning = self.condition([prompt], [None], size, sampler)
         recorder = RouterRecorder(conditioning.tokens[0], self.model.config.hidden_states[1:])
@@ -170,11 +248,18 @@ class MosPipeline:
         sampler: SamplerConfig,
         negative_prompt: str = "",
     ) -> Conditioning:
-        """Run tower and codec over prompts and references of pictures of one (height, width)."""
-        seen = [None if reference is None else upright(reference) for reference in references]
+        """Run tower and codec over prompts and references of pictures of one (height, width).
+
+        References are upright and in sRGB, as `mos.sampling.references` reads them.
+
+        Raises:
+            UserError: there are references, and the model was not trained to edit.
+        """
+        pictures = [picture for picture in references if picture is not None]
+        if pictures and not self.edits:
+            raise UserError(NO_EDITS)
         negative = negative_prompt if sampler.guidance > 1 else None
-        context, tokens = encode_contexts(self.tower, prompts, seen, negative, self.model.config.hidden_states)
-        pictures = [picture for picture in seen if picture is not None]
+        context, tokens = encode_contexts(self.tower, prompts, references, negative, self.model.config.hidden_states)
         latents = self.codec.encode(fit(pictures, *size).to(self.device)) if pictures else None
         return Conditioning(context.to(self.device, self.model.patch_in.weight.dtype), tokens, latents)
 
@@ -188,31 +273,59 @@ class MosPipeline:
     ) -> Float[Tensor, "batch c h w"]:
         stride = self.codec.stride
         noise = seeded_noise(seeds, (self.codec.channels, size[0] // stride, size[1] // stride)).to(self.device)
-        return denoise(
+        latents = denoise(
             self.model, noise, conditioning.context, sampler, reference=conditioning.reference, on_step=on_step
         )
+        _require_finite(latents, seeds, sampler)
+        return latents
 
 
-def _sampler(steps: int, guidance: float, guidance_rescale: float, schedule: str) -> SamplerConfig:
-    """Check the settings; a refused one is the caller's mistake."""
+def usable_device(device: str | torch.device) -> str:
+    """The name of a torch device.
+
+    Raises:
+        UserError: there is no such device on this machine.
+    """
     try:
-        return SamplerConfig.model_validate(
-            {"steps": steps, "guidance": guidance, "guidance_rescale": guidance_rescale, "schedule": schedule}
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UserError(
+            f"device = {arguments.shown(device)} cannot be used ({first_line(error)}): pass 'cpu', or 'cuda' on a "
+            "machine with a GPU and a CUDA build of torch"
+        ) from error
+    return str(device)
+
+
+def _batches(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Pictures that are drawn together, by their place: of one size each."""
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, size in enumerate(sizes):
+        places.setdefault(size, []).append(place)
+    return [same[i : i + batch_size] for same in places.values() for i in range(0, len(same), batch_size)]
+
+
+@contextmanager
+def _in_memory(num: int, size: tuple[int, int], device: str) -> Iterator[None]:
+    """Say what was too large where memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"{num} pictures of height = {size[0]} and width = {size[1]} at a time do not fit into the memory of "
+            f"{device}: lower batch_size, or draw smaller pictures"
+        ) from error
+
+
+def _require_finite(latents: Float[Tensor, "batch c h w"], seeds: Sequence[int], sampler: SamplerConfig) -> None:
+    """Refuse to make a black picture of values that are none."""
+    finite = latents.flatten(1).isfinite().all(dim=1).tolist()
+    if not all(finite):
+        raise UserError(
+            f"the picture of seed {seeds[finite.index(False)]} has values that are not finite: lower guidance = "
+            f"{sampler.guidance:g}, or draw with another model, since the weights of this one give none"
         )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{first['loc'][0]} = {first['input']!r} is refused: {first['msg']}") from error
-
-
-def _require_one_each(prompts: Sequence[str], **others: Sequence[object]) -> None:
-    if not prompts:
-        raise UserError("no prompts were given: pass at least one")
-    for name, values in others.items():
-        if len(values) != len(prompts):
-            raise UserError(f"{len(values)} values of {name} for {len(prompts)} prompts: pass one, or one for each")
-    missing = [i for i, value in enumerate(others["reference"]) if value is None]
-    if 0 < len(missing) < len(prompts):
-        raise UserError(f"prompt {missing[0]} has no reference while others have: draw them in separate calls")
 
 
 def _require_fit(model: MoS, tower: Tower, codec: Codec) -> None:

@@ -65,6 +65,9 @@ class Preview:
         latents = denoise(model, self._noise, self._context, self._sampler, reference=self._reference)
         if self._folder is None:
             return
+        if not latents.isfinite().all():
+            self._say(f"no pictures of step {step}: their values are not finite")
+            return
         rows = [to_images(self._codec.decode(latents))]
         if self._reference is not None:
             rows.insert(0, to_images(self._codec.decode(self._reference)))

@@ -1,9 +1,36 @@
-"""A file of prompts: text with one prompt a line, or JSON lines with a `prompt` each (GenEval's metadata)."""
+"""Prompts: from a file, which is text with one a line or JSON lines with a `prompt` each (GenEval's metadata); and how
+much of them a tower reads.
+"""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
+from mos.encoders.understanding import Tower
 from mos.errors import UserError
+
+SHOWN = 40
+"""Characters shown on either side of a cut."""
+
+
+class CutPromptWarning(UserWarning):
+    """A prompt is longer than what the tower reads."""
+
+
+def cut_notices(tower: Tower, prompts: Iterable[str]) -> list[str]:
+    """A sentence for each distinct prompt that is too long for the tower, with the words on either side of the cut."""
+    cuts = [tower.cut(prompt) for prompt in dict.fromkeys(prompts)]
+    return [_notice(kept, lost) for kept, lost in cuts if lost.strip()]
+
+
+def _notice(kept: str, lost: str) -> str:
+    before, after = " ".join(kept.split()), " ".join(lost.split())
+    before = before if len(before) <= SHOWN else f"…{before[-SHOWN:]}"
+    after = after if len(after) <= SHOWN else f"{after[:SHOWN]}…"
+    return (
+        f"a prompt is longer than what the model reads: it is cut after {before!r}, and the {len(lost.split())} words "
+        f"from {after!r} on never reach the model"
+    )
 
 
 def read_prompts(path: str | Path) -> list[str]:

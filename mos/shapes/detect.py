@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
-from scipy import ndimage
 
 from mos.shapes.fit import fit_shape
 from mos.shapes.scene import BACKGROUNDS, PALETTE, Background, Colour, Shape
@@ -108,6 +107,8 @@ def _regions(
     error: Float[np.ndarray, "height width ink"],
 ) -> Int[np.ndarray, "height width"]:
     """Number the connected regions of ink from 1; 0 is background."""
+    from scipy import ndimage
+
     best = error.argmin(axis=-1)[..., None]
     strength = np.take_along_axis(opacity, best, axis=-1)[..., 0]  # height width
     residue = np.take_along_axis(error, best, axis=-1)[..., 0]  # height width
@@ -125,6 +126,8 @@ def _describe(
     region: int,
 ) -> DetectedObject:
     """Name colour, shape and place of one region, soft edge included."""
+    from scipy import ndimage
+
     inside = regions == region
     ink = int(error[inside].sum(axis=0).argmin())
     distance, nearest = ndimage.distance_transform_edt(regions == 0, return_indices=True)

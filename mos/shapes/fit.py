@@ -13,7 +13,6 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 
 from mos.shapes.render import coverage
 from mos.shapes.scene import Shape
@@ -85,6 +84,8 @@ def _lay(
     opacity: Float[np.ndarray, "height width"], shape: Shape, strength: float, blurs: tuple[float, ...]
 ) -> ShapeFit:
     """Lay a shape over an object: same mass, same centre of mass, and the best of some blurs."""
+    from scipy import ndimage
+
     mass = float(opacity.sum())
     height, width = opacity.shape
     body = _body(shape)

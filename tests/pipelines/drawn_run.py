@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.run_config import RunConfig
 from pipelines.steps import open_step
-from tests.mos.sampling.tiny_export import save_export
+from tests.mos.sampling.tiny_export import run_of, save_export
 
 SMALL = (
     "sample.num_images=6",
@@ -34,7 +34,7 @@ def trained_run(demo_run: Callable[..., RunConfig], *overrides: str, stages: Seq
     open_step("encode", config).finish({**tower, **codec})
     for name in config.stages() if stages is None else stages:
         folder = config.folder("checkpoints", name)
-        export = save_export(folder / "export", run={"resolution": config.stage(name).resolution})
+        export = save_export(folder / "export", run=run_of(config.stage(name).resolution, config.stage(name).tasks))
         write_metrics(folder)
         open_step(name, config).finish({"export": str(export), "folder": str(folder), "num_params": 12_345})
     return config

@@ -27,9 +27,9 @@ def test_two_configs_are_refused(capsys: pytest.CaptureFixture[str]):
 
 def test_words_stand_for_a_setting(capsys: pytest.CaptureFixture[str]):
     args = parse(None, {}, ["a red circle, r = 3", "seed=1"], words="prompt")
-    assert (args.config, args.overrides) == (DEFAULT_CONFIG, ("seed=1", "prompt=a red circle, r = 3"))
+    assert (args.config, args.overrides) == (DEFAULT_CONFIG, ("seed=1", 'prompt="a red circle, r = 3"'))
     args = parse(None, {}, ["my.toml", "a star"], words="prompt")
-    assert (args.config, args.overrides, args.named) == (Path("my.toml"), ("prompt=a star",), True)
+    assert (args.config, args.overrides, args.named) == (Path("my.toml"), ('prompt="a star"',), True)
     with pytest.raises(SystemExit, match="2"):
         parse(None, {}, ["a", "red", "circle"], words="prompt")
     assert "put it into quotes" in capsys.readouterr().err

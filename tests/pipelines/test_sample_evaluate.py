@@ -92,7 +92,7 @@ def test_repeated_prompts_have_seeds_of_their_own(demo_run: Callable[..., RunCon
         (["sample.prompt=a", "sample.prompts=b.txt"], "both prompt and prompts"),
         (["sample.prompts=/none/b.txt"], "/none/b.txt does not exist"),
         (["sample.prompt=a", "sample.width=33"], "width = 33"),
-        (["sample.prompt=a", "sample.source=/none/a.png"], "/none/a.png cannot be read"),
+        (["sample.prompt=a", "sample.source=/none/a.png"], "source = '/none/a.png' cannot be read: No such file"),
         (["sample.prompt=a", f"sample.source={__file__}"], "not a picture that can be edited"),
     ],
 )

@@ -18,6 +18,9 @@ class SeeingTower:
     def __init__(self) -> None:
         self.encoded: list[tuple[str, int | None]] = []
 
+    def cut(self, text: str) -> tuple[str, str]:
+        return text, ""
+
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
         shown = [None] * len(texts) if images is None else images
         reds = [None if image is None else image.getpixel((0, 0))[0] for image in shown]

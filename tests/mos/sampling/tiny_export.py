@@ -1,6 +1,7 @@
 """A model of real parts that is small enough to draw with in a test, and its export folder."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +36,11 @@ def random_model(config: ModelConfig = TINY, seed: int = 0) -> MoS:
     return model.eval()
 
 
+def run_of(resolution: int, tasks: Sequence[str] = ("generate", "edit")) -> dict[str, object]:
+    """What an export tells of its stage."""
+    return {"name": "tiny", "stage": "edit", "resolution": resolution, "config": {"tasks": list(tasks)}}
+
+
 def save_export(folder: Path, *, seed: int = 0, **changes: object) -> Path:
     """What a training stage leaves behind; `changes` replace sections of its config."""
     folder.mkdir(parents=True)
@@ -43,7 +49,7 @@ def save_export(folder: Path, *, seed: int = 0, **changes: object) -> Path:
         "model": TINY.model_dump(mode="json"),
         "tower": {"type": "minilm"},
         "vae": {"type": "pixel"},
-        "run": {"resolution": 16},
+        "run": run_of(16),
     }
     (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
     return folder

@@ -1,0 +1,69 @@
+"""Pictures to edit: from a file, its bytes or Pillow, decoded as training decodes them."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from PIL import Image
+
+from mos.data.decode import ImageLimits, decode_image, decode_opened
+from mos.data.reasons import Rejected
+from mos.errors import UserError
+from mos.sampling.arguments import one_each, shown
+
+Picture = Image.Image | str | PathLike | bytes
+"""A picture in memory, the path of one, or its encoded bytes. One in memory is read as its file would be, by its mode,
+colour profile and EXIF orientation."""
+
+
+def read_references(
+    reference: Picture | Sequence[Picture | None] | None, num: int, limits: ImageLimits
+) -> list[Image.Image | None]:
+    """The picture to edit of each of `num` prompts, upright and in sRGB; one for all is decoded once.
+
+    Raises:
+        UserError: a picture cannot be read or edited, there is not one for each prompt, or some prompts have none.
+    """
+    if reference is None or isinstance(reference, Picture):
+        return [None if reference is None else read_reference("reference", reference, limits)] * num
+    if not isinstance(reference, Sequence):
+        raise UserError(_unknown("reference", reference))
+    given = one_each("reference", list(reference), num)
+    missing = [place for place, picture in enumerate(given) if picture is None]
+    if 0 < len(missing) < num:
+        raise UserError(f"prompt {missing[0]} has no reference while others have: draw them in separate calls")
+    known: dict[int, Image.Image] = {}
+    for place, picture in enumerate(given):
+        if picture is not None and id(picture) not in known:
+            known[id(picture)] = read_reference(f"reference[{place}]", picture, limits)
+    return [None if picture is None else known[id(picture)] for picture in given]
+
+
+def read_reference(name: str, picture: object, limits: ImageLimits) -> Image.Image:
+    """A picture to edit: mode RGB, upright, in sRGB, transparency laid on white.
+
+    Args:
+        name: what the caller knows it by.
+        picture: a `Picture`.
+        limits: what it is held to; training's are `curate.image`.
+
+    Raises:
+        UserError: it is none, cannot be read, or training would have rejected it.
+    """
+    try:
+        match picture:
+            case Image.Image():
+                return decode_opened(picture, limits)
+            case str() | PathLike():
+                return decode_image(Path(picture).read_bytes(), limits)
+            case bytes():
+                return decode_image(picture, limits)
+    except Rejected as rejected:
+        raise UserError(f"{name} = {shown(picture)} is not a picture that can be edited: {rejected}") from rejected
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name} = {shown(picture)} cannot be read: {getattr(error, 'strerror', error)}") from error
+    raise UserError(_unknown(name, picture))
+
+
+def _unknown(name: str, value: object) -> str:
+    return f"{name} = {shown(value)} is no picture: pass a PIL image, a path or the bytes of an image file"
