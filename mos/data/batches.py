@@ -101,7 +101,7 @@ class BatchBuilder:
         share: Share,
         leave_out: Callable[[int, str], None] | None = None,
     ) -> None:
-        """`leave_out` is told which sample of the index is left out of a batch, and why."""
+        """`leave_out` is told which sample of the index is left out of a batch, and why; if None, none may be."""
         self.plan = plan
         self._index = index
         self._states = states
@@ -154,11 +154,12 @@ class BatchBuilder:
         for place, sample in enumerate(rows.tolist()):
             reason = self._fault(sample, place, read)
             if reason is not None:
+                if self._leave_out is None:
+                    raise ValueError(f"sample {sample} of the index cannot be trained on: {reason}")
+                self._leave_out(sample, reason)
                 weight = torch.ones(len(rows)) if weight is None else weight
                 weight[place] = 0
                 read.blank(place)
-                if self._leave_out is not None:
-                    self._leave_out(sample, reason)
         return weight
 
     def _fault(self, sample: int, place: int, read: "_Read") -> str | None:
