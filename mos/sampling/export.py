@@ -21,6 +21,9 @@ from mos.encoders.vae import VaeConfig
 from mos.errors import UserError
 from mos.model.mos import ModelConfig, MoS
 
+NORM_BEHIND = "blocks.0.context.norm.weight"
+"""A weight of models whose context was normed behind its projection."""
+
 
 class ExportConfig(StrictConfig):
     """`config.json` of an export."""
@@ -67,7 +70,13 @@ def read_export(folder: str | PathLike) -> Export:
         model = MoS(config.model)
     path = Path(folder) / "model.safetensors"
     try:
-        model.load_state_dict(load_file(path), strict=True, assign=True)
+        weights = load_file(path)
+        if NORM_BEHIND in weights:
+            raise UserError(
+                f"weights {path} are of a version that normed the context behind its projection (eq. 4's size was lost "
+                "there): train the stage again, or draw with that version"
+            )
+        model.load_state_dict(weights, strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"weights {path} cannot be used: {error}") from error
     return Export(model.float(), config)

@@ -212,7 +212,7 @@ def ways_in(pipe: MosPipeline, export: str, folder: Path) -> dict[str, Callable[
     seeing = MosPipeline(pipe.model, watching, pipe.codec, resolution=pipe.resolution)
 
     def request(path: Path) -> tuple[RunConfig, Request]:
-        overrides = {"root": folder / "run", "sample.source": path, "sample.prompt": PROMPT}
+        overrides = {"root": folder / "run", "curate.image": {}, "sample.source": path, "sample.prompt": PROMPT}
         sized = {
             "sample.height": height,
             "sample.width": width,

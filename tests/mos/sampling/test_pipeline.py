@@ -2,7 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from mos.errors import UserError
 from mos.sampling import MosPipeline
@@ -111,3 +113,11 @@ def test_a_trace_tells_the_story_of_the_same_picture(pipe: MosPipeline) -> None:
     assert traced.trace.tokens == ("[CLS]", "a", "red", "circle", "[SEP]")
     assert traced.trace.weights.shape == (3, 5, 6, 3)
     assert (traced.trace.picked.sum(dim=2) == 2).all()
+
+
+def test_an_export_of_a_context_normed_behind_its_projection_says_so(tmp_path: Path) -> None:
+    folder = save_export(tmp_path / "export")
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"blocks.0.context.norm.weight": torch.ones(32)}, folder / "model.safetensors")
+    with pytest.raises(UserError, match="normed the context behind its projection"):
+        MosPipeline.from_export(folder)
