@@ -108,7 +108,9 @@ def worker_environment(config: ClusterConfig) -> dict[str, str]:
         "PYTHONPATH": python_path(),
         "HF_HUB_OFFLINE": "0" if config.hub_downloads else "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),  # see pipelines/__init__.py
+        # See pipelines/__init__.py.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+        "MKL_CBWR": os.environ.get("MKL_CBWR", "AUTO,STRICT"),
     }
 
 

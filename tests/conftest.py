@@ -14,6 +14,7 @@ os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["MKL_CBWR"] = "AUTO,STRICT"  # as in every process of a run, see pipelines/__init__.py
 os.environ.pop("RAY_ADDRESS", None)
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported, which transformers and torch.compile may do

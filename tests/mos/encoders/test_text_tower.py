@@ -198,3 +198,17 @@ def test_an_empty_null_context_is_refused(tmp_path: Path) -> None:
     folder = save_llama(tmp_path / "no-bos", adds_bos=False)
     with pytest.raises(UserError, match="null context"):
         load_tower(LlamaConfig(path=str(folder)))
+
+
+def test_states_do_not_depend_on_the_number_of_threads():
+    """A training worker's tower has more threads than an encoding actor's."""
+    tower, threads = load_tower(MiniLMConfig()), torch.get_num_threads()
+    texts = ["a red circle", "a blue triangle left of a pink star", "two green squares on a black background"] * 7
+    try:
+        torch.set_num_threads(1)
+        one = tower.encode(texts)
+        torch.set_num_threads(2)
+        two = tower.encode(texts)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a.states, b.states) for a, b in zip(one, two, strict=True))
