@@ -206,7 +206,6 @@ class MoS(nn.Module):
         | `patch_out` | 0, so that the first prediction is v = 0 |
         | branch outputs (`out`, `cross_out`, `down`) | normal, std 1 / sqrt(fan_in * 2 * depth) |
         | other linear weights | normal, std 1 / sqrt(fan_in); biases 0 |
-        | `state_in` | normal, so that mixed states of uniform weights become tokens of unit size |
         | router head | normal, std 0.02: close to uniform weights without ties |
         | registers, reference role, [CLS] | normal, std 0.02 |
         | layers of blocks without a router | those of the fusion |
@@ -219,8 +218,6 @@ class MoS(nn.Module):
                 std = 1 / math.sqrt(module.in_features)
                 if leaf in ("out", "cross_out", "down"):
                     std /= math.sqrt(2 * self.config.num_blocks)
-                elif leaf == "state_in" and self.router is not None:
-                    std /= math.sqrt(self.router.config.top_k) / self.config.state_layers  # of k unit states by 1 / m
                 module.weight.normal_(0.0, 0.02 if leaf == "head" else std, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()
