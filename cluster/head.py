@@ -19,6 +19,8 @@ from typing import Any, Self
 import ray
 from ray.job_submission import JobSubmissionClient
 
+from cluster.jobs import STOP_WAIT
+from cluster.resources import available_cores
 from cluster.session import (
     CHECKOUT_EXCLUDES,
     CLONE,
@@ -54,7 +56,7 @@ class LocalHead:
             f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
             f"--ray-client-server-port={client}", "--min-worker-port=0", "--max-worker-port=0",
             f"--temp-dir={self._folder.name}", f"--object-store-memory={config.object_store_mb * 2**20}",
-            f"--num-cpus={config.num_cpus or os.cpu_count()}",
+            f"--num-cpus={config.num_cpus or available_cores()}",
         ]
         # fmt: on
         environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
@@ -143,7 +145,7 @@ class JobCluster:
 
     def runtime_env(self) -> dict[str, Any]:
         """Runtime environment under which jobs find the project on this cluster."""
-        environment = {**worker_environment(self.config), "PYTHONUNBUFFERED": "1"}
+        environment = {**worker_environment(self.config), **STOP_WAIT, "PYTHONUNBUFFERED": "1"}
         if self.server is None:
             return {"env_vars": environment}
         del environment["PYTHONPATH"]  # Ray puts the unpacked working directory on the path

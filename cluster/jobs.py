@@ -13,6 +13,10 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 POLL_S = 0.5
 """Seconds between looks at a job's status."""
 
+STOP_WAIT = {"RAY_JOB_STOP_WAIT_TIME_S": "600"}
+"""Environment of a job: how long Ray lets it finish its step and write a checkpoint once it is told to stop, instead of
+three seconds."""
+
 RAY_OWN_TEXT = re.compile(
     r"^\S+ \S+\tINFO job_manager\.py:.*|^\[[-\d]+ [:,\d]+ [IWE] \d+ \d+\] \w+\.cc:\d+: .*|Running entrypoint for job .*"
 )
@@ -67,23 +71,36 @@ class JobOutcome:
 
 
 def run_job(
-    client: JobSubmissionClient, spec: JobSpec, on_line: Callable[[str], None], *, repeat_finished: bool = False
+    client: JobSubmissionClient,
+    spec: JobSpec,
+    on_line: Callable[[str], None],
+    *,
+    repeat_finished: bool = False,
+    stop_on_interrupt: bool = False,
 ) -> JobOutcome:
     """Have a piece of work done by exactly one job, and follow that job to its end.
 
     A job of this name and fingerprint that is pending or running is attached to, its log read from the start; one
     that succeeded counts as done; after one that failed or was stopped the next attempt is submitted. An exception
-    in here (Ctrl-C too) leaves the job running: the next call attaches to it.
+    in here (Ctrl-C too, unless it is to stop the job) leaves the job running: the next call attaches to it.
 
     Args:
         client: Of the cluster's job server.
         spec: The work.
         on_line: Gets every line of the job's log, without its newline, as it appears.
         repeat_finished: Submit again after a success; for a caller who knows that its outputs are gone.
+        stop_on_interrupt: At KeyboardInterrupt have Ray stop the job, in which it may finish what it must, and follow
+            it to its end; a second one leaves at once.
     """
     claim = claim_job(client, spec, repeat_finished=repeat_finished)
     log = _Log(on_line)
-    asyncio.run(_follow(client, claim.submission_id, log))
+    try:
+        asyncio.run(_follow(client, claim.submission_id, log))
+    except KeyboardInterrupt:
+        if stop_on_interrupt:
+            client.stop_job(claim.submission_id)
+            asyncio.run(_follow(client, claim.submission_id, log))
+        raise
     details = client.get_job_info(claim.submission_id)
     error = None if details.status == JobStatus.SUCCEEDED else log.error or details.message or str(details.status)
     return JobOutcome(claim.submission_id, claim.submitted, details.status, details.driver_exit_code, error)

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cluster.resources import WorkerConfig
+from cluster.resources import WorkerConfig, available_cores
 from mos.config import StrictConfig
 from mos.errors import UserError
 
@@ -37,7 +37,8 @@ class ClusterConfig(StrictConfig):
     """Where the run's jobs get their processes from."""
 
     num_cpus: int | None = Field(default=None, ge=1)
-    """Logical cores of a local Ray (null: all of this machine). A cluster that is already there keeps its own."""
+    """Cores of a local Ray; null: the physical cores that this machine lets it use. A cluster that is already there
+    keeps its own."""
     object_store_mb: int = Field(default=512, ge=80)
     """Shared memory of a local Ray, in MiB."""
     hub_downloads: bool = False
@@ -107,6 +108,7 @@ def worker_environment(config: ClusterConfig) -> dict[str, str]:
         "PYTHONPATH": python_path(),
         "HF_HUB_OFFLINE": "0" if config.hub_downloads else "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),  # see pipelines/__init__.py
     }
 
 
@@ -128,7 +130,7 @@ def _connect(config: ClusterConfig) -> None:
     else:
         ray.init(
             address="local",
-            num_cpus=config.num_cpus,
+            num_cpus=config.num_cpus or available_cores(),
             object_store_memory=config.object_store_mb * 2**20,
             include_dashboard=False,
             runtime_env={"env_vars": worker_environment(config)},

@@ -156,11 +156,27 @@ def append_fragments(table: TableVersion, fragments: Sequence[str], expected_row
         return table
     dataset = table.open()
     old = [fragment.metadata for fragment in dataset.get_fragments()]
-    for number, fragment in enumerate(new, start=max((fragment.id for fragment in old), default=-1) + 1):
-        fragment.id = number
+    if old:  # Lance numbers the first fragments of an empty table itself, beyond those it once had
+        for number, fragment in enumerate(new, start=max(fragment.id for fragment in old) + 1):
+            fragment.id = number
     merged = lance.LanceOperation.Merge([*old, *new], dataset.lance_schema)
     try:
         after = lance.LanceDataset.commit(table.uri, merged, read_version=table.version)
+    except CommitConflictError as error:
+        raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
+    return TableVersion(table.uri, after.version, after.count_rows())
+
+
+def drop_fragments(table: TableVersion, numbers: Sequence[int]) -> TableVersion:
+    """The table without some of its fragments, whose files need not be there; one commit on exactly this version.
+
+    Raises:
+        TableMovedError: rows were added, deleted or compacted since; nothing is committed.
+    """
+    dataset = table.open()
+    deleted = lance.LanceOperation.Delete([], list(numbers), "true")
+    try:
+        after = lance.LanceDataset.commit(table.uri, deleted, read_version=dataset.version, max_retries=0)
     except CommitConflictError as error:
         raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
     return TableVersion(table.uri, after.version, after.count_rows())

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mos.data.decode import ImageLimits, decode_image
 from mos.data.encode_plan import NO_IMAGE
-from mos.data.reasons import Rejected
+from mos.data.reasons import Reason, Rejected
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.understanding import Encoded, load_tower
 from mos.tables import TableVersion
@@ -40,7 +40,7 @@ class ContextEncoder:
             if context.states.isfinite().all():
                 yield task["context_key"], context
             else:
-                failures[task["context_key"]] = "the tower's states are not finite"
+                failures[task["context_key"]] = str(Rejected(Reason.STATES_NOT_FINITE, f"text {task['text'][:60]!r}"))
 
     def _read_images(self, tasks: list[dict], failures: dict[str, str]) -> dict[int, Image.Image]:
         """Decoded references by samples row."""

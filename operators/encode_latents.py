@@ -9,7 +9,7 @@ import torch
 from mos.data.decode import ImageLimits
 from mos.data.encoded import latents_schema, write_encoded
 from mos.data.pictures import prepare_image
-from mos.data.reasons import Rejected
+from mos.data.reasons import Reason, Rejected
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.vae import load_codec
 from mos.states.latents import pack_latent
@@ -55,7 +55,7 @@ class EncodeLatents:
         if not keys:
             return
         for key, latent in zip(keys, self._codec.encode(torch.stack(images)), strict=True):
-            if latent.isfinite().all():
+            try:
                 yield {"latent_key": key, "bucket": bucket, "payload": pack_latent(latent)}
-            else:
-                failures[key] = "the codec's latent is not finite"
+            except ValueError as error:
+                failures[key] = str(Rejected(Reason.LATENT_NOT_FINITE, str(error)))

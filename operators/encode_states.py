@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mos.data.decode import ImageLimits
 from mos.data.encoded import write_encoded
+from mos.data.reasons import Reason, Rejected
 from mos.data.state_tables import codec_of, states_schema
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.understanding import Encoded
@@ -47,14 +48,22 @@ class EncodeStates:
 
     def _packed(self, tasks: list[dict], failures: dict[str, str]) -> Iterator[tuple[dict, QualityReport | None]]:
         """Rows in the order they were encoded, each packed by a second thread while the tower runs the next pass."""
-        waiting: deque[Future[tuple[dict, QualityReport | None]]] = deque()
+        waiting: deque[tuple[str, Future[tuple[dict, QualityReport | None]]]] = deque()
+
+        def settled() -> Iterator[tuple[dict, QualityReport | None]]:
+            key, row = waiting.popleft()
+            try:
+                yield row.result()
+            except ValueError as error:
+                failures[key] = str(Rejected(Reason.STATES_NOT_FINITE, str(error)))
+
         with ThreadPoolExecutor(1, thread_name_prefix="pack-states") as thread:
             for place, (key, context) in enumerate(self._contexts.encode(tasks, failures)):
-                waiting.append(thread.submit(self._pack, key, context, place % AUDIT_EVERY == 0))
+                waiting.append((key, thread.submit(self._pack, key, context, place % AUDIT_EVERY == 0)))
                 if len(waiting) > MAX_WAITING:
-                    yield waiting.popleft().result()
+                    yield from settled()
             while waiting:
-                yield waiting.popleft().result()
+                yield from settled()
 
     def _pack(self, key: str, context: Encoded, audit: bool) -> tuple[dict, QualityReport | None]:
         packed = self._codec.quantise(context.states)

@@ -1,11 +1,13 @@
 """Units of work -> candidates with their bytes."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
 from mos.data.curation import CurateConfig
 from mos.data.items import ITEMS, Item
+from mos.data.reasons import Notice
 from mos.data.shards import read_unit
 from mos.data.sources import EditsSource, SourceConfig, Unit
 from mos.schema import TASK_EDIT, TASK_GENERATE
@@ -19,7 +21,8 @@ class ReadShards:
     """Reads each unit front to back and yields batches bounded in rows and bytes.
 
     Reads   unit: str, `mos.data.sources.Unit` as JSON
-    Writes  the columns of `mos.data.items.ITEMS`; every item of the unit once, refused ones without bytes
+    Writes  the columns of `mos.data.items.ITEMS`; every item of the unit once, refused ones without bytes, then a row
+            for each kind of notice, its code for a reason and its number for a detail
     """
 
     def __init__(self, config: CurateConfig) -> None:
@@ -31,23 +34,34 @@ class ReadShards:
         for text in batch.column("unit").to_pylist():
             unit = Unit.from_json(text)
             source = self._sources[unit.source]
-            yield from self._batches(unit, source, read_unit(unit, source, self._config))
+            yield from self._batches(unit, source)
 
-    def _batches(self, unit: Unit, source: SourceConfig, items: Iterable[Item]) -> Iterator[pa.Table]:
+    def _batches(self, unit: Unit, source: SourceConfig) -> Iterator[pa.Table]:
         rows: list[Item] = []
-        num_bytes = place = 0
-        for item in items:
+        num_bytes = 0
+        notices = Counter[Notice]()
+        for item in read_unit(unit, source, self._config, notices):
             rows.append(item)
             num_bytes += item.num_bytes
             if len(rows) >= BATCH_ROWS or num_bytes >= BATCH_BYTES:
-                yield _table(unit, source, rows, place)
-                place += len(rows)
+                yield _table(unit, source, rows)
                 rows, num_bytes = [], 0
         if rows:
-            yield _table(unit, source, rows, place)
+            yield _table(unit, source, rows)
+        if +notices:
+            yield _notices(unit, source, +notices)
 
 
-def _table(unit: Unit, source: SourceConfig, rows: list[Item], place: int) -> pa.Table:
+def _notices(unit: Unit, source: SourceConfig, notices: Mapping[Notice, int]) -> pa.Table:
+    """Rows that count what is no item; the last column of each tells how many."""
+    table = _table(unit, source, [Item("")] * len(notices))
+    for name, values in (("reason", [str(notice) for notice in notices]), ("detail", map(str, notices.values()))):
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, table.schema.field(index), pa.array(values, pa.string()))
+    return table
+
+
+def _table(unit: Unit, source: SourceConfig, rows: list[Item]) -> pa.Table:
     task = TASK_EDIT if isinstance(source, EditsSource) else TASK_GENERATE
     columns = {
         "source": [unit.source] * len(rows),
@@ -55,7 +69,7 @@ def _table(unit: Unit, source: SourceConfig, rows: list[Item], place: int) -> pa
         "key": [_storable(item.key) for item in rows],
         "task": [task] * len(rows),
         "unit": [unit.index] * len(rows),
-        "order": [unit.index << 32 | place + index for index in range(len(rows))],
+        "order": [unit.index << 32 | item.place for item in rows],
         "image": [item.image for item in rows],
         "reference": [item.reference for item in rows],
         "caption": [item.caption for item in rows],

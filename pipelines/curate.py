@@ -27,7 +27,7 @@ import lance
 import pyarrow as pa
 
 from cluster.session import CLONE, ray_session
-from mos.data.marks import compact, count_reasons, drop_copies, join, rejects_of
+from mos.data.marks import compact, count_reasons, drop_copies, join, rejects_of, split_notices
 from mos.data.progress import Progress, print_result, print_views
 from mos.data.sample_tables import Curated, add_marks, count_buckets, open_sample_tables
 from mos.data.sources import Unit, list_units
@@ -56,12 +56,12 @@ def main(config: RunConfig, args: Namespace) -> None:
     print(f"curate: {len(units)} units, {len(units) - len(new)} of them finished before", flush=True)
 
     tables = open_sample_tables(config.samples_uri(), config.rejects_uri(), config.curate.resolutions, base)
-    marks = run(config, new, WriteSamples(config.samples_uri(), config.curate.resolutions).__call__)
+    marks, notices = run(config, new, WriteSamples(config.samples_uri(), config.curate.resolutions).__call__)
     near_bits = config.curate.duplicates.near_bits
     marks = drop_copies(marks, list(tables.kept_marks(near_bits)), near_bits)
-    curated = add_marks(tables, marks, ids, settings)
+    curated = add_marks(tables, marks, ids, settings, notices)
     step.finish(curated.outputs())
-    print_result(curated.read, curated.kept, curated.rejected, curated.buckets)
+    print_result(curated.read, curated.kept, curated.rejected, curated.buckets, curated.notices)
 
 
 def latest(record: StepRecord | None, settings: str, units: Sequence[str], uri: str) -> Curated | None:
@@ -70,8 +70,8 @@ def latest(record: StepRecord | None, settings: str, units: Sequence[str], uri: 
     return curated if curated and curated.can_grow_into(settings, units, uri) else None
 
 
-def run(config: RunConfig, units: Sequence[Unit], sink: Sink) -> pa.Table:
-    """Stream the units through the operators; the last operator's rows, in the order of the sources."""
+def run(config: RunConfig, units: Sequence[Unit], sink: Sink) -> tuple[pa.Table, dict[str, int]]:
+    """Stream the units through the operators; the last operator's rows in the order of the sources, and the notices."""
     progress = Progress(len(units))
     parts = []
     with ray_session(config.cluster):
@@ -80,7 +80,7 @@ def run(config: RunConfig, units: Sequence[Unit], sink: Sink) -> pa.Table:
             progress.advance(batch)
             parts.append(compact(batch))
     progress.close()
-    return join(parts)
+    return split_notices(join(parts))
 
 
 def dry_run(config: RunConfig, record: StepRecord | None) -> None:
@@ -91,14 +91,15 @@ def dry_run(config: RunConfig, record: StepRecord | None) -> None:
         print_views({name: count_view(samples, view) for name, view in views.items()})
         return
     units = list_units(config.curate.sources, CLONE, config.curate.files_per_unit)
-    marks = drop_copies(run(config, units, DropImages().__call__), [], config.curate.duplicates.near_bits)
+    marks, notices = run(config, units, DropImages().__call__)
+    marks = drop_copies(marks, [], config.curate.duplicates.near_bits)
     rejects = rejects_of(marks)
     kept = marks.filter(marks.column("reason").is_null())
     with tempfile.TemporaryDirectory() as folder:
         samples = lance.write_dataset(kept, f"{folder}/samples.lance")
         counts = {name: count_view(samples, view) for name, view in views.items()}
         buckets = count_buckets(samples)
-    print_result(marks.num_rows, kept.num_rows, count_reasons(rejects), buckets)
+    print_result(marks.num_rows, kept.num_rows, count_reasons(rejects), buckets, notices)
     print_views(counts)
 
 

@@ -28,18 +28,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import DEFAULT_CONFIG, EXIT_USER_ERROR, Command, base_folder
+from pipelines.entry import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_USER_ERROR, Command, base_folder
 
 COMMAND = Command(__name__, __doc__)
 
 import dagster as dg
 from pydantic import PrivateAttr
+from ray.job_submission import JobStatus
 
-from cluster.head import JobCluster
+from cluster.head import JobCluster, server_address
 from cluster.jobs import JobSpec, run_job
 from cluster.session import CLONE
 from mos.errors import UserError
+from mos.precision import instruction_sets
 from mos.steps import StepRecord
+from pipelines.forecast import forecast
 from pipelines.previews import asset_metadata
 from pipelines.run_config import RunConfig, load_run
 from pipelines.steps import configured_steps, open_step, upstream
@@ -91,11 +94,19 @@ class RayJobs(dg.ConfigurableResource):
             spec = JobSpec(name, step.fingerprint, command, self._cluster.runtime_env())
             # No record: whatever an earlier job of this name left has been removed since.
             with interruptible():
-                outcome = run_job(self._cluster.client, spec, _print_line, repeat_finished=True)
+                outcome = run_job(
+                    self._cluster.client,
+                    spec,
+                    _print_line,
+                    repeat_finished=True,
+                    stop_on_interrupt=self._cluster.server is None,  # one that stays is attached to by the next run
+                )
         except UserError as error:
             raise dg.Failure(f"{name}: {error}", allow_retries=False) from error
         except KeyboardInterrupt as interrupt:  # which Dagster would take for a fault of the machine and try again
             raise dg.Failure(INTERRUPTED, allow_retries=False) from interrupt
+        if outcome.exit_code == EXIT_INTERRUPTED or outcome.status == JobStatus.STOPPED:
+            raise dg.Failure(INTERRUPTED, allow_retries=False)
         if not outcome.succeeded:
             raise dg.Failure(f"{name}: {outcome.error}", allow_retries=outcome.exit_code != EXIT_USER_ERROR)
         return step.ledger.require(name, step.fingerprint, f"python pipelines/{name}.py --force")
@@ -135,8 +146,24 @@ def main(config: RunConfig, args: argparse.Namespace) -> None:
         UserError: a step failed.
     """
     definitions = build_definitions(args.config, args.overrides, force=args.force)
+    if server_address(os.environ) is None and not config.cluster.train.gpus:
+        say_how_long(config)
     run_job_quietly(definitions)
     print(f"\nreport: {config.folder('report', 'report.html')}", flush=True)
+
+
+def say_how_long(config: RunConfig) -> None:
+    """Print what this machine computes with, and how long what is left of the run will take on it."""
+    expected = forecast(config)
+    if expected is None:
+        return
+    workers, dtypes = config.cluster.train, {config.stage(name).engine.precision.compute for name in config.stages()}
+    cores = int(workers.num * workers.cpus)
+    print(
+        f"{config.name} on this machine ({cores} core{'s' * (cores > 1)}, {', '.join(instruction_sets())}, "
+        f"{' and '.join(sorted(dtypes))}): {expected}",
+        flush=True,
+    )
 
 
 def run_job_quietly(definitions: dg.Definitions) -> None:

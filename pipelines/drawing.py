@@ -10,6 +10,7 @@ import ray
 from PIL import Image
 
 from cluster.resources import WorkerConfig
+from cluster.room import refuse_too_many
 from mos.data.decode import ImageLimits
 from mos.errors import UserError
 from mos.evaluation.router_figure import RouterStory
@@ -91,6 +92,7 @@ def device_of(pool: WorkerConfig) -> str:
 
 def _map_on_pool(operator: type, arguments: tuple[Any, ...], blocks: list[pa.Table], pool: WorkerConfig) -> Any:
     """Arrow batches of the operator's results as they come; one call of the operator for each block."""
+    refuse_too_many("cluster.generate", 1, pool.actor_options())
     ray.data.DataContext.get_current().enable_progress_bars = False
     return (
         ray.data.from_arrow(blocks)

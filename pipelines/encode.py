@@ -28,9 +28,12 @@ import pyarrow as pa
 import ray.data
 from ray.data import Dataset
 
+from cluster.room import refuse_too_many
 from cluster.session import CLONE, ray_session
 from mos.data.encode_plan import keep_missing, num_pieces, plan_contexts, plan_latents
 from mos.data.encoded import Committer, latents_schema
+from mos.data.lost_files import drop_lost, refuse_lost_files
+from mos.data.payloads import REMEDY
 from mos.data.state_tables import claim, claim_name, states_name, states_schema
 from mos.data.users import register_user
 from mos.encoders.understanding import TowerSpec, describe_tower, tower_id
@@ -72,7 +75,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     with ExitStack() as stack:
         state_codec = settle_codec(config, tower, samples, contexts, stack)
         register_user(config.tables_folder(), config.root, config.name)
-        states, latents = open_tables(config, tower, state_codec, codec)
+        states, latents = open_tables(config, tower, state_codec, codec, args.force)
         new_contexts, new_images = missing("states", cached, states), missing("latents", images, latents)
         if new_contexts.num_rows + new_images.num_rows:
             stack.enter_context(ray_session(config.cluster))
@@ -164,17 +167,31 @@ def settle_codec(
 
 
 def open_tables(
-    config: RunConfig, tower: TowerSpec, state_codec: StateCodec, codec: CodecSpec
+    config: RunConfig, tower: TowerSpec, state_codec: StateCodec, codec: CodecSpec, drop: bool = False
 ) -> tuple[Committer, Committer]:
-    """The states and the latents table, created if they are new, each with its committer."""
+    """The states and the latents table, created if they are new, each with its committer.
+
+    Rows whose files were lost are dropped where that is asked for, and refused where not.
+    """
     uri = config.states_uri(states_name(tower.tower_id, state_codec))
     states = states_schema(tower.tower_id, state_codec)
     latents = latents_schema(codec.codec_id, codec.channels, codec.stride)
     every = config.encode.fragments_per_commit
     return (
-        Committer(create_table(uri, states), every),
-        Committer(create_table(config.latents_uri(codec.codec_id), latents), every),
+        Committer(whole(create_table(uri, states), drop), every),
+        Committer(whole(create_table(config.latents_uri(codec.codec_id), latents), drop), every),
     )
+
+
+def whole(table: TableVersion, drop: bool) -> TableVersion:
+    """A table that lacks no file; raises `LostFilesError` unless rows whose files were lost may be dropped."""
+    if not drop:
+        refuse_lost_files(table, REMEDY)
+        return table
+    left = drop_lost(table)
+    if left.rows < table.rows:
+        print(f"{table.uri}: {table.rows - left.rows} rows whose files were lost are encoded again", flush=True)
+    return left
 
 
 def missing(name: str, tasks: pa.Table, committer: Committer) -> pa.Table:
@@ -213,14 +230,14 @@ def run_pool(
 def run_actors(config: RunConfig, operator: Operator, tasks: pa.Table, pieces: int, arguments: tuple) -> Dataset:
     """The tasks, cut into pieces, through a pool of actors that are each made with these arguments."""
     actors = config.encode.actors
+    fewest = min(actors.min_actors, pieces)
+    refuse_too_many("encode.actors.min_actors", fewest, actors.options())
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray.data.from_items(tasks.to_pylist(), override_num_blocks=pieces).map_batches(
         operator,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(
-            min_size=min(actors.min_actors, pieces), max_size=min(actors.max_actors, pieces)
-        ),
+        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=min(actors.max_actors, pieces)),
         fn_constructor_args=arguments,
         **actors.options(),
     )

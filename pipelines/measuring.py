@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -72,6 +73,12 @@ def measure_tower(config: RunConfig, figures: StageFigures, device: torch.device
 
 def measure_training(config: RunConfig, name: str, figures: StageFigures, device: torch.device) -> float:
     """TFLOP/s of one worker's share of a stage's step, with the stage's own engine, unsharded."""
+    seconds = step_seconds(config, name, figures, device, SECONDS)
+    return _share(config, name) * figures.load.train_flops / seconds / 1e12
+
+
+def step_seconds(config: RunConfig, name: str, figures: StageFigures, device: torch.device, at_least_s: float) -> float:
+    """Seconds of one worker's share of a stage's step, with its threads and the stage's own engine, unsharded."""
     _use_threads(max(1, int(config.cluster.train.cpus)), device)
     stage = config.stage(name)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -81,10 +88,10 @@ def measure_training(config: RunConfig, name: str, figures: StageFigures, device
         engine = build_engine(stage.engine, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
         batch = _random_batch(config, name, figures)
         batch = batch.pin() if device.type == "cuda" else batch
-        seconds = _seconds(lambda: update(engine, batch, lr=1e-4, micro_batch_size=stage.micro_batch_size), device)
+        run = partial(update, engine, batch, lr=1e-4, micro_batch_size=stage.micro_batch_size)
+        return _seconds(run, device, at_least_s)
     finally:
         dist.destroy_process_group()
-    return len(batch) * figures.load.train_flops / seconds / 1e12
 
 
 def measure_reading(config: RunConfig) -> float | None:
@@ -106,10 +113,15 @@ def measure_reading(config: RunConfig) -> float | None:
     return read / (repeats + 1) * repeats / seconds / 1e9
 
 
+def _share(config: RunConfig, name: str) -> int:
+    """Samples of a step that one worker trains on."""
+    return max(1, config.stage(name).batch_size // config.cluster.train.num)
+
+
 def _random_batch(config: RunConfig, name: str, figures: StageFigures) -> Batch:
     """A worker's share of a global batch: square pictures, contexts of the mean length."""
     stage, model = config.stage(name), config.model
-    size = max(1, stage.batch_size // config.cluster.train.num)
+    size = _share(config, name)
     side = stage.resolution // config.curate.token_px * model.patch
     tokens = max(1, round(figures.contexts.tokens.mean))
     latents = torch.randn(size, model.latent_channels, side, side)
@@ -125,18 +137,18 @@ def _random_batch(config: RunConfig, name: str, figures: StageFigures) -> Batch:
     )
 
 
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
+def _seconds(run: Callable[[], object], device: torch.device, at_least_s: float = SECONDS) -> float:
     """Mean seconds of a call."""
-    repeats, seconds = _repeat(run, device)
+    repeats, seconds = _repeat(run, device, at_least_s)
     return seconds / repeats
 
 
-def _repeat(run: Callable[[], object], device: torch.device) -> tuple[int, float]:
+def _repeat(run: Callable[[], object], device: torch.device, at_least_s: float = SECONDS) -> tuple[int, float]:
     """Call once, then again and again: repeats and the seconds they took together."""
     run()
     _wait(device)
     started, repeats = time.perf_counter(), 0
-    while time.perf_counter() - started < SECONDS:
+    while time.perf_counter() - started < at_least_s:
         run()
         _wait(device)
         repeats += 1

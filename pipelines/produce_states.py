@@ -22,13 +22,12 @@ from mos.data.stream_progress import StreamProgress
 from mos.errors import UserError
 from mos.states.quality import QualityReport, check_quality
 from mos.tables import create_table
-from mos.training.checkpoint import Checkpoint, step_folders
 from mos.training.states_source import StreamStates
 from operators.encode_states import EncodeStates
 from pipelines.balance import ProducerBalance
 from pipelines.open_states import stage_demand
 from pipelines.run_config import RunConfig
-from pipelines.stage_job import StageJob, preview_rows
+from pipelines.stage_job import StageJob, newest_step, preview_rows
 
 TICK_S = 0.1
 """Longest wait for an actor's result before the trainer is looked at again."""
@@ -72,7 +71,7 @@ def producing(job: StageJob, index: SampleIndex, config: RunConfig) -> Iterator[
             raise
         finally:
             producer.stop()
-    if producer.failure is not None and _newest_step(job) < job.stage.steps:
+    if producer.failure is not None and newest_step(job) < job.stage.steps:
         raise UserError(producer.failure)
 
 
@@ -113,7 +112,7 @@ class StateProducer:
         self._encode = job.encode
         self._pool = pool
         self._progress = StreamProgress(job.folder / "stream")
-        self._first_step = min(_newest_step(job), job.stage.steps - 1)
+        self._first_step = min(newest_step(job), job.stage.steps - 1)
         self._contexts = load_contexts(job.folder / "contexts.arrow")
         self._demand = stage_demand(job, index, settings)
         self._queue = StateQueue(job.queue, settings.drop_consumed)
@@ -269,12 +268,3 @@ def _cut(contexts: pa.Table, numbers: list[int], rows_per_fragment: int, num_act
     pieces = num_pieces(len(numbers), rows_per_fragment, num_actors)
     size = -(-len(numbers) // pieces) if pieces else 1
     return [[numbers[place] for place in order[start : start + size]] for start in range(0, len(order), size)]
-
-
-def _newest_step(job: StageJob) -> int:
-    """Updates that the trainer has done, as far as the checkpoints tell."""
-    for folder in reversed(step_folders(job.folder)):
-        checkpoint = Checkpoint.read(folder)
-        if checkpoint is not None:
-            return checkpoint.state.step
-    return 0

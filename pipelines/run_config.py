@@ -1,8 +1,12 @@
 """One TOML file configures every script of a run; each section belongs to the component that reads it."""
 
+from math import gcd
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import model_validator
+
+from cluster.resources import AUTO, available_cores, share_cores
 from cluster.session import CLONE, ClusterConfig
 from mos.config import StrictConfig
 from mos.data.curation import CurateConfig
@@ -11,6 +15,7 @@ from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
 from mos.model.mos import ModelConfig
 from mos.planning.config import PlanConfig
+from mos.precision import settle
 from mos.sampling.config import SampleConfig
 from mos.shapes.dataset import ShapesConfig
 from mos.training.stage import StageConfig
@@ -46,8 +51,34 @@ class RunConfig(StrictConfig):
     cluster: ClusterConfig = ClusterConfig()
     plan: PlanConfig = PlanConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _workers_for_this_machine(cls, tree: Any) -> Any:
+        """Numbers in place of `auto` in `cluster.train`, `cluster.generate` and `encode.actors`: what the cores of this
+        machine are good for.
+
+        All stages train on one gang, so its size divides every batch.
+        """
+        if not isinstance(tree, dict):
+            return tree
+        cluster = dict(tree.get("cluster") or {})
+        cores = cluster.get("num_cpus") or available_cores()
+        stages = [tree.get(name) for name in (*STAGES, "edit")]
+        batch = gcd(*(stage["batch_size"] for stage in stages if isinstance(stage, dict) and _counts(stage)))
+        for name, samples in (("train", batch), ("generate", None)):
+            workers = cluster.get(name)
+            if isinstance(workers, dict) and AUTO in (workers.get("num"), workers.get("cpus")):
+                cluster[name] = share_cores(workers, cores, samples)
+        match tree:
+            case {"encode": {"actors": {"max_actors": "auto"} as actors} as encode}:
+                most = cores // actors.get("threads_per_actor", 1)
+                encode = {**encode, "actors": {**actors, "max_actors": max(actors.get("min_actors", 1), most)}}
+                tree = {**tree, "encode": encode}
+        return {**tree, "cluster": cluster} if cluster else tree
+
     def resolved(self, base: Path) -> Self:
-        """The same run with an absolute `root` (a relative one stands in `base`) and every `{root}` filled in.
+        """The same run with an absolute `root` (a relative one stands in `base`), every `{root}` filled in, and the
+        dtype of every device in place of `auto`.
 
         Raises:
             UserError: `root` is an object-store URI.
@@ -59,6 +90,12 @@ class RunConfig(StrictConfig):
             )
         root = str((base / Path(self.root).expanduser()).resolve())
         tree = {key: _fill(value, root) for key, value in self.model_dump().items()}
+        train_device = "cuda" if self.cluster.train.gpus else "cpu"
+        for name in self.stages():
+            precision = tree[name]["engine"]["precision"]
+            precision["compute"] = settle(precision["compute"], train_device)
+        tower = tree["encode"]["tower"]
+        tower["dtype"] = settle(tower["dtype"], self.encode.actors.device)
         return type(self).model_validate({**tree, "root": root})
 
     def tables_folder(self) -> str:
@@ -121,6 +158,12 @@ class RunConfig(StrictConfig):
 def load_run(path: Path, overrides: tuple[str, ...] = (), base: Path = CLONE) -> RunConfig:
     """Read a TOML file and overrides into a run whose paths are absolute."""
     return RunConfig.load(path, overrides).resolved(base)
+
+
+def _counts(stage: dict[str, Any]) -> bool:
+    """Whether a stage that is not validated yet has a batch size to divide."""
+    size = stage.get("batch_size")
+    return isinstance(size, int) and size > 0
 
 
 def _fill(value: Any, root: str) -> Any:

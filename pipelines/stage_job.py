@@ -19,7 +19,7 @@ from mos.fingerprint import fingerprint
 from mos.model.mos import ModelConfig, MoS
 from mos.sampling.config import SamplerConfig
 from mos.tables import TableVersion
-from mos.training.checkpoint import Checkpoint
+from mos.training.checkpoint import Checkpoint, UnusableCheckpointError, newest_readable
 from mos.training.stage import StageConfig
 from mos.training.states_source import SettledStates, StreamStates
 from pipelines.run_config import RunConfig
@@ -117,6 +117,17 @@ def stage_folder(step: Step, config: RunConfig) -> Path:
     return config.folder("checkpoints", step.name, step.short)
 
 
+def newest_step(job: StageJob) -> int:
+    """Updates that the trainer has done, as far as the checkpoints tell."""
+    return steps_done(job.folder)
+
+
+def steps_done(folder: Path) -> int:
+    """Updates after which a stage that trains in `folder` would go on."""
+    checkpoint = newest_readable(folder)
+    return 0 if checkpoint is None else checkpoint.state.step
+
+
 def find_start(name: str, config: RunConfig) -> Path | None:
     """The final checkpoint of the training stage before this one.
 
@@ -127,11 +138,13 @@ def find_start(name: str, config: RunConfig) -> Path | None:
     if not before:
         return None
     path = Path(require_step(before[-1], config).outputs["checkpoint"])
-    checkpoint = Checkpoint.read(path)
-    if checkpoint is None:
+    try:
+        checkpoint = Checkpoint.read(path)
+    except UnusableCheckpointError as error:
         raise UserError(
-            f"checkpoint {path} of {before[-1]} is missing or damaged: run `python pipelines/{before[-1]}.py --force`"
-        )
+            f"checkpoint {path} of {before[-1]} is missing or damaged ({error}): run "
+            f"`python pipelines/{before[-1]}.py --force`"
+        ) from error
     if ModelConfig.model_validate(checkpoint.provenance["model"]) != config.model:
         raise UserError(f"checkpoint {path} of {before[-1]} holds another model than [model] describes: use its values")
     return path

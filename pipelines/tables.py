@@ -35,6 +35,7 @@ from rich.table import Table
 
 from cluster.session import CLONE
 from mos.data.inventory import Listed, list_tables
+from mos.data.payloads import REMEDY
 from mos.data.removal import MARGIN_S, compact, plan_removal, remove
 from mos.data.stream_progress import StreamProgress
 from mos.data.users import User, read_user, read_users, user_id
@@ -61,7 +62,7 @@ def main(config: RunConfig, args: Namespace) -> None:
             print(drift.describe(), flush=True)
     if args.compact:
         for table in tables:
-            if table.kind == "queues":
+            if table.kind == "queues" or refused_as_damaged(table):
                 continue  # a stage that reads and drops its rows would be in the way
             before, after = compact(table.uri, config.encode.rows_per_fragment)
             print(f"{table.uri}: {before} fragments are {after} now", flush=True)
@@ -79,7 +80,7 @@ def print_tables(tables: Sequence[Listed], users: Sequence[User]) -> None:
             f"{table.rows:,}",
             f"{table.num_bytes / 1e6:,.1f}",
             table.encoder,
-            table.format,
+            table.format + (" (damaged)" if table.is_damaged else ""),
             str(table.num_fragments),
             str(len(table.versions)),
             ", ".join(table.users) or "none",
@@ -93,6 +94,8 @@ def print_tables(tables: Sequence[Listed], users: Sequence[User]) -> None:
 def remove_unused(tables: Sequence[Listed], users: Sequence[User], margin_s: float, confirmed: bool) -> None:
     """Say what would go; do it where that was confirmed."""
     for table in tables:
+        if refused_as_damaged(table):
+            continue
         if table.kind == "queues" and in_use(table, users):
             print(f"keeping {table.uri}: a stage is being trained through it", flush=True)
             continue
@@ -102,6 +105,13 @@ def remove_unused(tables: Sequence[Listed], users: Sequence[User], margin_s: flo
             remove(removal)
     if not confirmed:
         print("nothing was removed: add --yes to do it", flush=True)
+
+
+def refused_as_damaged(table: Listed) -> bool:
+    """Whether a table has lost files and is left alone, which is said."""
+    if table.is_damaged:
+        print(f"keeping {table.uri}: it has lost files, {REMEDY}", flush=True)
+    return table.is_damaged
 
 
 def in_use(queue: Listed, users: Sequence[User]) -> bool:

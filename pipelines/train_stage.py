@@ -9,20 +9,24 @@ from contextlib import contextmanager
 from cluster.session import ray_session
 from cluster.train import run_workers
 from mos.data.contexts import list_contexts, save_contexts
-from mos.data.fit import check_share, check_tables, check_view
+from mos.data.fit import check_share, check_tables, check_view, repeating_buckets
 from mos.data.index import SampleIndex, build_index
-from mos.data.payloads import LatentTable, RowCache, StateTable
+from mos.data.lost_files import refuse_lost_files
+from mos.data.payloads import REMEDY, LatentTable, RowCache, StateTable
 from mos.data.views import View
+from mos.precision import instruction_sets
 from mos.tables import drop_table
 from mos.training.checkpoint import step_folders
 from mos.training.metrics import latest_metrics, progress_line, read_metrics
+from mos.training.notices import NewNotices
 from mos.training.states_source import CacheStates, StreamStates
 from pipelines.balance import describe_balance
 from pipelines.produce_states import producing
 from pipelines.run_config import RunConfig
-from pipelines.stage_job import StageJob, make_job, num_parameters, stage_folder, stage_plan
+from pipelines.stage_job import StageJob, make_job, newest_step, num_parameters, stage_folder, stage_plan
 from pipelines.stage_lock import stage_lock
 from pipelines.steps import Step, open_step
+from pipelines.stopping import stopping_in_order
 from pipelines.train_worker import train_worker
 
 PROGRESS_EVERY_S = 5.0
@@ -47,14 +51,24 @@ def train(step: Step, config: RunConfig, anew: bool) -> None:
         shutil.rmtree(job.folder, ignore_errors=True)
     index = prepare(job, config)
     describe(job, index, config)
-    with ray_session(config.cluster), shown_progress(job), producing(job, index, config) as produced:
+    with (
+        ray_session(config.cluster),
+        stopping_in_order(job.name, job.folder) as stop,
+        shown_progress(job),
+        producing(job, index, config) as produced,
+    ):
         run_workers(
             train_worker,
             job,
             config.cluster.train,
             folder=job.folder / "ray",
             max_failures=config.cluster.max_failures,
+            is_stopping=stop.is_asked,
         )
+    reached = newest_step(job)
+    if reached < job.stage.steps:
+        print(f"{job.name}: stopped at step {reached} of {job.stage.steps}; run it again to go on", flush=True)
+        raise KeyboardInterrupt
     latest = latest_metrics(job.folder)
     assert latest is not None
     balance = {}
@@ -78,6 +92,9 @@ def train(step: Step, config: RunConfig, anew: bool) -> None:
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     """Check that tables, model and stage fit, and leave the joined view in the stage's folder."""
     stage, workers = job.stage, config.cluster.train.num
+    refuse_lost_files(job.tables.samples, "put the file back, or curate again into another `tables` folder")
+    for table in (job.tables.latents, *([job.tables.states] if isinstance(job.states, CacheStates) else [])):
+        refuse_lost_files(table, REMEDY)
     check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
@@ -100,24 +117,47 @@ def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
     """Say what is about to be trained on what."""
     plan = stage_plan(job, index)
     start = "new weights" if job.start is None else f"the weights of {job.start.parent.parent.name}"
+    reached = newest_step(job)
+    if reached:
+        start = f"its own step {reached}"
     left_out = f", {index.num_left_out} without encodings left out" if index.num_left_out else ""
     print(
         f"{job.name}: {num_parameters(job.model) / 1e6:.1f}M parameters from {start}; {job.stage.steps} steps of "
-        f"{job.stage.batch_size} on {config.cluster.train.num} workers\n"
+        f"{job.stage.batch_size} on {describe_gang(job, config)}\n"
         f"{job.name}: {len(index)} samples{left_out}, {plan.first_step(1)} batches in the first epoch; "
         f"by source {index.counts('source')}; by bucket {index.counts('group')}; states: {job.states.type}",
         flush=True,
     )
+    for bucket, count in repeating_buckets(index, job.stage.batch_size).items():
+        print(
+            f"{job.name}: bucket {bucket} has {count} samples, fewer than a batch of {job.stage.batch_size}: they "
+            "repeat within batches; leave them out with the filter, or lower batch_size",
+            flush=True,
+        )
+
+
+def describe_gang(job: StageJob, config: RunConfig) -> str:
+    """Workers, what each computes with, and in which dtype."""
+    workers, precision = config.cluster.train, job.stage.engine.precision
+    each = f"{workers.gpus:g} GPU" if workers.gpus else f"{workers.cpus:g} CPU core"
+    each += "" if each.startswith("1 ") else "s"
+    sets = "" if workers.gpus else f" ({', '.join(instruction_sets())})"
+    return f"{workers.num} worker{'s' * (workers.num > 1)} of {each}{sets} in {precision.compute}"
 
 
 @contextmanager
 def shown_progress(job: StageJob) -> Iterator[None]:
-    """Print a line whenever the running stage has new metrics."""
-    done = threading.Event()
+    """Print a line whenever the running stage has new metrics, and what its workers have to say."""
+    done, notices = threading.Event(), NewNotices(job.folder)
+
+    def tell() -> None:
+        for line in notices.take():
+            print(f"{job.name}: {line}", flush=True)
 
     def watch() -> None:
         shown = latest_metrics(job.folder)
         while not done.wait(PROGRESS_EVERY_S):
+            tell()
             latest = latest_metrics(job.folder)
             if latest is not None and latest != shown:
                 print(f"{job.name}: {progress_line(latest, job.stage.steps, job.stage.batch_size)}", flush=True)
@@ -130,3 +170,4 @@ def shown_progress(job: StageJob) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+        tell()

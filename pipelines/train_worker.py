@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from mos.data.batches import BatchBuilder, DrawRule, Share, StatesSource
 from mos.data.index import NO_ROW, SampleIndex
+from mos.data.left_out import LeftOutSamples
 from mos.data.payloads import LatentTable, RowCache
 from mos.data.prefetch import prefetch
 from mos.data.randomness import ExplorationRule
@@ -18,19 +19,21 @@ from mos.flow.timestep import timesteps
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import MoS
 from mos.sampling.preview import Preview, PreviewInputs
-from mos.training.checkpoint import Checkpoint, Checkpoints, TrainState, newest_checkpoint
+from mos.training.checkpoint import Checkpoints, TrainState, newest_checkpoint, open_checkpoint
 from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.loop import train
 from mos.training.metrics import MetricsWriter, StepMetrics
+from mos.training.notices import Notices
 from mos.training.states_source import StreamStates
+from mos.training.stop import StopRequest, StopVote
 from pipelines.open_states import announced, open_states
 from pipelines.stage_job import StageJob, preview_rows, stage_plan
 
 
 def train_worker(job: StageJob, device: torch.device) -> None:
-    """One rank: train to the end of the stage from the newest checkpoint, then export.
+    """One rank: train to the end of the stage from the newest checkpoint, then export; or to where it is stopped.
 
     Does nothing where the producers of its states have failed: the gang was restarted in vain, and the driver says why.
     """
@@ -42,16 +45,27 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     cache = RowCache(stage.loader.cache_bytes)
     states, latents = open_states(job, index, cache, device), LatentTable(job.tables.latents, cache)
     share = Share(dist.get_rank(), dist.get_world_size())
-    builder = BatchBuilder(stage_plan(job, index), index, states, latents, draw_rule(job), share)
+    left_out = LeftOutSamples(index, job.tables.samples, Notices(job.folder).say)
+    plan = stage_plan(job, index)
+    builder = BatchBuilder(plan, index, states, latents, draw_rule(job), share, left_out.add)
     build = announced(builder, states, state.step)
     preview = make_preview(job, index, states, latents, device) if stage.sample_every else None
     checkpoints = Checkpoints(
-        job.folder, job.provenance, keep=stage.keep_checkpoints, background=stage.async_checkpoint
+        job.folder,
+        job.provenance,
+        keep=stage.keep_checkpoints,
+        background=stage.async_checkpoint,
+        patience=stage.checkpoint_patience,
+        first_step=state.step,
     )
     build_pinned = (lambda step: build(step).pin()) if device.type == "cuda" else build
     batches = prefetch(build_pinned, range(state.step, stage.steps), stage.loader.prefetch_batches)
-    with closing(batches), metrics_of(job, state) as report:
-        train(engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview)
+    with closing(batches), metrics_of(job, state) as report, stoppable(job) as stop:
+        state = train(
+            engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview, stop=stop
+        )
+    if state.step < stage.steps:
+        return
     write_export(job.folder / "export", engine, ema, job.export)
 
 
@@ -68,9 +82,7 @@ def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, Tr
         own.restore(engine, ema, optimizer=True)
         return engine, ema, own.state
     if job.start is not None:
-        before = Checkpoint.read(job.start)
-        assert before is not None
-        before.restore(engine, ema, optimizer=False)
+        open_checkpoint(job.start).restore(engine, ema, optimizer=False)
     return engine, ema, TrainState()
 
 
@@ -96,7 +108,21 @@ def make_preview(
         reference=torch.stack(latents.read(references.tolist())) if (references != NO_ROW).all() else None,
     )
     folder = job.folder / "samples" if dist.get_rank() == 0 else None
-    return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device)
+    return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device, Notices(job.folder).say)
+
+
+@contextmanager
+def stoppable(job: StageJob) -> Iterator[StopVote]:
+    """The ranks' vote on the driver's request to stop; the driver knows of the block, while rank 0 is in it."""
+    request = StopRequest(job.folder)
+    vote = StopVote(request)
+    if dist.get_rank() == 0:
+        request.enter()
+    try:
+        yield vote
+    finally:
+        if dist.get_rank() == 0:
+            request.leave()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mos.blobs import plain_schema
 from mos.data.encode_plan import plan_contexts, plan_latents
-from mos.data.payloads import LatentTable, RowCache, StateTable
+from mos.data.lost_files import refuse_lost_files
+from mos.data.payloads import REMEDY, LatentTable, RowCache, StateTable
 from mos.states.packed import PackedStates
 from mos.states.quantise import dequantise
 from mos.tables import TableVersion, commit_fragments, create_table, read_column
@@ -50,6 +51,8 @@ def verify_run(config: RunConfig, encoded: dict[str, Any]) -> list[Drift]:
     """
     samples = TableVersion(**encoded["samples"])
     states, latents = TableVersion(**encoded["states"]), TableVersion(**encoded["latents"])
+    for table in (states, latents):
+        refuse_lost_files(table, REMEDY)
     contexts = plan_contexts(samples, config.resolutions(), encoded["sees_images"])
     images = plan_latents(samples, config.resolutions(), encoded["codec_id"])
     return [
@@ -90,4 +93,5 @@ def _relative_error(old: Tensor, new: Tensor) -> float:
     if old.shape != new.shape:
         return float("inf")
     difference = (old.double() - new.double()).norm()
-    return float(difference / old.double().norm().clamp_min(torch.finfo(torch.float64).tiny))
+    error = difference / old.double().norm().clamp_min(torch.finfo(torch.float64).tiny)
+    return float(error.nan_to_num(nan=torch.inf))

@@ -35,9 +35,17 @@ class Batch:
     """Clean latent of the image to edit."""
     exploration: Exploration | None = None
     """Epsilon-greedy draws."""
+    weight: Float[Tensor, " batch"] | None = None
+    """What each sample's loss counts: 0 for one that is left out and holds zeros in place of its data, else 1; None
+    where all count."""
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    @property
+    def num_left_out(self) -> int:
+        """Samples whose loss does not count; waits for the device that holds the batch."""
+        return 0 if self.weight is None else int((self.weight == 0).sum())
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; from pinned memory to a GPU without waiting."""
@@ -61,6 +69,6 @@ class Batch:
 
     def _each(self, change: Callable[[Any], Any]) -> "Batch":
         """The same with everything that is counted by sample changed: all of it moves, is pinned and is cut alike."""
-        names = ("latents", "noise", "timesteps", "context", "reference", "exploration")
+        names = ("latents", "noise", "timesteps", "context", "reference", "exploration", "weight")
         parts = {name: getattr(self, name) for name in names}
         return replace(self, **{name: change(part) for name, part in parts.items() if part is not None})

@@ -55,6 +55,24 @@ class StatesSource(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What the tables hold of a batch's samples, one entry each."""
+
+    contexts: list[int]
+    states: list[PackedStates]
+    latents: list[Tensor]
+    references: list[Tensor]
+    """Empty where the samples have none."""
+
+    def blank(self, place: int) -> None:
+        """Zeros in place of one sample's data, which others may hold, too."""
+        self.states[place] = self.states[place].zeros()
+        for latents in (self.latents, self.references):
+            if latents:
+                latents[place] = torch.zeros_like(latents[place])
+
+
 def choose_contexts(
     index: SampleIndex, rows: NDArray[np.integer], keys: Sequence[SampleKey], caption_dropout: float
 ) -> NDArray[np.int64]:
@@ -81,13 +99,16 @@ class BatchBuilder:
         latents: LatentTable,
         rule: DrawRule,
         share: Share,
+        leave_out: Callable[[int, str], None] | None = None,
     ) -> None:
+        """`leave_out` is told which sample of the index is left out of a batch, and why; if None, none may be."""
         self.plan = plan
         self._index = index
         self._states = states
         self._latents = latents
         self._rule = rule
         self._share = share
+        self._leave_out = leave_out
         self._epoch = lru_cache(maxsize=1)(plan.epoch)
 
     def stream(self, first: int, last: int, depth: int) -> Generator[Batch, None, None]:
@@ -100,8 +121,9 @@ class BatchBuilder:
         columns = self._share.columns(self.plan.batch_size)
         rows = self._epoch(epoch).rows[place, columns.start : columns.stop]
         keys = [SampleKey(self._rule.seed, epoch, place * self.plan.batch_size + column) for column in columns]
-        latents = torch.stack(self._latents.read(self._index.latent[rows].tolist()))
-        context = self._context(rows, keys)
+        read = self._read(rows, keys)
+        weight = self._weigh(rows, read)
+        latents, context = torch.stack(read.latents), Context.of(concatenate(read.states))
         uniform = torch.tensor([draw_uniform(key) for key in keys])
         return Batch(
             epoch=epoch,
@@ -110,20 +132,46 @@ class BatchBuilder:
             noise=torch.stack([draw_noise(key, tuple(latents.shape[1:])) for key in keys]),
             timesteps=self._rule.timesteps(uniform),
             context=context,
-            reference=self._reference(rows),
+            reference=torch.stack(read.references) if read.references else None,
             exploration=self._exploration(keys, context),
+            weight=weight,
         )
 
-    def _context(self, rows: np.ndarray, keys: list[SampleKey]) -> Context:
-        """Hidden states, those of the null context where the caption is dropped."""
-        chosen = choose_contexts(self._index, rows, keys, self._rule.caption_dropout)
-        return Context.of(concatenate(self._states.read(chosen.tolist())))
-
-    def _reference(self, rows: np.ndarray) -> Tensor | None:
+    def _read(self, rows: np.ndarray, keys: list[SampleKey]) -> "_Read":
+        """What the tables hold of the samples; of a sample whose caption is dropped, the null context's states."""
+        contexts = choose_contexts(self._index, rows, keys, self._rule.caption_dropout)
         references = self._index.reference[rows]
-        if (references == NO_ROW).all():
-            return None
-        return torch.stack(self._latents.read(references.tolist()))
+        return _Read(
+            contexts.tolist(),
+            self._states.read(contexts.tolist()),
+            self._latents.read(self._index.latent[rows].tolist()),
+            [] if (references == NO_ROW).all() else self._latents.read(references.tolist()),
+        )
+
+    def _weigh(self, rows: np.ndarray, read: "_Read") -> Tensor | None:
+        """0 for each sample with a value that is not finite, which gets zeros instead; None where there is none."""
+        weight = None
+        for place, sample in enumerate(rows.tolist()):
+            reason = self._fault(sample, place, read)
+            if reason is not None:
+                if self._leave_out is None:
+                    raise ValueError(f"sample {sample} of the index cannot be trained on: {reason}")
+                self._leave_out(sample, reason)
+                weight = torch.ones(len(rows)) if weight is None else weight
+                weight[place] = 0
+                read.blank(place)
+        return weight
+
+    def _fault(self, sample: int, place: int, read: "_Read") -> str | None:
+        """What of a sample is not finite, or None."""
+        table = self._latents.table.uri
+        if not read.latents[place].isfinite().all():
+            return f"its latent, row {self._index.latent[sample]} of {table}, is not finite"
+        if read.references and not read.references[place].isfinite().all():
+            return f"the latent of its reference, row {self._index.reference[sample]} of {table}, is not finite"
+        if not read.states[place].is_finite():
+            return f"the hidden states of its context, number {read.contexts[place]}, are not finite"
+        return None
 
     def _exploration(self, keys: list[SampleKey], context: Context) -> Exploration | None:
         """Draws of every sample over its own tokens; padding explores nothing."""

@@ -125,6 +125,10 @@ class _Read(NamedTuple):
     buffer: memoryview
 
 
+class FileCutShortError(RuntimeError):
+    """A file of payloads is shorter than when it was committed."""
+
+
 class FileReader:
     """Threads of `preadv` into the caller's buffers, for tables on a file system."""
 
@@ -139,7 +143,8 @@ class FileReader:
         """Fill one buffer for each of these distinct rows, of the size of its payload.
 
         Raises:
-            RuntimeError: a file ends before a payload does.
+            FileNotFoundError: a file is gone.
+            FileCutShortError: a file ends before a payload does.
         """
         reads = [
             _Read(self._descriptor(int(self._index.file[row])), int(self._index.position[row]), buffer)
@@ -167,7 +172,9 @@ def _read_all(reads: list[_Read]) -> None:
         while done < len(read.buffer):
             count = os.preadv(read.descriptor, [read.buffer[done:]], read.position + done)
             if count == 0:
-                raise RuntimeError(f"a payload of {len(read.buffer)} bytes ends after {done}: its file is cut short")
+                raise FileCutShortError(
+                    f"a payload of {len(read.buffer)} bytes ends after {done}: its file is cut short"
+                )
             done += count
 
 

@@ -21,6 +21,8 @@ class ShardLimits(StrictConfig):
     max_ratio: float = Field(200.0, ge=1)
     """Uncompressed over compressed bytes, judged after the first 64 MiB: an archive bomb is far above."""
     max_name_bytes: int = Field(1024, ge=1)
+    window_bytes: int = Field(64 * 2**20, ge=0)
+    """Bytes of incomplete samples that wait for their other members, where these do not stand side by side."""
 
 
 class DuplicateConfig(StrictConfig):
@@ -104,7 +106,7 @@ class CurateConfig(StrictConfig):
         return fingerprint(version=SETTINGS_VERSION, scorers=scorers, **{name: getattr(self, name) for name in fields})
 
 
-SETTINGS_VERSION = 1
+SETTINGS_VERSION = 2
 """Raise it when the code judges or measures an item differently: finished shards are then read again."""
 
 

@@ -1,27 +1,24 @@
 """Encoded bytes -> an upright 8-bit sRGB picture, or a `Rejected`: the header is judged before a pixel is decoded."""
 
 import io
-import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms
 from pydantic import Field
 
 from mos.config import StrictConfig
+from mos.data.orientation import find_orientation
+from mos.data.picture_formats import FORMATS, ExtraFormat, how_to_read, sniff, suffixes_of
 from mos.data.reasons import Reason, Rejected
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-"""The only decoders ever given foreign bytes."""
-
-# Both are judged here, by the limits and by falling back to upright; in a large run the lines would drown all others.
+# Sizes and damage are judged here; in a large run the decoders' lines about them would drown all others.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", message="Corrupt EXIF data", module="PIL")
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,17 +28,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_KNOWN = (
-    (b"GIF8", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"BM", "BMP"),
-    (b"SIMPLE  =", "FITS"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"%PDF", "PDF"),
-)
 
 
 class ImageLimits(StrictConfig):
@@ -55,6 +41,18 @@ class ImageLimits(StrictConfig):
     """Shorter side."""
     max_aspect: float = Field(10.0, ge=1)
     """Longer side over shorter side."""
+    extra_formats: tuple[ExtraFormat, ...] = ()
+    """Formats read besides JPEG, PNG and WebP; of a TIFF with several pages the first is its first frame."""
+    animated: Literal["refuse", "first_frame"] = "refuse"
+    """What becomes of a picture with several frames (GIF, APNG, WebP, AVIF, TIFF)."""
+
+    def formats(self) -> tuple[str, ...]:
+        """The decoders that are used, by Pillow's names."""
+        return FORMATS + tuple(name.upper() for name in self.extra_formats)
+
+    def suffixes(self) -> frozenset[str]:
+        """Extensions of the files that are opened as pictures, in lower case."""
+        return suffixes_of(self.formats())
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,15 @@ class ImageHeader:
 def read_header(data: bytes, limits: ImageLimits) -> ImageHeader:
     """Judge an image by its header alone, without decoding a pixel.
 
+    An orientation that stands behind the pixels of a PNG is not seen.
+
     Raises:
         Rejected: the bytes are no image of an allowed format, size or shape.
     """
     with _open(data, limits) as image:
-        return _judge(image, limits)
+        header = _header(image, image.size)
+        _judge(image, header, limits)
+        return header
 
 
 def decode_image(data: bytes, limits: ImageLimits, max_side_px: int | None = None) -> Image.Image:
@@ -86,7 +88,7 @@ def decode_image(data: bytes, limits: ImageLimits, max_side_px: int | None = Non
     read all the same, so damage is found.
 
     Args:
-        data: JPEG, PNG or WebP bytes.
+        data: JPEG, PNG or WebP bytes, or those of another format that the limits allow.
         limits: what the header is held to.
         max_side_px: reduce so that the longer side is at most this.
 
@@ -102,12 +104,9 @@ def decode_opened(image: Image.Image, limits: ImageLimits) -> Image.Image:
     Raises:
         Rejected: as for that file.
     """
-    if image.format not in (None, "MPO", *FORMATS):
-        raise Rejected(Reason.IMAGE_FORMAT_REFUSED, str(image.format))
-    header = _judge(image, limits)
-    _load(image)
-    picture = _to_srgb(image)
-    return picture.transpose(_UPRIGHT[header.orientation]) if header.orientation in _UPRIGHT else picture
+    if image.format not in (None, "MPO", *limits.formats()):
+        raise Rejected(Reason.IMAGE_FORMAT_REFUSED, f"{image.format}: {how_to_read(image.format)}")
+    return _decode_judged(image, limits, None)[1]
 
 
 def decode_with_header(
@@ -115,11 +114,17 @@ def decode_with_header(
 ) -> tuple[ImageHeader, Image.Image]:
     """As `decode_image`, with the header: its size is that of the picture before any reduction."""
     with _open(data, limits) as image:
-        header = _judge(image, limits)
-        if max_side_px is not None:
-            image.draft(None, _within(image.size, max_side_px))
-        _load(image)
-        picture = _to_srgb(image)
+        return _decode_judged(image, limits, max_side_px)
+
+
+def _decode_judged(image: Image.Image, limits: ImageLimits, max_side_px: int | None) -> tuple[ImageHeader, Image.Image]:
+    """An opened picture held to the limits, decoded, reduced and put upright."""
+    size = image.size
+    _judge(image, _header(image, size), limits)
+    if max_side_px is not None:
+        image.draft(None, _within(size, max_side_px))
+    picture = _decode(image)
+    header = _header(image, image.size if image.format == "TIFF" else size)  # Pillow turns a TIFF itself
     if max_side_px is not None and max(picture.size) > max_side_px:
         picture = picture.resize(_within(picture.size, max_side_px), Image.Resampling.BOX, reducing_gap=2.0)
     if header.orientation in _UPRIGHT:
@@ -133,20 +138,27 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         raise Rejected(Reason.IMAGE_EMPTY, "0 bytes")
     if len(data) > limits.max_bytes:
         raise Rejected(Reason.MEMBER_TOO_LARGE, f"{len(data)} bytes, at most {limits.max_bytes}")
-    if not _is_allowed(data):
-        raise _refusal(data)
+    name = sniff(data)
+    if name not in limits.formats():
+        raise _refusal(data, name)
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=limits.formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Rejected(Reason.IMAGE_TOO_MANY_PIXELS, _short(error)) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError) as error:
+    except Exception as error:  # on damaged bytes a decoder raises whatever its code meets first
         raise _damage(error) from error
 
 
-def _judge(image: Image.Image, limits: ImageLimits) -> ImageHeader:
+def _header(image: Image.Image, size: tuple[int, int]) -> ImageHeader:
+    """What an opened image says of itself; `size` is as stored."""
+    orientation = find_orientation(image)
+    width, height = size if orientation < 5 else size[::-1]
+    return ImageHeader(width, height, str(image.format), image.mode, orientation)
+
+
+def _judge(image: Image.Image, header: ImageHeader, limits: ImageLimits) -> None:
     """Hold the header against the limits."""
-    orientation = _orientation(image)
-    width, height = image.size if orientation < 5 else image.size[::-1]
+    width, height = header.width, header.height
     size = f"{width}x{height} px"
     if width * height > limits.max_pixels:
         raise Rejected(Reason.IMAGE_TOO_MANY_PIXELS, f"{size}, at most {limits.max_pixels} pixels")
@@ -154,17 +166,28 @@ def _judge(image: Image.Image, limits: ImageLimits) -> ImageHeader:
         raise Rejected(Reason.IMAGE_TOO_SMALL, f"{size}, sides at least {limits.min_side_px}")
     if max(width, height) > limits.max_aspect * min(width, height):
         raise Rejected(Reason.IMAGE_TOO_ELONGATED, f"{size}, at most 1:{limits.max_aspect:g}")
-    # An MPO is a JPEG followed by more views of the same scene: its first frame is the photograph.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise Rejected(Reason.IMAGE_ANIMATED, f"{getattr(image, 'n_frames', 2)} frames")
-    return ImageHeader(width, height, str(image.format), image.mode, orientation)
+    if limits.animated == "refuse" and (num_frames := _num_frames(image)) > 1:
+        remedy = 'curate.image.animated = "first_frame" takes the first'
+        raise Rejected(Reason.IMAGE_ANIMATED, f"{num_frames} frames: {remedy}")
 
 
-def _load(image: Image.Image) -> None:
-    """Decode the pixels."""
+def _num_frames(image: Image.Image) -> int:
+    """Frames of a picture; an MPO is a JPEG followed by more views of the same scene, hence one."""
+    try:
+        animated = image.format != "MPO" and getattr(image, "is_animated", False)
+        return int(getattr(image, "n_frames", 2)) if animated else 1
+    except Exception as error:
+        raise _damage(error) from error
+
+
+def _decode(image: Image.Image) -> Image.Image:
+    """The pixels as RGB."""
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, IndexError, EOFError, MemoryError) as error:
+        return _to_srgb(image)
+    except Rejected:
+        raise
+    except Exception as error:
         raise _damage(error) from error
 
 
@@ -179,7 +202,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         transform = _to_srgb_transform(profile, image.mode)
         if transform is not None:
             return transform.apply(image)
-    if image.mode not in ("RGB", "L", "1", "P", "CMYK", "YCbCr", "LAB"):
+    if image.mode not in ("RGB", "RGBX", "L", "1", "P", "CMYK", "YCbCr", "LAB"):
         raise Rejected(Reason.IMAGE_MODE_REFUSED, f"mode {image.mode}")
     return image.convert("RGB")
 
@@ -211,38 +234,11 @@ def _to_srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
         return None
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation from the header; 1 where there is none, it is damaged or out of range.
-
-    `image.getexif()` would decode a whole PNG to look for a late chunk.
-    """
-    raw = image.info.get("exif")
-    if not isinstance(raw, bytes):
-        return 1
-    try:
-        exif = Image.Exif()
-        exif.load(raw)
-        value = exif.get(ORIENTATION_TAG, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error, AttributeError):
-        return 1
-    return value if isinstance(value, int) and value in _UPRIGHT else 1
-
-
-def _is_allowed(data: bytes) -> bool:
-    return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-
-
-def _refusal(data: bytes) -> Rejected:
-    """A known format gets its name, anything else is unrecognised."""
-    head = data[:1024].lstrip().lower()
-    if data[4:8] == b"ftyp":
-        return Rejected(Reason.IMAGE_FORMAT_REFUSED, f"ISO media {data[8:12]!r}")
-    if head.startswith((b"<svg", b"<?xml")) and b"<svg" in head:
-        return Rejected(Reason.IMAGE_FORMAT_REFUSED, "SVG")
-    for magic, name in _KNOWN:
-        if data.startswith(magic):
-            return Rejected(Reason.IMAGE_FORMAT_REFUSED, name)
-    return Rejected(Reason.IMAGE_UNRECOGNISED, f"starts with {data[:16]!r}")
+def _refusal(data: bytes, name: str | None) -> Rejected:
+    """A known format gets its name and what to do, anything else is unrecognised."""
+    if name is None:
+        return Rejected(Reason.IMAGE_UNRECOGNISED, f"starts with {data[:16]!r}")
+    return Rejected(Reason.IMAGE_FORMAT_REFUSED, f"{name}: {how_to_read(name)}")
 
 
 def _damage(error: Exception) -> Rejected:

@@ -56,6 +56,11 @@ def check_view(index: SampleIndex, *, batch_size: int, token_px: int, sources: d
             )
 
 
+def repeating_buckets(index: SampleIndex, batch_size: int) -> dict[str, int]:
+    """Samples of each bucket that has fewer than a batch, so that its batches hold some of them several times."""
+    return {group: count for group, count in index.counts("group").items() if count < batch_size}
+
+
 def check_share(*, batch_size: int, micro_batch_size: int | None, num_workers: int) -> None:
     """Raise `UserError` unless the ranks, and then the micro batches, divide the global batch."""
     if batch_size % num_workers:

@@ -1,8 +1,10 @@
 """One entry of a folder source -> a candidate: an image with its sidecars, or a line of a jsonl with its images."""
 
+import errno
 import json
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,18 @@ import fsspec
 
 from mos.data.captions import clean_caption, parse_object, take_caption
 from mos.data.curation import CurateConfig
+from mos.data.file_names import spellings, suffix
+from mos.data.folder_listing import is_inside, leads_out
 from mos.data.items import Item, assemble, to_meta
+from mos.data.limits import is_opened, max_bytes
+from mos.data.picture_formats import how_to_read
 from mos.data.reasons import Reason, Rejected
-from mos.data.sources import IMAGE_SUFFIXES, TEXT_SUFFIXES, EditsSource, FolderSource, suffix
-from mos.data.tar import is_safe_name
+from mos.data.sources import EditsSource, FolderSource
 
 
-def read_entry(folder: str, entry: str, source: FolderSource | EditsSource, config: CurateConfig) -> Item:
+def read_entry(
+    folder: str, entry: str, source: FolderSource | EditsSource, config: CurateConfig, follow: Sequence[str] = ()
+) -> Item:
     """The candidate behind `Unit.entries[i]`.
 
     Args:
@@ -24,19 +31,21 @@ def read_entry(folder: str, entry: str, source: FolderSource | EditsSource, conf
         entry: `{"key": ..., "files": [...]}` where captions are sidecars, else a line of the jsonl as it stands.
         source: what the entry means.
         config: limits.
+        follow: real paths of the folders outside that links may lead to.
     """
+    reader = _Reader(folder, config, tuple(follow))
     if isinstance(source, FolderSource) and source.captions is None:
-        return _read_sidecars(folder, json.loads(entry), source, config)
+        return _read_sidecars(reader, json.loads(entry), source)
     key = f"line {entry[:40]!r}"
     try:
         record = parse_object(entry.encode("utf-8", "surrogateescape"), config.caption)
-        key = _key(record, source)
-        return _read_line(folder, key, record, source, config)
+        key = _key(record, source, folder)
+        return _read_line(reader, key, record, source)
     except Rejected as refusal:
         return Item(key.encode("utf-8", "replace").decode(), refusal=refusal)
 
 
-def _read_sidecars(folder: str, entry: dict[str, Any], source: FolderSource, config: CurateConfig) -> Item:
+def _read_sidecars(reader: "_Reader", entry: dict[str, Any], source: FolderSource) -> Item:
     key = entry["key"].encode("utf-8", "replace").decode()
     parts: dict[str, bytes] = {}
     refused: list[str] = []
@@ -44,88 +53,109 @@ def _read_sidecars(folder: str, entry: dict[str, Any], source: FolderSource, con
         if key != entry["key"]:
             raise Rejected(Reason.MEMBER_UNSAFE_NAME, f"{key!r} is not UTF-8")
         for name in entry["files"]:
-            if suffix(name) in IMAGE_SUFFIXES | TEXT_SUFFIXES:
-                parts[name] = _read_file(folder, name, _cap(suffix(name), config), config)
+            if is_opened(name, reader.config):
+                parts[name] = reader.read(name)
             else:
                 refused.append(name)
-        return assemble(key, parts, refused, source, config.caption)
+        return assemble(key, parts, refused, source, reader.config.caption)
     except FileNotFoundError as error:
         return Item(key, refusal=Rejected(Reason.FILE_UNREADABLE, f"{error.filename} is a dead link or was removed"))
     except Rejected as refusal:
         return Item(key, refusal=refusal)
 
 
-def _read_line(
-    folder: str, key: str, record: dict[str, Any], source: FolderSource | EditsSource, config: CurateConfig
-) -> Item:
+def _read_line(reader: "_Reader", key: str, record: dict[str, Any], source: FolderSource | EditsSource) -> Item:
     caption, rest = take_caption(record, source.caption_keys)
-    caption = clean_caption(caption, config.caption)
+    caption = clean_caption(caption, reader.config.caption)
     if isinstance(source, EditsSource):
-        image = _read_image(folder, record, source.target_key, Reason.IMAGE_MISSING, config)
-        reference = _read_image(folder, record, source.source_key, Reason.REFERENCE_MISSING, config)
+        image = _read_image(reader, record, source.target_key, Reason.IMAGE_MISSING)
+        reference = _read_image(reader, record, source.source_key, Reason.REFERENCE_MISSING)
         return Item(key, image, reference, caption, to_meta(rest))
-    image = _read_image(folder, record, source.file_key, Reason.IMAGE_MISSING, config)
+    image = _read_image(reader, record, source.file_key, Reason.IMAGE_MISSING)
     return Item(key, image, None, caption, to_meta(rest))
 
 
-def _key(record: dict[str, Any], source: FolderSource | EditsSource) -> str:
-    """The record's own key, or the name of its image without the extension."""
+def _key(record: dict[str, Any], source: FolderSource | EditsSource, folder: str) -> str:
+    """The record's own key, or the name of its image inside the folder without the extension."""
+    key = record.get("key")
     name = record.get(source.file_key if isinstance(source, FolderSource) else source.target_key)
-    for value in (record.get("key"), name):
-        if isinstance(value, str) and value:
-            return os.path.splitext(value)[0]
+    if isinstance(key, str) and key:
+        return os.path.splitext(key)[0]
+    if isinstance(name, str) and name:
+        return os.path.splitext(next(iter(spellings(name, folder)), name))[0]
     return "(no key)"
 
 
-def _read_image(folder: str, record: dict[str, Any], field: str, missing: Reason, config: CurateConfig) -> bytes:
+def _read_image(reader: "_Reader", record: dict[str, Any], field: str, missing: Reason) -> bytes:
     name = record.get(field)
     if not isinstance(name, str) or not name:
         raise Rejected(missing, f"no file name under {field!r}")
-    if not is_safe_name(name):
+    names = spellings(name, reader.folder)
+    if not names:
         raise Rejected(Reason.MEMBER_UNSAFE_NAME, repr(name))
-    if suffix(name) not in IMAGE_SUFFIXES:
-        raise Rejected(Reason.MEMBER_TYPE_REFUSED, name)
-    try:
-        return _read_file(folder, name, config.image.max_bytes, config)
-    except FileNotFoundError as error:
-        raise Rejected(missing, f"{name} does not exist") from error
+    if (kind := suffix(names[0])) not in reader.config.image.suffixes():
+        raise Rejected(Reason.MEMBER_TYPE_REFUSED, f"{name}: {how_to_read(kind)}")
+    for spelling in names:
+        try:
+            return reader.read(spelling)
+        except FileNotFoundError:
+            continue
+    raise Rejected(missing, f"{name} does not exist")
 
 
-def _read_file(folder: str, name: str, max_bytes: int, config: CurateConfig) -> bytes:
-    """The bytes of a regular file of bounded size that lies inside the folder."""
-    if len(name.encode("utf-8", "surrogateescape")) > config.shard.max_name_bytes:
-        raise Rejected(Reason.MEMBER_NAME_TOO_LONG, f"{len(name)} characters")
-    if "://" in folder:
-        with fsspec.open(f"{folder.rstrip('/')}/{name}", "rb") as stream:
-            return _bounded(stream.read(max_bytes + 1), name, max_bytes)
-    root = Path(folder).resolve()
-    try:
-        path = (root / name).resolve()
-    except (OSError, RuntimeError) as error:
-        raise Rejected(Reason.FILE_UNREADABLE, f"{name}: {error}") from error
-    if not path.is_relative_to(root):
-        raise Rejected(Reason.MEMBER_NOT_REGULAR, f"{name} is a link out of its folder")
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise Rejected(Reason.MEMBER_NOT_REGULAR, f"{name} is no regular file")
-    try:
+class _Reader:
+    """Reads regular files of bounded size that lie inside a folder, or where links in it may lead."""
+
+    def __init__(self, folder: str, config: CurateConfig, follow: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.config = config
+        self._follow = follow
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            Rejected: it may not be read.
+        """
+        if len(name.encode("utf-8", "surrogateescape")) > self.config.shard.max_name_bytes:
+            raise Rejected(Reason.MEMBER_NAME_TOO_LONG, f"{len(name)} characters")
+        try:
+            return self._read_remote(name) if "://" in self.folder else self._read_local(name)
+        except PermissionError as error:
+            raise Rejected(Reason.PERMISSION, f"{name} may not be read by this user") from error
+        except NotADirectoryError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from error
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, FileNotFoundError) or getattr(error, "errno", None) not in _REASONS:
+                raise
+            raise Rejected(_REASONS[getattr(error, "errno", None)], f"{name[:200]}: {error}") from error
+
+    def _read_remote(self, name: str) -> bytes:
+        with fsspec.open(f"{self.folder.rstrip('/')}/{name}", "rb") as stream:
+            return self._bounded(stream.read(max_bytes(name, self.config) + 1), name)
+
+    def _read_local(self, name: str) -> bytes:
+        root = os.path.realpath(self.folder)
+        path = (Path(root) / name).resolve()
+        if not is_inside(str(path), (root, *self._follow)):
+            raise Rejected(Reason.MEMBER_NOT_REGULAR, leads_out(name, str(path)))
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Rejected(Reason.MEMBER_NOT_REGULAR, f"{name} is no regular file")
         with path.open("rb") as stream:
-            return _bounded(stream.read(max_bytes + 1), name, max_bytes)
-    except PermissionError as error:
-        raise Rejected(Reason.FILE_UNREADABLE, f"{name}: {error.strerror}") from error
+            return self._bounded(stream.read(max_bytes(name, self.config) + 1), name)
+
+    def _bounded(self, data: bytes, name: str) -> bytes:
+        limit = max_bytes(name, self.config)
+        if len(data) > limit:
+            reason = {"json": Reason.JSON_TOO_LARGE, "txt": Reason.CAPTION_TOO_LONG}.get(suffix(name))
+            raise Rejected(reason or Reason.MEMBER_TOO_LARGE, f"{name}: more than {limit} bytes")
+        return data
 
 
-def _bounded(data: bytes, name: str, max_bytes: int) -> bytes:
-    if len(data) > max_bytes:
-        reason = {"json": Reason.JSON_TOO_LARGE, "txt": Reason.CAPTION_TOO_LONG}.get(suffix(name))
-        raise Rejected(reason or Reason.MEMBER_TOO_LARGE, f"{name}: more than {max_bytes} bytes")
-    return data
-
-
-def _cap(component: str, config: CurateConfig) -> int:
-    match component:
-        case "txt":
-            return 4 * config.caption.max_chars
-        case "json":
-            return config.caption.max_json_bytes
-        case _:
-            return config.image.max_bytes
+_REASONS = {
+    None: Reason.FILE_UNREADABLE,  # a loop of links, as `Path.resolve` reports it
+    errno.ELOOP: Reason.FILE_UNREADABLE,
+    errno.ENAMETOOLONG: Reason.MEMBER_NAME_TOO_LONG,
+}
+"""Verdicts by what the operating system says of a path; any other error is one of the disk or the store."""

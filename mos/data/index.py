@@ -44,6 +44,8 @@ class SampleIndex:
     """Row of the image in the latents table."""
     reference: NDArray[np.int64]
     """Row of the image to edit in the latents table, or `NO_ROW`."""
+    address: NDArray[np.int64]
+    """Row address of the sample in the samples table, Lance's `_rowaddr`."""
     num_left_out: int = 0
     """Samples of the view without encodings, which are not here."""
 
@@ -108,6 +110,7 @@ def build_index(tables: EncodedTables, view: View, contexts: pa.Table | None = N
     columns: dict[str, NDArray] = {
         "group": group,
         "source": source,
+        "address": samples["_rowaddr"].to_numpy().astype(np.int64),
         "state": _find(states, state_keys),
         "null_state": _find(null_states, state_keys),
         "latent": _find(_latent_keys(samples["image_hash"].to_pylist(), bucket, tables.codec_id), image_keys),
@@ -130,7 +133,8 @@ def _scan(samples: TableVersion, view: View) -> pa.Table:
     dataset = samples.open()
     count_view(dataset, view)  # explains what is wrong with a view
     columns = ["task", "source", "caption", "image_hash", "reference_hash", f"bucket_{view.resolution}"]
-    return dataset.to_table(columns=columns, filter=view.predicate()).rename_columns([*columns[:-1], "bucket"])
+    rows = dataset.scanner(columns=columns, filter=view.predicate(), with_row_address=True).to_table()
+    return rows.rename_columns([*columns[:-1], "bucket", "_rowaddr"])
 
 
 def _context_keys(view: pa.Table, sees_images: bool) -> tuple[list[str], list[str]]:

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from lance.file import LanceFileSession
 
 from mos.data.blob_reader import index_blobs
+from mos.data.lost_files import lost_files
 from mos.data.users import User
 from mos.errors import UserError
-from mos.tables import latest_version, table_exists
+from mos.tables import TableVersion, latest_version, table_exists
 
 TRIES, PAUSE_S = 20, 0.05
 """A stream that drops a window cleans away the version that is being looked at; then there is a newer one."""
@@ -39,6 +40,8 @@ class Listed:
     encoder: str
     """Tower or codec id."""
     format: str
+    is_damaged: bool
+    """Whether it has lost data files: its rows cannot be read, nor its payloads counted."""
     users: tuple[str, ...]
     """Names of the runs that have this table in a record, or whose records cannot be read."""
 
@@ -80,18 +83,30 @@ def _describe(uri: str, kind: str, users: Sequence[User]) -> Listed:
     metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
     versions = dataset.versions()
     light = sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.metadata.files)
+    payloads = _payload_bytes(table)
     return Listed(
         kind=kind,
         uri=uri,
         rows=table.rows,
-        num_bytes=light + int(index_blobs(dataset, "payload", ()).size.sum()),
+        num_bytes=light + (payloads or 0),
         num_fragments=len(dataset.get_fragments()),
         versions=tuple(version["version"] for version in versions),
         changed_at=_unix_time(versions[-1]["timestamp"]),
         encoder=metadata["codec" if kind == "latents" else "tower"],
         format=metadata.get("format") or metadata["dtype"],
+        is_damaged=payloads is None,
         users=tuple(user.name for user in users if user.encodings is None or user.versions(uri)),
     )
+
+
+def _payload_bytes(table: TableVersion) -> int | None:
+    """Of all rows; None where a data file that says so is lost."""
+    try:
+        return int(index_blobs(table.open(), "payload", ()).size.sum())
+    except (OSError, ValueError):
+        if lost_files(table):
+            return None
+        raise
 
 
 def _unix_time(moment: datetime | int) -> float:

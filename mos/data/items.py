@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mos.data.captions import CaptionLimits, clean_caption, decode_text, parse_object, take_caption
+from mos.data.captions import CaptionLimits, clean_caption, decode_text, is_blank, parse_object, take_caption
+from mos.data.file_names import TEXT_SUFFIXES, suffix
+from mos.data.picture_formats import PICTURE_SUFFIXES, how_to_read
 from mos.data.reasons import Reason, Rejected
-from mos.data.sources import IMAGE_SUFFIXES, EditsSource, SourceConfig, suffix
+from mos.data.sources import EditsSource, SourceConfig
 
 ITEMS = pa.schema(
     [
@@ -43,6 +45,8 @@ class Item:
     meta: str | None = None
     """JSON object of what else the source knew."""
     refusal: Rejected | None = None
+    place: int = 0
+    """Among the samples of its unit, by where each begins."""
 
     @property
     def num_bytes(self) -> int:
@@ -66,7 +70,7 @@ def assemble(
     Raises:
         Rejected: a part is missing, stands twice, or its text is refused.
     """
-    images = {name: data for name, data in parts.items() if suffix(name) in IMAGE_SUFFIXES}
+    images = {name: data for name, data in parts.items() if suffix(name) not in TEXT_SUFFIXES}
     if isinstance(source, EditsSource):
         image = _only(images, source.target_key, Reason.IMAGE_MISSING, refused)
         reference = _only(images, source.source_key, Reason.REFERENCE_MISSING, refused)
@@ -144,19 +148,24 @@ def _only(images: Mapping[str, bytes], role: str | None, missing: Reason, refuse
 def _text(
     parts: Mapping[str, bytes], refused: Sequence[str], source: SourceConfig, limits: CaptionLimits
 ) -> tuple[str, dict[str, Any]]:
-    """Caption and the rest of the JSON; a `.txt` comes before a key of the JSON."""
+    """Caption and the rest of the JSON; a `.txt` with anything in it comes before a key of the JSON."""
     text = next((data for name, data in parts.items() if suffix(name) == "txt"), None)
     encoded = next((data for name, data in parts.items() if suffix(name) == "json"), None)
     record = {} if encoded is None else parse_object(encoded, limits)
     if text is not None:
-        return decode_text(text, limits), record
-    if encoded is None:
+        caption = decode_text(text, limits)
+        if not is_blank(caption) or not any(isinstance(record.get(key), str) for key in source.caption_keys):
+            return caption, record
+    elif encoded is None:
         raise _absent(Reason.CAPTION_MISSING, "no .txt and no .json", refused)
     return take_caption(record, source.caption_keys)
 
 
 def _absent(reason: Reason, detail: str, refused: Sequence[str]) -> Rejected:
     """A part is missing; if another extension stands in its place, that is why."""
-    if refused:
-        return Rejected(Reason.MEMBER_TYPE_REFUSED, f"{detail}, but {', '.join(sorted(refused)[:8])}")
-    return Rejected(reason, detail)
+    if not refused:
+        return Rejected(reason, detail)
+    names = ", ".join(sorted(refused)[:8])
+    pictures = [suffix(name) for name in refused if suffix(name) in PICTURE_SUFFIXES]
+    remedy = f": {how_to_read(pictures[0])}" if pictures and reason != Reason.CAPTION_MISSING else ""
+    return Rejected(Reason.MEMBER_TYPE_REFUSED, f"{detail}, but {names}{remedy}")

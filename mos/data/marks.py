@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mos.data.duplicates import Copy, Mark, find_copies
+from mos.data.reasons import Notice
 from mos.schema import REJECTS
 
 _REPEATED = ("source", "shard", "fragment_name", "reason")
@@ -38,6 +39,21 @@ def compact(marks: pa.Table) -> pa.Table:
 def join(parts: Sequence[pa.Table]) -> pa.Table:
     """All marks in the order of the sources, whatever order they were made in."""
     return pa.concat_tables(parts).unify_dictionaries().sort_by("order")
+
+
+def split_notices(marks: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """The marks of items, and how often each notice was given."""
+    is_notice = is_notice_row(marks)
+    counts = Counter[str]()
+    for row in marks.filter(is_notice).select(["reason", "detail"]).to_pylist():
+        counts[row["reason"]] += int(row["detail"])
+    return marks.filter(pc.invert(is_notice)), dict(counts.most_common())
+
+
+def is_notice_row(rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows count something that is no item."""
+    notices = pa.array([str(notice) for notice in Notice], pa.string())
+    return pc.is_in(rows.column("reason").cast(pa.string()), value_set=notices)
 
 
 def drop_copies(marks: pa.Table, kept: Sequence[Mark], near_bits: int) -> pa.Table:

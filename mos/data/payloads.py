@@ -4,20 +4,25 @@ Dimension key
     channels, h, w  of a latent
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from mos.data.blob_reader import BlobIndex, BlobReader, open_blobs
+from mos.data.blob_reader import BlobIndex, BlobReader, FileCutShortError, open_blobs
 from mos.data.buckets import Bucket
 from mos.data.buffers import Buffers
+from mos.data.lost_files import lost_error
 from mos.data.state_tables import codec_of
 from mos.states.latents import unpack_latent
 from mos.states.packed import PackedStates
 from mos.tables import TableVersion
+
+REMEDY = "run `python pipelines/encode.py <config> --force`, which encodes its rows again"
+"""What to do about a table of states or latents that has lost files."""
 
 Row = TypeVar("Row", Tensor, PackedStates)
 
@@ -56,8 +61,9 @@ class PayloadTable(Generic[Row]):
     Its memory is what the caller still views, the largest batch read so far, the cache, and 20 bytes a row.
     """
 
-    def __init__(self, table: TableVersion, light: list[str], cache: RowCache) -> None:
+    def __init__(self, table: TableVersion, light: list[str], cache: RowCache, remedy: str = REMEDY) -> None:
         self.table = table
+        self._remedy = remedy
         self.metadata = {key.decode(): value.decode() for key, value in (table.open().schema.metadata or {}).items()}
         self._light = light
         self._cache = cache
@@ -66,12 +72,17 @@ class PayloadTable(Generic[Row]):
     def payloads(self, rows: list[int]) -> list[memoryview]:
         """The stored bytes of distinct rows, in the order given, in memory that is used again once nothing views it."""
         buffers = self._buffers.lend(self._index.size[rows].tolist())
-        self._reader.read(rows, buffers)
+        self._fill(rows, buffers)
         return buffers
+
+    def _fill(self, rows: list[int], buffers: list[memoryview]) -> None:
+        with _naming_lost_files(self.table.uri, self._remedy):
+            self._reader.read(rows, buffers)
 
     @cached_property
     def _blobs(self) -> tuple[BlobIndex, BlobReader]:
-        return open_blobs(self.table, "payload", self._light)
+        with _naming_lost_files(self.table.uri, self._remedy):
+            return open_blobs(self.table, "payload", self._light)
 
     @property
     def _index(self) -> BlobIndex:
@@ -97,12 +108,28 @@ class PayloadTable(Generic[Row]):
         num_kept = int((sizes.cumsum() <= self._cache.room).sum())
         own = [Buffers().lend([size])[0] for size in sizes[:num_kept].tolist()]
         payloads = own + self._buffers.lend(sizes[num_kept:].tolist())
-        self._reader.read(rows, payloads)
+        self._fill(rows, payloads)
         light = self._index.light.take(rows).to_pylist()
         found = {row: decode(*values) for row, *values in zip(rows, payloads, light, strict=True)}
         for row in rows[:num_kept]:
             self._cache.put((self.table.uri, row), found[row])
         return found
+
+
+@contextmanager
+def _naming_lost_files(uri: str, remedy: str) -> Iterator[None]:
+    """Raise a file that is missing or cut short, by whoever looks for it, as `LostFilesError`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise lost_error(uri, f"{error.filename} is missing", remedy) from error
+    except FileCutShortError as error:
+        raise lost_error(uri, str(error).replace(":", ","), remedy) from error
+    except (OSError, ValueError) as error:  # as Lance says it
+        _, lost, path = str(error).partition("Not found: ")
+        if not lost:
+            raise
+        raise lost_error(uri, f"{path.partition(', ')[0]} is missing", remedy) from error
 
 
 class StateTable(PayloadTable[PackedStates]):
@@ -112,13 +139,16 @@ class StateTable(PayloadTable[PackedStates]):
         table: What to read.
         cache: Where rows are kept.
         layers: Hidden states of the tower to read, ascending; default is all that the table holds.
+        remedy: What to do where it has lost files.
 
     Raises:
         ValueError: the table lacks one of the layers.
     """
 
-    def __init__(self, table: TableVersion, cache: RowCache, layers: tuple[int, ...] | None = None) -> None:
-        super().__init__(table, ["num_tokens"], cache)
+    def __init__(
+        self, table: TableVersion, cache: RowCache, layers: tuple[int, ...] | None = None, remedy: str = REMEDY
+    ) -> None:
+        super().__init__(table, ["num_tokens"], cache, remedy)
         self.tower = self.metadata["tower"]
         self.codec = codec_of(table.open().schema, table.uri)
         self.layers = self.codec.layers if layers is None else layers
@@ -130,11 +160,14 @@ class StateTable(PayloadTable[PackedStates]):
         self._places = None if self.layers == self.codec.layers else places
 
     def read(self, rows: Iterable[int]) -> list[PackedStates]:
-        """States of table rows, in the order given; not to be written to."""
+        """States of table rows, in the order given; not to be written to. Those of a damaged row are not finite."""
         return self._read(rows, self._unpack)
 
     def _unpack(self, payload: memoryview, light: dict[str, Any]) -> PackedStates:
-        packed = self.codec.unpack(payload, light["num_tokens"])
+        try:
+            packed = self.codec.unpack(payload, light["num_tokens"])
+        except ValueError:
+            packed = self.codec.unknown(light["num_tokens"])
         return packed if self._places is None else packed.select(self._places)
 
 

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
+from mos.data.marks import is_notice_row
 from mos.data.views import ViewCounts
 
 LINE_EVERY_S = 2.0
@@ -25,6 +27,7 @@ class Progress:
     def advance(self, batch: pa.Table) -> None:
         """Count a batch with the columns `unit` and `reason`."""
         self._units.update(batch.column("unit").unique().to_pylist())
+        batch = batch.filter(pc.invert(is_notice_row(batch)))
         self._counts["read"] += batch.num_rows
         self._counts["rejected"] += batch.num_rows - batch.column("reason").null_count
         if time.monotonic() - self._printed_at >= LINE_EVERY_S:
@@ -45,8 +48,14 @@ class Progress:
         )
 
 
-def print_result(read: int, kept: int, rejected: Mapping[str, int], buckets: Mapping[str, Mapping[str, int]]) -> None:
-    """The ledger `read == kept + rejected` by reason, and the fullest buckets of each resolution."""
+def print_result(
+    read: int,
+    kept: int,
+    rejected: Mapping[str, int],
+    buckets: Mapping[str, Mapping[str, int]],
+    notices: Mapping[str, int],
+) -> None:
+    """The ledger `read == kept + rejected` by reason, what was counted apart, and the fullest buckets."""
     table = Table("items", "count", title="Curated")
     table.columns[1].justify = "right"
     table.add_row("read", str(read), end_section=True)
@@ -54,7 +63,9 @@ def print_result(read: int, kept: int, rejected: Mapping[str, int], buckets: Map
         table.add_row(f"rejected: {reason}", str(count))
     table.add_section()
     table.add_row("rejected, all reasons", str(sum(rejected.values())))
-    table.add_row("kept", str(kept))
+    table.add_row("kept", str(kept), end_section=bool(notices))
+    for notice, count in notices.items():
+        table.add_row(f"counted apart: {notice}", str(count))
     console = Console()
     console.print(table)
     for resolution, counts in buckets.items():

@@ -5,8 +5,8 @@ last versions they are not part of the run, and the next run first puts both tab
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import lance
@@ -42,6 +42,8 @@ class Curated:
     """Ids of the units read so far."""
     identity: str
     """Changes with the settings or with the set of samples, and with nothing else."""
+    notices: dict[str, int] = field(default_factory=dict)
+    """What was counted apart, by `mos.data.reasons.Notice`."""
 
     def outputs(self) -> dict[str, Any]:
         """Plain data for the record."""
@@ -88,7 +90,13 @@ def open_sample_tables(
     return SampleTables(_restore(base.samples), _restore(base.rejects), base)
 
 
-def add_marks(tables: SampleTables, marks: pa.Table, units: Sequence[str], settings: str) -> Curated:
+def add_marks(
+    tables: SampleTables,
+    marks: pa.Table,
+    units: Sequence[str],
+    settings: str,
+    notices: Mapping[str, int] | None = None,
+) -> Curated:
     """Commit what a run wrote, without the copies it found, and its rejects.
 
     Args:
@@ -96,6 +104,7 @@ def add_marks(tables: SampleTables, marks: pa.Table, units: Sequence[str], setti
         marks: every item the run read, in order, duplicates refused.
         units: ids of all units the tables now cover.
         settings: see `Curated`.
+        notices: what the run counted apart.
 
     Raises:
         RuntimeError: items went missing on the way: read is not kept plus rejected.
@@ -120,6 +129,7 @@ def add_marks(tables: SampleTables, marks: pa.Table, units: Sequence[str], setti
         settings=settings,
         units=list(units),
         identity=fingerprint(settings=settings, samples=ids),
+        notices=dict((Counter(tables.base.notices if tables.base else {}) + Counter(notices)).most_common()),
     )
 
 

@@ -1,134 +1,86 @@
 """A unit of work -> its candidates, in order; whatever is wrong ends in a verdict on one item, never on its shard."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 
 from mos.data.curation import CurateConfig
+from mos.data.file_names import TEXT_SUFFIXES, suffix
 from mos.data.folders import read_entry
-from mos.data.items import Item, assemble
-from mos.data.reasons import Reason, Rejected
-from mos.data.sources import IMAGE_SUFFIXES, TEXT_SUFFIXES, EditsSource, FolderSource, SourceConfig, Unit, suffix
-from mos.data.tar import Member, ShardBrokenError, read_tar
+from mos.data.items import Item
+from mos.data.limits import is_opened, oversize
+from mos.data.pairing import Pairing
+from mos.data.reasons import Notice, Reason, Rejected, ShardBrokenError
+from mos.data.sources import EditsSource, FolderSource, SourceConfig, Unit
+from mos.data.system_files import is_system_file
+from mos.data.tar import Member, read_tar
 
-MAX_COMPONENTS = 16
-"""Files under one key that are kept in memory together."""
+_WHOLE = (b"\xff\xd9", b"IEND\xaeB`\x82")
+"""What a JPEG and a PNG end with; zeros may follow."""
+_UNPACKED = frozenset({"bmp", "dib", "tif", "tiff"})
+"""Pictures whose last pixels may be zeros."""
 
 
-def read_unit(unit: Unit, source: SourceConfig, config: CurateConfig) -> Iterator[Item]:
-    """Every candidate of a unit, each exactly once, good or refused."""
+def read_unit(
+    unit: Unit, source: SourceConfig, config: CurateConfig, notices: Counter[Notice] | None = None
+) -> Iterator[Item]:
+    """Every candidate of a unit, each exactly once, good or refused.
+
+    Args:
+        unit: what to read.
+        source: what its files mean.
+        config: limits.
+        notices: counts what was skipped or odd; complete when the last candidate is read.
+    """
+    notices = Counter() if notices is None else notices
+    notices[Notice.SYSTEM_FILE] += unit.num_skipped
     match source:
         case FolderSource() | EditsSource(triples=str()):
-            for entry in unit.entries:
-                yield read_entry(unit.shard, entry, source, config)
+            for place, (key, reason, detail) in enumerate(unit.refused):
+                yield Item(key, refusal=Rejected(Reason(reason), detail), place=place)
+            for place, entry in enumerate(unit.entries, len(unit.refused)):
+                yield replace(read_entry(unit.shard, entry, source, config, unit.follow), place=place)
         case _:
-            yield from _read_shard(unit.shard, source, config)
+            yield from _read_shard(unit.shard, source, config, notices)
 
 
-@dataclass
-class _Group:
-    """Adjacent members of one key."""
+def _read_shard(path: str, source: SourceConfig, config: CurateConfig, notices: Counter[Notice]) -> Iterator[Item]:
+    pairing = Pairing(source, config, notices)
+    last: Member | None = None
+    broken: ShardBrokenError | None = None
 
-    key: str
-    parts: dict[str, bytes] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-    fault: Rejected | None = None
+    def is_wanted(name: str, size: int) -> bool:
+        return is_opened(name, config) and oversize(name, size, config) is None and not is_system_file(name)
 
-    @property
-    def components(self) -> frozenset[str]:
-        return frozenset((*self.parts, *self.refused))
-
-
-def _read_shard(path: str, source: SourceConfig, config: CurateConfig) -> Iterator[Item]:
-    closed: dict[str, frozenset[str]] = {}
-    group: _Group | None = None
     try:
-        for member in read_tar(path, config.shard, _reads(config)):
-            key, component = split_name(member.name)
-            if group is not None and (key != group.key or component in group.components):
-                yield _close(group, closed, source, config)
-                group = None
-            group = group or _Group(key)
-            _add(group, component, member, config)
-    except ShardBrokenError as broken:
-        yield from _break(group, broken, closed, source, config)
-        return
-    if group is not None:
-        yield _close(group, closed, source, config)
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """`a/b.source.png` -> (`a/b`, `source.png`): a key ends at the first dot of the file's own name."""
-    folder, slash, file = name.rpartition("/")
-    stem, _, component = file.partition(".")
-    return folder + slash + stem, component.lower()
-
-
-def _reads(config: CurateConfig) -> Callable[[str, int], bool]:
-    """Which members are worth reading at all: the whitelist, within its caps."""
-    return lambda name, size: _oversize(name, size, config) is None and suffix(name) in IMAGE_SUFFIXES | TEXT_SUFFIXES
-
-
-def _oversize(name: str, size: int, config: CurateConfig) -> Rejected | None:
-    kind = suffix(name)
-    if kind == "txt" and size > 4 * config.caption.max_chars:
-        return Rejected(Reason.CAPTION_TOO_LONG, f"{size} bytes, at most {config.caption.max_chars} characters")
-    if kind == "json" and size > config.caption.max_json_bytes:
-        return Rejected(Reason.JSON_TOO_LARGE, f"{size} bytes, at most {config.caption.max_json_bytes}")
-    if kind in IMAGE_SUFFIXES and size > config.image.max_bytes:
-        return Rejected(Reason.MEMBER_TOO_LARGE, f"{name}: {size} bytes, at most {config.image.max_bytes}")
-    return None
-
-
-def _add(group: _Group, component: str, member: Member, config: CurateConfig) -> None:
-    """Take a member into its group; the first fault of a member is the group's."""
-    fault = member.refusal or _oversize(member.name, member.size, config)
-    if fault is None and len(group.parts) >= MAX_COMPONENTS:
-        fault = Rejected(Reason.IMAGE_AMBIGUOUS, f"more than {MAX_COMPONENTS} files under one key")
-    group.fault = group.fault or fault
-    if fault is None and member.data is not None:
-        group.parts[component] = member.data
+        for member in read_tar(path, config.shard, is_wanted, notices):
+            if is_system_file(member.name):
+                notices[Notice.SYSTEM_FILE] += 1
+                continue
+            yield from pairing.add(member)
+            last = member
+    except ShardBrokenError as error:
+        broken = error
+    if last is not None and (broken is None or broken.is_zero_filled) and _was_never_written(last, broken is not None):
+        detail = f"{last.name} ends in zeros, and so does the shard: its writer was stopped"
+        broken = ShardBrokenError(Reason.SHARD_TRUNCATED, detail, last.name)
+    if broken is None or not (broken.is_certain or pairing.lacks_members):
+        yield from pairing.finish()
     else:
-        group.refused.append(component)
+        yield from pairing.break_off(broken)
 
 
-def _close(group: _Group, closed: dict[str, frozenset[str]], source: SourceConfig, config: CurateConfig) -> Item:
-    """The candidate of a finished group."""
-    seen = closed.get(group.key)
-    closed[group.key] = group.components | (seen or frozenset())
-    try:
-        if group.fault is not None:
-            raise group.fault
-        if seen is not None:
-            raise _repeated(group, seen)
-        return assemble(group.key, group.parts, group.refused, source, config.caption)
-    except Rejected as refusal:
-        return Item(group.key, refusal=refusal)
+def _was_never_written(member: Member, is_followed_by_zeros: bool) -> bool:
+    """Whether the end of a file was never written: zeros end no text, and no picture of a packed format.
 
-
-def _repeated(group: _Group, seen: frozenset[str]) -> Rejected:
-    again = sorted(group.components & seen)
-    if again:
-        return Rejected(Reason.KEY_DUPLICATE, f"{', '.join(again)} stood in the shard before")
-    return Rejected(Reason.KEY_NOT_ADJACENT, "its other members stand elsewhere: write the tar with --sort=name")
-
-
-def _break(
-    group: _Group | None,
-    broken: ShardBrokenError,
-    closed: dict[str, frozenset[str]],
-    source: SourceConfig,
-    config: CurateConfig,
-) -> Iterator[Item]:
-    """What a shard that cannot be read further still gives: its open group if complete, and one verdict."""
-    key = split_name(broken.member)[0] if broken.member else "(shard)"
-    if group is not None:
-        item = _close(group, closed, source, config)
-        cut = group.fault is None and item.refusal is not None and item.refusal.reason in _PARTS_MISSING
-        if key == group.key or cut:
-            yield Item(group.key, refusal=broken)
-            return
-        yield item
-    yield Item(key, refusal=broken)
-
-
-_PARTS_MISSING = frozenset({Reason.IMAGE_MISSING, Reason.CAPTION_MISSING, Reason.REFERENCE_MISSING})
+    Args:
+        member: the last of its shard.
+        is_followed_by_zeros: whether there are more of them behind it than end an archive: then one is enough.
+    """
+    kind = suffix(member.name)
+    if not member.data or kind in _UNPACKED:
+        return False
+    rest = member.data.rstrip(b"\0")
+    num_zeros = len(member.data) - len(rest)
+    enough = 1 if is_followed_by_zeros else 4 if kind in TEXT_SUFFIXES else 16
+    return num_zeros >= enough and not rest.endswith(_WHOLE)

@@ -3,21 +3,29 @@
 import glob
 import heapq
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import fsspec
 from pydantic import Field, model_validator
 
 from mos.config import StrictConfig
+from mos.data.entries import jsonl_entries, sidecar_entries
+from mos.data.folder_listing import (
+    ListedFile,
+    Refused,
+    hub_blobs,
+    list_folder,
+    local_file,
+    may_enter,
+    remote_file,
+)
+from mos.data.system_files import is_system_file
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
-
-IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp"})
-TEXT_SUFFIXES = frozenset({"txt", "json"})
-"""The only extensions that are ever opened."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
@@ -31,11 +39,14 @@ class FolderSource(StrictConfig):
     path: str
     """Folder or object-store URI; a relative one stands in the checkout."""
     captions: str | None = None
-    """A jsonl with one object a line; null: `<stem>.txt` or `<stem>.json` beside each image."""
+    """A jsonl with one object a line; null: `<stem>.txt`, `<stem>.json`, `<image>.txt` or `<image>.json` beside each
+    image."""
     file_key: str = "file"
     """Key of the jsonl that holds the image's path relative to `path`."""
     caption_keys: tuple[str, ...] = ("caption",)
-    """The first of these keys that an object has is the caption."""
+    """The first of these keys under which an object has text is the caption."""
+    follow_links: tuple[str, ...] = ()
+    """Folders outside `path` that links in it may lead to. A snapshot in the Hugging Face hub's cache needs none."""
 
 
 class WebDatasetSource(StrictConfig):
@@ -44,9 +55,10 @@ class WebDatasetSource(StrictConfig):
     type: Literal["webdataset"] = "webdataset"
     name: Name
     paths: tuple[str, ...] = Field(min_length=1)
-    """Tars, globs of tars, or object-store URIs of either; plain or compressed by gzip, bzip2 or xz."""
+    """Tars, globs of tars, or object-store URIs of either; plain or compressed by zstd, gzip, bzip2, xz or lz4."""
     caption_keys: tuple[str, ...] = ("caption",)
-    """The first of these keys that a sample's JSON has is the caption; a `.txt` member comes before any JSON."""
+    """The first of these keys under which a sample's JSON has text is the caption; a `.txt` member with anything in it
+    comes before any JSON."""
 
 
 class EditsSource(StrictConfig):
@@ -64,7 +76,9 @@ class EditsSource(StrictConfig):
     target_key: str = "target"
     """Keys of the jsonl, and components of the tar, that hold the image to edit and the result."""
     instruction_keys: tuple[str, ...] = ("instruction",)
-    """The first of these keys that an object has is the instruction."""
+    """The first of these keys under which an object has text is the instruction."""
+    follow_links: tuple[str, ...] = ()
+    """Folders outside `path` that links in it may lead to. A snapshot in the Hugging Face hub's cache needs none."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -97,6 +111,12 @@ class Unit:
     """Folder only: one JSON object a sample, see `mos.data.folders`; undecodable bytes as surrogate escapes."""
     num_bytes: int = 0
     """Size of what is to be read; of a part of a folder its share of the folder's bytes."""
+    follow: tuple[str, ...] = ()
+    """Folder only: real paths of the folders outside that links may lead to."""
+    refused: tuple[Refused, ...] = ()
+    """What was refused when the folder was listed: one reject each."""
+    num_skipped: int = 0
+    """Files of operating systems and tools that were passed over when the folder was listed."""
 
     def to_json(self) -> str:
         """The unit as a string that survives Arrow."""
@@ -106,16 +126,8 @@ class Unit:
     def from_json(cls, text: str) -> Self:
         """The unit `to_json` wrote."""
         fields = json.loads(text)
-        return cls(**fields | {"entries": tuple(fields["entries"])})
-
-
-@dataclass(frozen=True)
-class _File:
-    name: str
-    """Relative to its folder, with forward slashes; or the whole path or URI of a tar."""
-    size: int
-    stamp: str
-    """Modification time, or the object store's tag."""
+        lists = {name: tuple(fields[name]) for name in ("entries", "follow")}
+        return cls(**fields | lists | {"refused": tuple(map(tuple, fields["refused"]))})
 
 
 def list_units(sources: Sequence[SourceConfig], base: Path, files_per_unit: int = 64) -> list[Unit]:
@@ -131,8 +143,8 @@ def list_units(sources: Sequence[SourceConfig], base: Path, files_per_unit: int 
     """
     units: list[Unit] = []
     for source in sources:
-        for shard, id, entries, num_bytes in _parts(source, base, files_per_unit):
-            units.append(Unit(len(units), source.name, shard, id, entries, num_bytes))
+        for unit in _parts(source, base, files_per_unit):
+            units.append(replace(unit, index=len(units)))
     return units
 
 
@@ -152,113 +164,82 @@ def inventory_id(units: Iterable[Unit]) -> str:
     return fingerprint(units=sorted(unit.id for unit in units))
 
 
-def _parts(source: SourceConfig, base: Path, files_per_unit: int) -> Iterator[tuple[str, str, tuple[str, ...], int]]:
-    """(shard, id, entries, bytes) of each unit of one source."""
+def _parts(source: SourceConfig, base: Path, files_per_unit: int) -> Iterator[Unit]:
+    """The units of one source, without their place."""
     match source:
-        case FolderSource(captions=None):
-            folder = _absolute(source.path, base)
-            files = _list_folder(folder, source.name)
-            yield from _chunks(source, folder, files, _sidecar_entries(files), files_per_unit)
-        case FolderSource(path=path, captions=str(captions)) | EditsSource(path=str(path), triples=str(captions)):
-            folder = _absolute(path, base)
-            files = _list_folder(folder, source.name)
-            keys = (source.file_key,) if isinstance(source, FolderSource) else (source.source_key, source.target_key)
-            entries = _jsonl_entries(_absolute(captions, base), files, keys, source.name)
-            yield from _chunks(source, folder, files, entries, files_per_unit)
+        case FolderSource() | EditsSource(path=str()):
+            yield from _folder_units(source, base, files_per_unit)
         case WebDatasetSource() | EditsSource():
             for file in _list_tars(source, base):
-                yield file.name, fingerprint(source=source, file=[file.name, file.size, file.stamp]), (), file.size
+                id = fingerprint(source=source, file=[file.name, file.size, file.stamp])
+                yield Unit(0, source.name, file.name, id, num_bytes=file.size)
 
 
-def _chunks(
-    source: FolderSource | EditsSource, folder: str, files: list[_File], entries: list[str], size: int
-) -> Iterator[tuple[str, str, tuple[str, ...], int]]:
+def _folder_units(source: FolderSource | EditsSource, base: Path, size: int) -> Iterator[Unit]:
     """A folder's samples, `size` to a unit; any change of the folder changes all its units."""
-    state = fingerprint(source=source, files=[[file.name, file.size, file.stamp] for file in files])
-    total = sum(file.size for file in files)
+    folder = _absolute(str(source.path), base)
+    follow = tuple(os.path.realpath(_absolute(path, base)) for path in source.follow_links) + hub_blobs(folder)
+    listing = list_folder(folder, source.name, follow)
+    jsonl = source.captions if isinstance(source, FolderSource) else source.triples
+    keys = (source.file_key,) if isinstance(source, FolderSource) else (source.source_key, source.target_key)
+    if jsonl is None:
+        entries = sidecar_entries(listing.files)
+    else:
+        entries = jsonl_entries(_absolute(jsonl, base), folder, listing, keys, source.name)
+    files = [[file.name, file.size, file.stamp] for file in listing.files]
+    state = fingerprint(source=source, files=files, refused=listing.refused)
+    total = sum(file.size for file in listing.files)
+    blank = Unit(0, source.name, folder, "", follow=follow)
+    if listing.refused or listing.num_skipped:
+        id = fingerprint(folder=state, skipped=listing.num_skipped)
+        yield replace(blank, id=id, refused=tuple(listing.refused), num_skipped=listing.num_skipped)
     for start in range(0, len(entries), size):
         chunk = tuple(entries[start : start + size])
-        yield folder, fingerprint(folder=state, entries=list(chunk)), chunk, total * len(chunk) // len(entries)
+        id = fingerprint(folder=state, entries=list(chunk))
+        yield replace(blank, id=id, entries=chunk, num_bytes=total * len(chunk) // len(entries))
 
 
-def _sidecar_entries(files: list[_File]) -> list[str]:
-    """One entry for each stem that has an image, or a text without one."""
-    groups: dict[str, list[str]] = {}
-    for file in files:
-        groups.setdefault(str(PurePosixPath(file.name).with_suffix("")), []).append(file.name)
-    return [json.dumps({"key": key, "files": names}) for key, names in groups.items()]
-
-
-def _jsonl_entries(path: str, files: list[_File], keys: tuple[str, ...], name: str) -> list[str]:
-    """The jsonl's lines as they are, then one entry for each image that no line names."""
-    try:
-        with fsspec.open(path, "rb") as stream:
-            lines = [line.decode("utf-8", "surrogateescape") for line in stream.read().splitlines() if line.strip()]
-    except FileNotFoundError as error:
-        raise UserError(f"source {name!r}: {path} does not exist: name the jsonl that lists its images") from error
-    named = {value for line in lines for value in _values(line, keys)}
-    images = (file.name for file in files if suffix(file.name) in IMAGE_SUFFIXES)
-    return lines + [json.dumps({keys[-1]: image}) for image in images if image not in named]
-
-
-def _values(line: str, keys: tuple[str, ...]) -> list[str]:
-    """The file names in a line; none where it is no JSON object, which its reader will report."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return []
-    return [record[key] for key in keys if isinstance(record.get(key), str)] if isinstance(record, dict) else []
-
-
-def suffix(name: str) -> str:
-    """What follows the last dot of a file's name or of a component (`source.png`, `png`), in lower case."""
-    return name.rpartition("/")[2].rpartition(".")[2].lower()
-
-
-def _list_tars(source: WebDatasetSource | EditsSource, base: Path) -> list[_File]:
+def _list_tars(source: WebDatasetSource | EditsSource, base: Path) -> list[ListedFile]:
     """The tars behind paths, globs and URIs, each once, sorted within a pattern."""
-    found: dict[str, _File] = {}
+    found: dict[str, ListedFile] = {}
     for pattern in source.paths:
         path = _absolute(pattern, base)
-        matches = _glob_uri(path) if "://" in path else [_local(Path(match)) for match in sorted(glob.glob(path))]
+        try:
+            matches = _glob_uri(path) if "://" in path else _glob(path)
+        except PermissionError as error:
+            raise UserError(f"source {source.name!r}: {path} may not be listed with these credentials") from error
         if not matches:
             raise UserError(f"source {source.name!r}: no tar matches {path}: correct `paths`, or make the shards first")
         found |= {file.name: file for file in matches}
     return list(found.values())
 
 
-def _list_folder(folder: str, name: str) -> list[_File]:
-    """Every file below a folder, by name."""
-    if "://" in folder:
-        system, root = fsspec.core.url_to_fs(folder)
-        details = system.find(root, detail=True)
-        files = [_remote(path.removeprefix(root).lstrip("/"), info) for path, info in details.items()]
-    else:
-        root_path = Path(folder)
-        if not root_path.is_dir():
-            raise UserError(f"source {name!r}: folder {folder} does not exist: correct its `path`")
-        files = [
-            _local(path, path.relative_to(root_path).as_posix())
-            for path in root_path.rglob("*")
-            if path.is_symlink() or not path.is_dir()
-        ]
-    return sorted(files, key=lambda file: file.name)
+def _glob(pattern: str) -> list[ListedFile]:
+    """The files that match, and what the user may not look into on the way to them: reading that ends in a reject."""
+    paths = [pattern] if os.path.lexists(pattern) else [*glob.glob(pattern), *_unseen(pattern)]
+    return [local_file(path, path) for path in sorted(set(paths))]
 
 
-def _glob_uri(uri: str) -> list[_File]:
+def _unseen(pattern: str) -> Iterator[str]:
+    """Folders that a pattern passes through and that may not be listed, which `glob` passes over without a word."""
+    parent = os.path.dirname(pattern)
+    if not glob.has_magic(pattern):
+        if not may_enter(parent, os.X_OK):
+            yield pattern
+        return
+    needed = os.R_OK
+    while glob.has_magic(parent):
+        yield from (path for path in glob.glob(parent) if not may_enter(path, needed))
+        parent, needed = os.path.dirname(parent), os.R_OK | os.X_OK
+    if not may_enter(parent, needed):
+        yield parent
+
+
+def _glob_uri(uri: str) -> list[ListedFile]:
     system, pattern = fsspec.core.url_to_fs(uri)
     details = system.glob(pattern, detail=True)
-    return [_remote(system.unstrip_protocol(path), info) for path, info in sorted(details.items())]
-
-
-def _local(path: Path, name: str | None = None) -> _File:
-    status = path.lstat()
-    return _File(name or str(path), status.st_size, str(status.st_mtime_ns))
-
-
-def _remote(name: str, info: dict) -> _File:
-    stamp = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified") or ""
-    return _File(name, int(info.get("size") or 0), str(stamp))
+    files = [remote_file(system.unstrip_protocol(path), info) for path, info in sorted(details.items())]
+    return [file for file in files if not is_system_file(file.name.rpartition("/")[2])]
 
 
 def _absolute(path: str, base: Path) -> str:

@@ -13,6 +13,8 @@ from mos.errors import UserError
 from mos.states.packed import PackedStates
 from mos.tables import TableVersion, latest_version, read_column
 
+REMEDY = "remove it and start the stage again, which encodes its states anew"
+"""What to do about a table between producers and trainer that has lost files."""
 POLL_S = 0.05
 """Seconds between looks for a new version of the table."""
 OPEN_TRIES = 20
@@ -149,7 +151,7 @@ class StreamedStates:
         raise AssertionError("a last attempt returns or raises")
 
     def _open(self, version: TableVersion) -> _Snapshot:
-        table = StateTable(version, RowCache(0), self._layers)
+        table = StateTable(version, RowCache(0), self._layers, REMEDY)
         table.payloads([])  # finds every row's place now, while the version is there
         rows = {key: row for row, key in enumerate(read_column(version, "context_key"))}
         return _Snapshot(version.version, table, rows)
@@ -167,5 +169,8 @@ class _Reporter:
     def reach(self, step: int, waited_s: float) -> None:
         window = self._demand.window_of(step)
         if window != self._window:
+            try:
+                self.progress.report(self._rank, RankProgress(step, waited_s))
+            except OSError:  # a full disk: the next step tries again
+                return
             self._window = window
-            self.progress.report(self._rank, RankProgress(step, waited_s))

@@ -1,29 +1,43 @@
 """A tar as a stream of members: nothing is unpacked, linked or trusted, and every size is bounded before it is read.
 
 The standard library reads extension headers of any size into memory and keeps a list of all members; this reader
-does neither. It knows what image-text shards use: ustar, GNU and pax archives, plain or gzip, bzip2 or xz.
+does neither. It knows what image-text shards use: ustar, GNU and pax archives, plain or in gzip, bzip2, xz, zstd or
+lz4, alone or joined by `cat`. A shard is read to its last byte: what cannot be read is named and measured.
+
+How an archive ends. Two blocks of zeros end it, and zeros fill the writer's record: 20 blocks, or a power of two if
+asked. One block alone ends nothing. A file that ends in more zeros than that was allocated before it was written, and
+its writer was stopped. Where both may be, the members decide: whether the last sample is whole, and its files are.
+Two records of zeros, or one large one, behind a whole sample are taken for an end: that much may be lost unnoticed.
 """
 
-import bz2
-import gzip
-import lzma
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
 
 import fsspec
 
+from mos.data.archive_formats import name_format
+from mos.data.archive_stream import ArchiveStream
 from mos.data.curation import ShardLimits
-from mos.data.reasons import Reason, Rejected
+from mos.data.file_names import is_safe_name
+from mos.data.folder_listing import may_enter
+from mos.data.reasons import Notice, Reason, Rejected, ShardBrokenError
+from mos.data.tar_header import BLOCK, Header, is_header, parse_pax, parse_size, resolve
 
-BLOCK = 512
 MAX_EXTENSION_BYTES = 1 << 20
 """Of a pax or GNU long-name header."""
-RATIO_FREE_BYTES = 64 * 2**20
-"""Uncompressed bytes below which the compression ratio is not judged."""
-_CHUNK = 1 << 20
-_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+END_MARKER = 2 * BLOCK
+RECORD = 20 * BLOCK
+"""What GNU tar, bsdtar and Python fill up with zeros unless told otherwise."""
+LARGE_RECORDS = tuple(1 << power for power in range(14, 21))
+"""Other records in use, up to `tar -b 2048`."""
+MIN_RECORDS = 4
+"""Fewer large records prove nothing: files are allocated in such sizes, too."""
+SHARD = "(shard)"
+"""Stands for a member where a verdict is on none."""
+
+Wanted = Callable[[str, int], bool]
+Notices = Counter[Notice]
 
 
 @dataclass(frozen=True)
@@ -36,70 +50,64 @@ class Member:
     data: bytes | None
     """None where it was refused or not wanted."""
     refusal: Rejected | None = None
-    """Set where the member is a link, device or sparse file, or its name is unsafe."""
+    """Set where the member is a link, device or sparse file, its name is unsafe, or it stands for a gap."""
 
 
-class ShardBrokenError(Rejected):
-    """The rest of the shard cannot be read; `member` names the file it broke in, if any."""
-
-    def __init__(self, reason: Reason, detail: str, member: str | None = None) -> None:
-        super().__init__(reason, detail)
-        self.member = member
-
-
-@dataclass(frozen=True)
-class _Header:
-    """One header block and the extension headers before it."""
-
-    name: bytes
-    size: int
-    kind: Literal["file", "directory", "other"]
-    has_data: bool
-    """Whether `size` bytes follow: not after links and devices, whatever their size field says."""
-
-
-def read_tar(path: str, limits: ShardLimits, wanted: Callable[[str, int], bool]) -> Iterator[Member]:
+def read_tar(path: str, limits: ShardLimits, wanted: Wanted, notices: Notices | None = None) -> Iterator[Member]:
     """Every member of a tar at a local path or an fsspec URI.
 
     Args:
         path: the tar.
         limits: caps; passing one ends the shard.
         wanted: whether to read a member, from its name and size in bytes.
+        notices: counts what was odd and did no harm.
 
     Raises:
-        ShardBrokenError: the shard cannot be opened, is damaged, cut short or past a cap; all members before that
-            were yielded.
+        ShardBrokenError: the shard cannot be opened, is damaged, cut short or past a cap, or something else follows
+            it; all members before that were yielded.
         OSError: the disk or the store failed, which is no property of the shard.
     """
     try:
         raw = fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")  # noqa: SIM115
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except PermissionError as error:
+        raise ShardBrokenError(Reason.PERMISSION, f"{path} may not be read by this user") from error
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if not may_enter(path):
+            raise ShardBrokenError(Reason.PERMISSION, f"folder {path} may not be searched by this user") from error
         raise ShardBrokenError(Reason.SHARD_UNREADABLE, f"{path}: {error.strerror or error}") from error
     with raw:
-        yield from _members(_Stream(raw, limits), limits, wanted)
+        yield from _members(ArchiveStream(raw, limits), limits, wanted, Counter() if notices is None else notices)
 
 
-def _members(stream: "_Stream", limits: ShardLimits, wanted: Callable[[str, int], bool]) -> Iterator[Member]:
-    for _ in range(limits.max_members):
-        header = _next_header(stream)
-        if header is None:
-            return
-        name = header.name.decode("utf-8", "backslashreplace")
-        refusal = _refusal(header, name, limits)
-        size = header.size if header.has_data else 0
-        stream.reserve(size, name)
-        data = None
-        if refusal is None and header.kind == "file" and wanted(name, size):
-            data = stream.read(size, name)
-        else:
-            stream.skip(size, name)
-        stream.skip(-size % BLOCK, name)
-        if header.kind != "directory":
-            yield Member(name, size, data, refusal)
-    raise ShardBrokenError(Reason.SHARD_TOO_LARGE, f"more than {limits.max_members} members")
+def _members(stream: ArchiveStream, limits: ShardLimits, wanted: Wanted, notices: Notices) -> Iterator[Member]:
+    num_members = 0
+    while (header := _next_header(stream, notices)) is not None:
+        if not _may_be_padding(header.zeros_before, stream.num_read - BLOCK):
+            detail = f"{header.zeros_before} zero bytes inside the shard: what stood there is lost"
+            yield Member(SHARD, 0, None, Rejected(Reason.SHARD_TRUNCATED, detail))
+        num_members += 1
+        if num_members > limits.max_members:
+            raise ShardBrokenError(Reason.SHARD_TOO_LARGE, f"more than {limits.max_members} members")
+        member = _read_member(stream, header, limits, wanted)
+        if header.kind != "no member":
+            yield member
 
 
-def _refusal(header: _Header, name: str, limits: ShardLimits) -> Rejected | None:
+def _read_member(stream: ArchiveStream, header: Header, limits: ShardLimits, wanted: Wanted) -> Member:
+    name = header.name.decode("utf-8", "backslashreplace")
+    refusal = _refusal(header, name, limits)
+    size = header.size if header.has_data else 0
+    stream.reserve(size, name)
+    data = None
+    if refusal is None and header.kind == "file" and wanted(name, size):
+        data = stream.read(size, name)
+    else:
+        stream.skip(size, name)
+    stream.skip(-size % BLOCK, name)
+    return Member(name, size, data, refusal)
+
+
+def _refusal(header: Header, name: str, limits: ShardLimits) -> Rejected | None:
     if len(header.name) > limits.max_name_bytes:
         return Rejected(Reason.MEMBER_NAME_TOO_LONG, f"{len(header.name)} bytes, at most {limits.max_name_bytes}")
     if not is_safe_name(name) or b"\0" in header.name or name.encode() != header.name:
@@ -109,141 +117,103 @@ def _refusal(header: _Header, name: str, limits: ShardLimits) -> Rejected | None
     return None
 
 
-def is_safe_name(name: str) -> bool:
-    """Whether a name stays inside the folder it is relative to."""
-    parts = name.replace("\\", "/").split("/")
-    return bool(name) and parts[0] != "" and ".." not in parts and "\0" not in name and ":" not in parts[0]
+def _next_header(stream: ArchiveStream, notices: Notices) -> Header | None:
+    """The next member's header with its extension headers applied; None at the end of the file.
 
-
-def _next_header(stream: "_Stream") -> _Header | None:
-    """The next member's header with its extension headers applied; None at the end marker."""
+    Raises:
+        ShardBrokenError: there is none, and no end either.
+    """
+    zeros, block = _next_block(stream, notices)
     pax: dict[bytes, bytes] = {}
     long_name: bytes | None = None
-    while True:
-        block = stream.read(BLOCK)
-        if not block.strip(b"\0"):
-            return None
-        size, kind = _check(block), block[156:157]
-        if kind not in b"xgLK":
-            return _resolve(block, size, kind, pax, long_name)
-        if size > MAX_EXTENSION_BYTES:
-            raise ShardBrokenError(Reason.SHARD_UNREADABLE, f"an extension header of {size} bytes")
-        body = stream.read(size)
-        stream.skip(-size % BLOCK)
-        if kind == b"x":
-            pax |= _parse_pax(body)
-        elif kind == b"L":
-            long_name = body.split(b"\0", 1)[0]
-
-
-def _resolve(block: bytes, size: int, kind: bytes, pax: dict[bytes, bytes], long_name: bytes | None) -> _Header:
-    name = pax.get(b"path") or long_name or _ustar_name(block)
-    if b"size" in pax:
-        size = _number(pax[b"size"], base=10)
-    is_sparse = any(key.startswith(b"GNU.sparse") for key in pax)
-    if kind == b"5" or (kind in b"0\0" and name.endswith(b"/")):
-        return _Header(name, size, "directory", has_data=False)
-    regular = kind in b"0\x007" and not is_sparse
-    return _Header(name, size, "file" if regular else "other", has_data=kind not in b"12346")
-
-
-def _ustar_name(block: bytes) -> bytes:
-    name = block[:100].split(b"\0", 1)[0]
-    prefix = block[345:500].split(b"\0", 1)[0] if block[257:263] == b"ustar\0" else b""
-    return prefix + b"/" + name if prefix else name
-
-
-def _check(block: bytes) -> int:
-    """Verify the header's checksum and return its size field."""
-    if sum(block[:148]) + 256 + sum(block[156:]) != _number(block[148:156], base=8):
-        raise ShardBrokenError(Reason.SHARD_UNREADABLE, "a header's checksum is wrong: no tar, or a damaged one")
-    field = block[124:136]
-    if not field[0] & 0x80:
-        return _number(field, base=8)
-    if field[0] != 0x80:
-        raise ShardBrokenError(Reason.SHARD_UNREADABLE, "a header's size is negative")
-    return int.from_bytes(field[1:], "big")  # GNU's form for 8 GiB and more
-
-
-def _number(field: bytes, base: int) -> int:
-    text = field.split(b"\0", 1)[0].strip()
     try:
-        value = int(text or b"0", base)
-    except ValueError as error:
-        raise ShardBrokenError(Reason.SHARD_UNREADABLE, f"a header holds {text[:16]!r} for a number") from error
-    if value < 0:
-        raise ShardBrokenError(Reason.SHARD_UNREADABLE, f"a header holds {value} for a size")
-    return value
+        while (kind := block[156:157]) and kind in b"xgLK":
+            body = _extension(stream, block)
+            if kind == b"x":
+                pax |= parse_pax(body)
+            elif kind == b"L":
+                long_name = body.split(b"\0", 1)[0]
+            more, block = _next_block(stream, notices)
+            zeros += more
+            if more and (pax or long_name):
+                raise ShardBrokenError(Reason.SHARD_TRUNCATED, "zeros stand where a member should")
+        return resolve(block, pax, long_name, zeros) if block else None
+    except ShardBrokenError as broken:
+        raise _measured(broken, block, stream) from broken
 
 
-def _parse_pax(body: bytes) -> dict[bytes, bytes]:
-    """Records `<length> <key>=<value>` that each end in a line feed; the length counts itself."""
-    records: dict[bytes, bytes] = {}
-    while body.strip(b"\0"):
-        digits, _, _ = body[:24].partition(b" ")
-        length = _number(digits, base=10)
-        record = body[len(digits) + 1 : length]
-        key, sign, value = record.partition(b"=")
-        if length <= len(digits) or not sign or not value.endswith(b"\n"):
-            raise ShardBrokenError(Reason.SHARD_UNREADABLE, "a damaged pax header")
-        records[key] = value[:-1]
-        body = body[length:]
-    return records
+def _extension(stream: ArchiveStream, block: bytes) -> bytes:
+    """What stands in an extension header."""
+    size = parse_size(block)
+    if size > MAX_EXTENSION_BYTES:
+        raise ShardBrokenError(Reason.SHARD_UNREADABLE, f"an extension header of {size} bytes")
+    body = stream.read(size)
+    stream.skip(-size % BLOCK)
+    return body
 
 
-class _Stream:
-    """Counted, exact reads from a tar, decompressed on the way."""
+def _next_block(stream: ArchiveStream, notices: Notices) -> tuple[int, bytes]:
+    """How many zero bytes stand before the next header, and its block; no block at the end of the file."""
+    is_first = stream.num_read == 0
+    block = stream.read_up_to(BLOCK)
+    if len(block) == BLOCK and block.strip(b"\0"):
+        return 0, block
+    if is_first and (name := name_format(block)) is not None:
+        raise ShardBrokenError(Reason.SHARD_UNREADABLE, name)
+    if len(block) < BLOCK:
+        raise ShardBrokenError(Reason.SHARD_TRUNCATED, "the shard ends without an end marker")
+    zeros = BLOCK + stream.skip_zeros()
+    notices[Notice.LONE_ZERO_BLOCK] += zeros < END_MARKER
+    block = _aligned(stream, zeros % BLOCK)
+    if block or _is_usual_padding(zeros, stream.num_read):
+        return zeros, block
+    is_certain = not _may_be_padding(zeros, stream.num_read)
+    detail = f"the shard ends in {zeros} zero bytes: its writer was stopped"
+    raise ShardBrokenError(Reason.SHARD_TRUNCATED, detail, is_zero_filled=True, is_certain=is_certain)
 
-    def __init__(self, raw: BinaryIO, limits: ShardLimits) -> None:
-        self._raw = raw
-        self._limits = limits
-        self._num_read = 0
-        magic = raw.read(6)
-        raw.seek(0)
-        self._stream: BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile = raw
-        if magic.startswith(b"\x1f\x8b"):
-            self._stream = gzip.GzipFile(fileobj=raw)
-        elif magic.startswith(b"BZh"):
-            self._stream = bz2.BZ2File(raw)
-        elif magic == b"\xfd7zXZ\0":
-            self._stream = lzma.LZMAFile(raw)  # noqa: SIM115
 
-    def reserve(self, size: int, member: str) -> None:
-        """Refuse a member whose declared size passes the cap, before a byte of it is read."""
-        if self._num_read + size > self._limits.max_bytes:
-            detail = f"{self._num_read + size} bytes, at most {self._limits.max_bytes}"
-            raise ShardBrokenError(Reason.SHARD_TOO_LARGE, detail, member)
+def _aligned(stream: ArchiveStream, shift: int) -> bytes:
+    """The header that begins where zeros end, or `shift` zeros before that; nothing at the end of the file.
 
-    def read(self, size: int, member: str | None = None) -> bytes:
-        """Exactly `size` bytes."""
-        try:
-            data = self._stream.read(size)
-            while 0 < len(data) < size and (more := self._stream.read(size - len(data))):
-                data += more
-        except _DAMAGE as error:
-            raise self._broken(error, member) from error
-        self._count(len(data), member)
-        if len(data) < size:
-            detail = f"inside {member}" if member else "no end marker"
-            raise ShardBrokenError(Reason.SHARD_TRUNCATED, f"the shard ends {detail}", member)
-        return data
+    Raises:
+        ShardBrokenError: something else stands there.
+    """
+    data = stream.read_up_to(BLOCK)
+    for zeros in dict.fromkeys((shift, 0)):
+        block = (bytes(zeros) + data)[:BLOCK]
+        if is_header(block):
+            stream.put_back(data[BLOCK - zeros :])
+            return block
+    if data:
+        stream.put_back(data)
+        num_rest = stream.count_rest()
+        detail = f"{num_rest} bytes behind the end of the archive are not read: {name_format(data) or 'no tar'}"
+        raise ShardBrokenError(Reason.SHARD_TRAILING_DATA, detail)
+    return b""
 
-    def skip(self, size: int, member: str | None = None) -> None:
-        """Pass over `size` bytes."""
-        while size > 0:
-            size -= len(self.read(min(size, _CHUNK), member))
 
-    def _count(self, size: int, member: str | None) -> None:
-        self._num_read += size
-        if self._stream is not self._raw and self._num_read > RATIO_FREE_BYTES:
-            ratio = self._num_read / max(1, self._raw.tell())
-            if ratio > self._limits.max_ratio:
-                detail = f"unpacks {ratio:.0f} times, at most {self._limits.max_ratio:g}"
-                raise ShardBrokenError(Reason.SHARD_TOO_LARGE, detail, member)
+def _may_be_padding(zeros: int, end: int) -> bool:
+    """Whether a writer may have left that many zeros, an end marker among them, to end at `end` bytes."""
+    usual = RECORD if end % RECORD else 2 * RECORD  # `tar --concatenate` leaves the padding of both archives
+    return zeros < END_MARKER + max([usual, *(record for record in LARGE_RECORDS if end % record == 0)])
 
-    def _broken(self, error: BaseException, member: str | None) -> BaseException:
-        """Damage becomes a verdict on the shard; a failing disk or store stays an error."""
-        if isinstance(error, OSError) and error.errno is not None:
-            return error
-        reason = Reason.SHARD_TRUNCATED if isinstance(error, EOFError) else Reason.SHARD_UNREADABLE
-        return ShardBrokenError(reason, str(error)[:200] or type(error).__name__, member)
+
+def _is_usual_padding(zeros: int, end: int) -> bool:
+    """Whether nearly every archive that ends so is whole."""
+    longest = max([RECORD, *(record for record in LARGE_RECORDS if end % record == 0 and end >= MIN_RECORDS * record)])
+    return zeros < END_MARKER + longest
+
+
+def _measured(broken: ShardBrokenError, block: bytes, stream: ArchiveStream) -> ShardBrokenError:
+    """What a damaged header comes to: the name of another format, the start of zeros, or how much is lost."""
+    if broken.reason != Reason.SHARD_UNREADABLE:
+        return broken
+    if stream.num_read == BLOCK and (name := name_format(block)) is not None:
+        return ShardBrokenError(broken.reason, name)
+    start = stream.num_read
+    num_zeros = stream.skip_zeros() + len(block) - len(block.rstrip(b"\0"))
+    if num_zeros and not stream.read_up_to(1):
+        detail = f"the shard ends in {num_zeros} zero bytes: its writer was stopped ({broken.detail})"
+        return ShardBrokenError(Reason.SHARD_TRUNCATED, detail, is_zero_filled=True)
+    num_rest = stream.num_read - start + stream.count_rest()
+    return ShardBrokenError(broken.reason, f"{broken.detail}; {num_rest} bytes from byte {start} on are not read")

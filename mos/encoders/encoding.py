@@ -19,7 +19,8 @@ class ActorConfig(StrictConfig):
     min_actors: int = Field(default=1, ge=1)
     """Actors kept from the start; the cluster must have room for them."""
     max_actors: int = Field(default=2, ge=1)
-    """The pool grows up to here while work is waiting and there is room."""
+    """The pool grows up to here while work is waiting and there is room; in a run's config also `auto`: as many as this
+    machine's cores hold."""
     threads_per_actor: int = Field(default=1, ge=1)
     """CPU cores and torch threads of one actor."""
     gpus_per_actor: float = Field(default=0.0, ge=0.0)

@@ -25,6 +25,7 @@ from mos.encoders.batches import PassShape
 from mos.encoders.weights import Checkpoint, first_line, locate
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
+from mos.precision import Precision, settle
 
 CODE_VERSION = 2
 """Raise it when the states of a context change: every table of older states is then left aside."""
@@ -82,9 +83,6 @@ class Tower(Protocol):
         ...
 
 
-TorchDtype = Literal["bfloat16", "float32"]
-
-
 class _Passes(StrictConfig):
     """The shape of a tower's forward passes; part of its identity, since it decides the last bits of a state."""
 
@@ -106,8 +104,8 @@ class _Checkpoint(_Passes):
     """Folder with safetensors weights, config and tokenizer, or a hub id `owner/name`."""
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     """Commit of the hub repository, 40 hex digits; required for a hub id, refused for a folder."""
-    dtype: TorchDtype = "bfloat16"
-    """Arithmetic of the tower; states are bf16 in either case."""
+    dtype: Precision = "auto"
+    """Arithmetic of the tower, `auto`: what its device is fast in (`mos.precision`); states are bf16 in any case."""
 
 
 class MiniLMConfig(_Passes):
@@ -116,8 +114,8 @@ class MiniLMConfig(_Passes):
     type: Literal["minilm"] = "minilm"
     path: str | None = None
     """Folder of another BertModel checkpoint; default is the package's own."""
-    dtype: TorchDtype = "float32"
-    """Arithmetic of the tower; states are bf16 in either case."""
+    dtype: Precision = "float32"
+    """Arithmetic of the tower, `auto`: what its device is fast in (`mos.precision`); states are bf16 in any case."""
     max_tokens: int = Field(default=64, ge=2, le=504)
     """Longer texts are cut here."""
 
@@ -179,6 +177,7 @@ def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
     Raises:
         UserError: the weights are missing, incomplete or of another architecture, or a package is not installed.
     """
+    config = config.model_copy(update={"dtype": settle(config.dtype, device)})
     match config:
         case MiniLMConfig() | LlamaConfig():
             from mos.encoders.text_tower import TextTower
@@ -233,7 +232,10 @@ def tower_id(config: TowerConfig) -> str:
 
     Raises:
         UserError: there is no such checkpoint.
+        ValueError: the arithmetic is left open.
     """
+    if config.dtype == "auto":
+        raise ValueError("dtype = 'auto' names no states: settle it for a device first")
     settings = config.model_dump(mode="json", exclude={"path", "revision"})
     digest = fingerprint(settings=settings, weights=checkpoint_of(config).identity, code=CODE_VERSION)
     return f"{config.type}-{digest[:12]}"

@@ -14,12 +14,14 @@ Dimension key
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from mos.states.norms import inverse_rms
 from mos.states.packed import PackedStates
 from mos.states.quantise import dequantise
 
@@ -78,6 +80,11 @@ class Context:
         if isinstance(self.states, PackedStates):
             return self.layout.pad(dequantise(self.states.select(slice(1)))[:, 0])
         return self.layout.pad(self.states[:, 0])
+
+    @cached_property
+    def inverse_rms(self) -> Float[Tensor, "token layer"]:
+        """1 / rms of hidden states 1..m, which brings them to unit size; kept, since it is the same at every step."""
+        return inverse_rms(self.states)[:, 1:]
 
     def __len__(self) -> int:
         return len(self.layout.mask)

@@ -33,6 +33,7 @@ def full_concatenation_forward(
     image, angles = model._image_stream(tokens, positions, reference)
     assert isinstance(context.states, Tensor), "the literal form mixes states as a tower gives them"
     states = context.layout.pad(context.states)
+    states = states * states.float().square().mean(-1, keepdim=True).add(1e-6).rsqrt().to(states.dtype)
     for j, block in enumerate(model.blocks):
         mixed = _mix_all_layers(states, routing.index[:, :, j], routing.picked[:, :, j])
         image = _full_block(block, image, mixed.to(image.dtype), context.layout.mask, angles)
@@ -51,9 +52,9 @@ def _full_block(block: nn.Module, image: Tensor, mixed: Tensor, mask: Tensor, an
     """One block over [image | context]; both get queries, attention output and feed-forward."""
     assert isinstance(block, GenerationBlock), "the literal form exists for in-context blocks"
     num_image, num_context = image.shape[1], mixed.shape[1]
-    projected = block.context.projection(mixed)
+    projected = block.state_in(mixed)
     sequence = torch.cat([image, projected], dim=1)
-    normed = torch.cat([block.image_norm(image), block.context.norm(projected)], dim=1)
+    normed = torch.cat([block.image_norm(image), projected], dim=1)
     q = split_heads(block.q(normed), block.num_heads)
     k, v = (split_heads(part, block.num_heads) for part in block.kv(normed).chunk(2, dim=-1))
     k = torch.cat([block.image_k_norm(k[:, :num_image]), block.context_k_norm(k[:, num_image:])], dim=1)

@@ -1,7 +1,11 @@
 """State mixing: the weighted sums of the picked hidden states, for every generation block (paper eq. 4).
 
+Each hidden state is brought to unit size first: this is the context's modality-specific norm (appendix A). The size of
+a sum is then that of its weights and not that of its layers, which in a language model differ by orders of magnitude.
+
 Dimension key
     token  context tokens of all samples     block  n generation blocks     dim  width of the understanding tower
+    layer  m understanding layers            k      picks of one token for one block
 """
 
 from jaxtyping import Float
@@ -13,6 +17,8 @@ from mos.model.routing import Routing
 
 
 def mix_context(context: Context, routing: Routing) -> Float[Tensor, "block token dim"]:
-    """S_j = sum over picks of w_ij S_i of every token, for all blocks at once."""
+    """S_j = sum over picks of w_ij S_i / rms(S_i) of every token, for all blocks at once."""
     unpad = context.layout.unpad
-    return mix_states(context.states, unpad(routing.index), unpad(routing.picked))
+    index, picked = unpad(routing.index), unpad(routing.picked)
+    scale = context.inverse_rms[:, None].expand(-1, index.shape[1], -1)  # token block layer
+    return mix_states(context.states, index, picked * scale.gather(2, index))

@@ -91,7 +91,7 @@ class MoS(nn.Module):
         patch_channels = config.latent_channels * config.patch**2
         self.patch_in = nn.Linear(patch_channels, config.dim)
         self.reference_role = nn.Parameter(torch.zeros(config.dim))
-        self.registers = nn.Parameter(torch.zeros(config.num_registers, config.dim))
+        self.registers = nn.Parameter(torch.zeros(config.num_registers, config.dim)) if config.num_registers else None
         block_class = CrossAttentionBlock if isinstance(config.fusion, CrossAttentionFusion) else GenerationBlock
         self.blocks = nn.ModuleList(
             block_class(dim=config.dim, num_heads=config.num_heads, ffn_dim=config.ffn_dim, state_dim=config.state_dim)
@@ -186,8 +186,10 @@ class MoS(nn.Module):
         self, tokens: Tensor, positions: Tensor, reference: Tensor | None
     ) -> tuple[Float[Tensor, "batch seq dim"], Float[Tensor, "seq pairs"]]:
         """[registers | latent | reference] and their rotary angles; the reference lies on the latent's positions."""
-        registers = self.registers.to(tokens.dtype).expand(len(tokens), -1, -1)
-        parts, places = [registers, tokens], [positions.new_zeros(registers.shape[1], 2), positions]
+        parts, places = [tokens], [positions]
+        if self.registers is not None:
+            parts.insert(0, self.registers.to(tokens.dtype).expand(len(tokens), -1, -1))
+            places.insert(0, positions.new_zeros(len(self.registers), 2))
         if reference is not None:
             parts.append(self._embed(reference)[0] + self.reference_role.to(tokens.dtype))
             places.append(positions)
@@ -204,6 +206,7 @@ class MoS(nn.Module):
         | `patch_out` | 0, so that the first prediction is v = 0 |
         | branch outputs (`out`, `cross_out`, `down`) | normal, std 1 / sqrt(fan_in * 2 * depth) |
         | other linear weights | normal, std 1 / sqrt(fan_in); biases 0 |
+        | `state_in` | normal, so that mixed states of uniform weights become tokens of unit size |
         | router head | normal, std 0.02: close to uniform weights without ties |
         | registers, reference role, [CLS] | normal, std 0.02 |
         | layers of blocks without a router | those of the fusion |
@@ -216,11 +219,14 @@ class MoS(nn.Module):
                 std = 1 / math.sqrt(module.in_features)
                 if leaf in ("out", "cross_out", "down"):
                     std /= math.sqrt(2 * self.config.num_blocks)
+                elif leaf == "state_in" and self.router is not None:
+                    std /= math.sqrt(self.router.config.top_k) / self.config.state_layers  # of k unit states by 1 / m
                 module.weight.normal_(0.0, 0.02 if leaf == "head" else std, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()
         self.patch_out.weight.zero_()
-        self.registers.normal_(0.0, 0.02, generator=generator)
+        if self.registers is not None:
+            self.registers.normal_(0.0, 0.02, generator=generator)
         self.reference_role.normal_(0.0, 0.02, generator=generator)
         if self.router is None:
             self.block_layers.copy_(torch.tensor(self._fixed_layers()))

@@ -5,7 +5,7 @@ Dimension key
 """
 
 import math
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +41,16 @@ class Preview:
     """Draws one grid after so many steps, and writes it where this rank is the one to."""
 
     def __init__(
-        self, inputs: PreviewInputs, sampler: SamplerConfig, codec: Codec, folder: Path | None, device: torch.device
+        self,
+        inputs: PreviewInputs,
+        sampler: SamplerConfig,
+        codec: Codec,
+        folder: Path | None,
+        device: torch.device,
+        say: Callable[[str], None] = print,
     ) -> None:
-        """`folder` is None on the ranks that only take part in drawing."""
+        """`folder` is None on the ranks that only take part in drawing; `say` is told of a grid that finds no room."""
+        self._say = say
         contexts = inputs.contexts + inputs.null_contexts * (sampler.guidance > 1)
         self._context = Context.of(concatenate(contexts)).to(device)
         shape = inputs.latents.shape[1:]
@@ -59,15 +66,19 @@ class Preview:
         if self._folder is None:
             return
         if not latents.isfinite().all():
-            warnings.warn(f"no grid of step {step}: its pictures have values that are not finite", stacklevel=2)
+            self._say(f"no pictures of step {step}: their values are not finite")
             return
         rows = [to_images(self._codec.decode(latents))]
         if self._reference is not None:
             rows.insert(0, to_images(self._codec.decode(self._reference)))
-        self._folder.mkdir(parents=True, exist_ok=True)
-        picture_grid([image for pair in zip(*rows, strict=True) for image in pair]).save(
-            self._folder / f"step-{step:09d}.png"
-        )
+        grid = picture_grid([image for pair in zip(*rows, strict=True) for image in pair])
+        path = self._folder / f"step-{step:09d}.png"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            grid.save(path)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            self._say(f"pictures {path} could not be written ({error}): training goes on without them")
 
 
 def picture_grid(images: list[Image.Image], gap: int = 2) -> Image.Image:

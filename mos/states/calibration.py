@@ -57,6 +57,10 @@ class Calibration:
         """What `to_bytes` wrote; equal bytes give the same object."""
         return _from_bytes(blob)
 
+    def is_finite(self) -> bool:
+        """Whether every mean and deviation is a number."""
+        return bool(self.mean.isfinite().all() and self.std.isfinite().all())
+
     @property
     def digest(self) -> str:
         """sha256 of the blob, 64 hex digits."""

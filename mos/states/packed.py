@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from jaxtyping import BFloat16, Int, Shaped, UInt8
 from torch import Tensor
@@ -27,6 +28,8 @@ FormatName = Literal["bf16", "int8", "int4"]
 
 GROUP = {"int8": 64, "int4": 32}
 """Neighbouring channels that share a scale; the last group of a row may be shorter."""
+NO_SCALE = 255
+"""Scale of a group with a value that is not finite, or too large for any scale."""
 LARGEST_CODE = {"int8": 127, "int4": 7}
 """Codes lie in [-largest, largest]."""
 
@@ -71,6 +74,18 @@ class PackedStates:
     def nbytes(self) -> int:
         """Bytes of the planes, the calibration apart."""
         return sum(plane.nbytes for plane in (self.codes, self.scales, self.massive) if plane is not None)
+
+    def is_finite(self) -> bool:
+        """Whether every state is a number; waits for the device."""
+        if self.format == "bf16":
+            return _is_finite(self.codes)
+        assert self.scales is not None, "quantised states have scales"
+        assert self.massive is not None, "quantised states have massive values"
+        return bool((self.scales != NO_SCALE).all()) and _is_finite(self.massive)
+
+    def zeros(self) -> Self:
+        """As many states of as many contexts, all alike: quantised ones are the calibration's mean."""
+        return self._with(torch.zeros_like)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The same on another device; the flag is that of `Tensor.to`."""
@@ -125,6 +140,14 @@ def concatenate(batch: Sequence[PackedStates]) -> PackedStates:
         scales=_cat([part.scales for part in batch]),
         massive=_cat([part.massive for part in batch]),
     )
+
+
+def _is_finite(plane: BFloat16[Tensor, "token layer value"]) -> bool:
+    """As `isfinite().all()`, ten times as fast on a CPU: a number is below the bits of infinity."""
+    if plane.device.type != "cpu" or not plane.numel():
+        return bool(plane.isfinite().all())
+    bits = plane.contiguous().view(torch.int16).numpy()
+    return bool(bits.max() < 0x7F80 and bits.view(np.uint16).max() < 0xFF80)
 
 
 def _cat(planes: Sequence[Tensor | None]) -> Tensor | None:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from mos.fingerprint import fingerprint
 from mos.states.calibration import Calibration
-from mos.states.packed import GROUP, FormatName, PackedStates
+from mos.states.packed import GROUP, NO_SCALE, FormatName, PackedStates
 from mos.states.quantise import dequantise, quantise
 
 CODEC_VERSION = 1
@@ -68,13 +68,15 @@ class StateCodec:
         """Bytes of one context.
 
         Raises:
-            ValueError: the states are not of this format, number of layers and width.
+            ValueError: the states are not of this format, number of layers and width, or one of them is not finite.
         """
         if (states.format, states.num_layers, states.dim) != (self.format, len(self.layers), self.dim):
             raise ValueError(
                 f"states are {states.format} of {states.num_layers} layers x {states.dim}, "
                 f"the table holds {self.format} of {len(self.layers)} x {self.dim}"
             )
+        if not states.is_finite():
+            raise ValueError("states have values that are not finite")
         if self.format == "bf16":
             return _join(_split_bytes(states.codes))
         assert states.scales is not None, "quantised states have scales"
@@ -108,6 +110,17 @@ class StateCodec:
             self.calibration,
         )
 
+    def unknown(self, num_tokens: int) -> PackedStates:
+        """What stands for a context whose payload cannot be unpacked: states that are not finite."""
+        rows, offsets = (num_tokens, len(self.layers)), torch.tensor([0, num_tokens])
+        if self.format == "bf16":
+            return PackedStates("bf16", offsets, torch.full((*rows, self.dim), torch.nan, dtype=torch.bfloat16))
+        width, dtype = (self.dim, torch.int8) if self.format == "int8" else (self.dim // 2, torch.uint8)
+        scales = torch.full((*rows, math.ceil(self.dim / GROUP[self.format])), NO_SCALE, dtype=torch.uint8)
+        massive = torch.full((*rows, self._num_massive), torch.nan, dtype=torch.bfloat16)
+        codes = torch.zeros((*rows, width), dtype=dtype)
+        return PackedStates(self.format, offsets, codes, scales, massive, self.calibration)
+
     def decode(self, payload: bytes | bytearray | memoryview, num_tokens: int) -> BFloat16[Tensor, "ctx layer dim"]:
         """The states that a payload stands for."""
         return dequantise(self.unpack(payload, num_tokens))
@@ -130,7 +143,8 @@ class StateCodec:
         """The codec of a table.
 
         Raises:
-            ValueError: the table is of another version of the code, or its calibration does not have its own sha256.
+            ValueError: the table is of another version of the code, or its calibration is not finite or does not
+                have its own sha256.
         """
         if metadata.get("codec_version") != str(CODEC_VERSION):
             raise ValueError(f"payloads of version {metadata.get('codec_version')}, this code reads {CODEC_VERSION}")
@@ -140,6 +154,8 @@ class StateCodec:
             if hashlib.sha256(blob).hexdigest() != metadata["calibration_sha256"]:
                 raise ValueError("the table's calibration does not have the sha256 it was written with")
             calibration = Calibration.from_bytes(blob)
+            if not calibration.is_finite():
+                raise ValueError("the table's calibration is not finite")
         layers = tuple(int(layer) for layer in metadata["layers"].split(","))
         return cls(metadata["format"], layers, int(metadata["dim"]), calibration)  # type: ignore[arg-type]
 

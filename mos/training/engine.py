@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mos.model.mos import MoS
+from mos.training.checksums import Checksum
 from mos.training.fsdp import Fsdp2Config, Fsdp2Engine
 from mos.training.optimizer import OptimizerConfig
 
@@ -46,8 +47,11 @@ class Engine(Protocol):
         """Whole tensors of the layout of `weights`, one after the other, on the CPU of rank 0 (others get none)."""
         ...
 
-    def save(self, folder: Path, ema: NamedTensors, *, background: bool) -> Future[None] | None:
-        """Write model, optimizer and EMA, every rank its own shards; a future if written in the background."""
+    def save(self, folder: Path, ema: NamedTensors, *, background: bool) -> Future[dict[str, Checksum]]:
+        """Write model, optimizer and EMA, every rank its own shards; done at once unless in the background.
+
+        The result is, on rank 0, the checksum of every rank's files by name. What failed on one rank fails on all.
+        """
         ...
 
     def load(self, folder: Path, ema: NamedTensors, *, optimizer: bool) -> None:

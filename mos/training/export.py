@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
+from mos.errors import UserError
 from mos.training.ema import Ema
 from mos.training.engine import Engine
 
@@ -20,14 +23,31 @@ def write_export(folder: Path, engine: Engine, ema: Ema, config: dict[str, Any])
     """Write the export; rank 0 writes, in one rename. Collective.
 
     Names and dtype do not depend on the engine or on the number of ranks that trained.
+
+    Raises:
+        UserError: there is no room for it, or the storage fails.
     """
     weights = {name: tensor.contiguous() for name, tensor in engine.gather(ema.average)}
-    if dist.get_rank() == 0:
-        partial = folder.with_name(f".{folder.name}.partial")
+    failure = [_write(folder, weights, config) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(failure, src=0)
+    if failure[0] is not None:
+        raise UserError(
+            f"the export {folder} could not be written ({failure[0]}): make room there and start the stage again, "
+            "which is trained to its end"
+        )
+
+
+def _write(folder: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> str | None:
+    """Why the files could not be written, of which then nothing is left; or None."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
         (partial / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
-    dist.barrier()
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        return str(error)
+    return None

@@ -14,7 +14,8 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from pydantic import Field
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -22,8 +23,11 @@ from torch.distributed.tensor import DTensor
 from mos.config import StrictConfig
 from mos.model.execution import compile_blocks, recompute_blocks
 from mos.model.mos import MoS
+from mos.precision import settle, torch_dtype
+from mos.training.checksums import Checksum
 from mos.training.optimizer import OptimizerConfig, build_optimizer
-from mos.training.precision import PrecisionConfig, torch_dtype
+from mos.training.precision import PrecisionConfig
+from mos.training.shard_writer import ShardWriter
 
 
 class Fsdp2Config(StrictConfig):
@@ -61,7 +65,7 @@ class Fsdp2Engine:
             compile_blocks(model)
         shard(model, config, device)
         self.model = model
-        self._optimizer = build_optimizer(optimizer, model.parameters())
+        self._optimizer = build_optimizer(optimizer, model)
         self._background_group: dist.ProcessGroup | None = None
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -96,23 +100,28 @@ class Fsdp2Engine:
             if dist.get_rank() == 0:
                 yield name, whole.cpu()
 
-    def save(self, folder: Path, ema: dict[str, Tensor], *, background: bool) -> Future[None] | None:
+    def save(self, folder: Path, ema: dict[str, Tensor], *, background: bool) -> Future[dict[str, Checksum]]:
         """Write sharded tensors with torch.distributed.checkpoint."""
-        state = self._state(ema)
-        if not background:
-            dcp.save(state, checkpoint_id=folder)
-            return None
-        if self._background_group is None:
-            self._background_group = dist.new_group(backend="gloo")
-        pending = dcp.async_save(state, checkpoint_id=folder, process_group=self._background_group)
-        assert isinstance(pending, Future)
-        return pending
+        state, writer = self._state(ema), ShardWriter(folder)
+        written = self._write_in_background(state, writer) if background else _write(state, writer)
+        saved: Future[dict[str, Checksum]] = Future()
+
+        def hand_over(written: Future) -> None:
+            error = written.exception()
+            if error is None:
+                saved.set_result(writer.checksums)
+            else:
+                saved.set_exception(error)
+
+        written.add_done_callback(hand_over)
+        return saved
 
     def load(self, folder: Path, ema: dict[str, Tensor], *, optimizer: bool) -> None:
         """Read sharded tensors in place; torch.distributed.checkpoint reshards where the world size differs."""
-        state = self._state(ema)
-        if not optimizer:
-            del state["optimizer"]
+        # Asking for the optimizer's state makes one: a step with moments of zero, which a later stage would count.
+        state: dict[str, Any] = (
+            self._state(ema) if optimizer else {"model": get_model_state_dict(self.model), "ema": ema}
+        )
         dcp.load(state, checkpoint_id=folder)
         model_state = state["model"]
         if optimizer:
@@ -120,9 +129,26 @@ class Fsdp2Engine:
                 self.model, self._optimizer, model_state_dict=model_state, optim_state_dict=state["optimizer"]
             )
 
+    def _write_in_background(self, state: dict[str, Any], writer: ShardWriter) -> Future:
+        if self._background_group is None:
+            self._background_group = dist.new_group(backend="gloo")
+        written = dcp.async_save(state, storage_writer=writer, process_group=self._background_group)
+        assert isinstance(written, Future)
+        return written
+
     def _state(self, ema: dict[str, Tensor]) -> dict[str, Any]:
         model_state, optimizer_state = get_state_dict(self.model, self._optimizer)
         return {"model": model_state, "optimizer": optimizer_state, "ema": ema}
+
+
+def _write(state: dict[str, Any], writer: ShardWriter) -> Future:
+    """Write at once; a failure, which every rank learns of, is in the future."""
+    written: Future = Future()
+    try:
+        written.set_result(dcp.save(state, storage_writer=writer))
+    except CheckpointException as error:
+        written.set_exception(error)
+    return written
 
 
 def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
@@ -134,7 +160,7 @@ def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(
-        param_dtype=torch_dtype(config.precision.compute),
+        param_dtype=torch_dtype(settle(config.precision.compute, device.type)),
         reduce_dtype=torch_dtype(config.precision.reduce),
         cast_forward_inputs=False,
     )

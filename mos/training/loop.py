@@ -13,6 +13,7 @@ from mos.training.nonfinite import SkippedUpdates
 from mos.training.optimizer import learning_rate
 from mos.training.stage import StageConfig
 from mos.training.step import update
+from mos.training.stop import StopVote
 
 SampleGrid = Callable[[MoS, int], None]
 """Draws pictures with the model, which then carries the EMA weights, after so many steps. Every rank calls it at the
@@ -29,8 +30,9 @@ def train(
     checkpoints: Checkpoints,
     report: Callable[[StepMetrics], None],
     sample_grid: SampleGrid | None = None,
+    stop: StopVote | None = None,
 ) -> TrainState:
-    """Train from `state` to the end of the stage. Collective.
+    """Train from `state` to the end of the stage, or to where it is stopped. Collective.
 
     No step waits for the device: what is on it is read when a line of metrics or a checkpoint is due.
 
@@ -43,6 +45,10 @@ def train(
         checkpoints: where weights go at every interval and at the end.
         report: receives a line of metrics on every rank.
         sample_grid: called every `stage.sample_every` steps and at the end.
+        stop: says after which step to write a checkpoint and leave, if not at the end.
+
+    Returns:
+        Counters of the last checkpoint; their step is less than `stage.steps` where training was stopped.
 
     Raises:
         UserError: more updates than the stage tolerates had a non-finite gradient.
@@ -56,7 +62,8 @@ def train(
         ema.update(engine.weights())
         skipped.add(result.grad_norm)
         meter.add(batch, result)
-        logs, saves = _due(step, stage.log_every, stage.steps), _due(step, stage.checkpoint_every, stage.steps)
+        stops = stop is not None and stop.is_settled()
+        logs, saves = _due(step, stage.log_every, stage.steps), _due(step, stage.checkpoint_every, stage.steps) or stops
         if logs or saves:
             state = TrainState(step, skipped.read(step))
         if logs:
@@ -67,6 +74,10 @@ def train(
         if sample_grid is not None and stage.sample_every and _due(step, stage.sample_every, stage.steps):
             with ema.swapped_into(engine.weights()):
                 sample_grid(engine.model, step)
+        if stops:
+            break
+    if stop is not None:
+        stop.close()
     checkpoints.finish()
     return state
 

@@ -33,12 +33,15 @@ class Meter:
         """Count one update."""
         self._losses.append(result.loss)
         self._num_samples += len(batch)
+        self._num_left_out += batch.num_left_out
         self._latest = batch.epoch, result.grad_norm
 
     def line(self, state: TrainState, lr: float) -> StepMetrics:
         """The metrics since the last line. Collective: the loss is averaged over the ranks."""
         loss = torch.stack(self._losses).mean()
+        left_out = torch.tensor(self._num_left_out, device=loss.device)
         dist.all_reduce(loss)
+        dist.all_reduce(left_out)
         elapsed_s = time.perf_counter() - self._started
         epoch, grad_norm = self._latest
         metrics = StepMetrics(
@@ -50,6 +53,7 @@ class Meter:
             samples_per_s=self._num_samples * dist.get_world_size() / elapsed_s,
             data_wait=self._waited_s / elapsed_s,
             nonfinite_steps=state.nonfinite_steps,
+            left_out=int(left_out),
         )
         self._clear()
         return metrics
@@ -57,6 +61,7 @@ class Meter:
     def _clear(self) -> None:
         self._losses: list[torch.Tensor] = []
         self._num_samples = 0
+        self._num_left_out = 0
         self._waited_s = 0.0
         self._latest = (0, torch.zeros(()))
         self._started = time.perf_counter()

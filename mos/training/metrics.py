@@ -1,8 +1,15 @@
 """What training reports: JSON lines and TensorBoard from rank 0, and a line for people made from them."""
 
 import json
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mos.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 TAIL_BYTES = 4096
 """More than one line of metrics.jsonl."""
@@ -27,47 +34,82 @@ class StepMetrics:
     """Share of the time that rank 0 waited for batches, in [0, 1]."""
     nonfinite_steps: int
     """Updates skipped for a non-finite gradient since the stage began."""
+    left_out: int = 0
+    """Samples of these updates that did not count, over all ranks: their latents or states are not finite."""
+
+
+FIELDS = tuple(field.name for field in fields(StepMetrics))
 
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl` and to TensorBoard event files in one folder."""
+    """Appends to `metrics.jsonl` and to TensorBoard event files in one folder.
+
+    A disk that is full does not stop who writes: lines follow when there is room, TensorBoard goes without them.
+    """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        """Drop lines beyond `first_step`, which a resumed run will write again."""
-        from torch.utils.tensorboard import SummaryWriter
+        """Drop lines beyond `first_step`, which a resumed run will write again.
 
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_metrics(folder) if line.step <= first_step]
-        self._lines = (folder / "metrics.jsonl").open("w", encoding="utf-8")
-        for line in kept:
-            self._append(line)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        Raises:
+            UserError: there is no room for the lines that are there.
+        """
+        self._folder = folder
+        self._path = folder / "metrics.jsonl"
+        self._unwritten = b""
+        self._board: SummaryWriter | None = None
+        kept = b"".join(_line(metrics) for metrics in read_metrics(folder) if metrics.step <= first_step)
+        partial = folder / ".metrics.jsonl.partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(kept)
+            partial.replace(self._path)
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be written ({error}): make room there and start again") from error
+        self._open_board(first_step)
 
     def write(self, metrics: StepMetrics) -> None:
-        """Add one line; it is on disk when this returns."""
-        self._append(metrics)
-        for name, value in asdict(metrics).items():
-            if name != "step":
-                self._board.add_scalar(f"train/{name}", value, metrics.step)
-        self._board.flush()
+        """Add one line; it is on disk when this returns, if there is room."""
+        self._unwritten += _line(metrics)
+        with suppress(OSError), self._path.open("ab", buffering=0) as file:
+            while self._unwritten:
+                self._unwritten = self._unwritten[file.write(self._unwritten) :]
+        if self._board is None:
+            self._open_board(metrics.step - 1)
+        self._show(metrics)
 
     def close(self) -> None:
-        """Close both files."""
-        self._lines.close()
-        self._board.close()
+        """Close the event file."""
+        if self._board is not None:
+            with suppress(OSError):
+                self._board.close()
 
-    def _append(self, metrics: StepMetrics) -> None:
-        self._lines.write(json.dumps(asdict(metrics)) + "\n")
-        self._lines.flush()
+    def _open_board(self, last_step: int) -> None:
+        """A new event file, beyond whose `last_step` earlier ones do not count."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        with suppress(OSError):
+            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=last_step + 1)
+
+    def _show(self, metrics: StepMetrics) -> None:
+        if self._board is None:
+            return
+        try:
+            for name, value in asdict(metrics).items():
+                if name != "step":
+                    self._board.add_scalar(f"train/{name}", value, metrics.step)
+            self._board.flush()
+        except OSError:  # after which it takes no more
+            self._board = None
 
 
 def read_metrics(folder: Path) -> list[StepMetrics]:
-    """All lines written so far; a last line that is still being written is left out."""
+    """All lines written so far; one that is still being written, or damaged, is left out."""
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
-    return [StepMetrics(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+    data = path.read_bytes()
+    lines = (_parse(line) for line in data[: data.rfind(b"\n") + 1].splitlines())
+    return [metrics for metrics in lines if metrics is not None]
 
 
 def latest_metrics(folder: Path) -> StepMetrics | None:
@@ -78,7 +120,20 @@ def latest_metrics(folder: Path) -> StepMetrics | None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = file.read().rpartition(b"\n")[0].splitlines()
-    return StepMetrics(**json.loads(lines[-1])) if lines else None
+    return next((metrics for line in reversed(lines) if (metrics := _parse(line)) is not None), None)
+
+
+def _line(metrics: StepMetrics) -> bytes:
+    return f"{json.dumps(asdict(metrics))}\n".encode()
+
+
+def _parse(line: bytes) -> StepMetrics | None:
+    """The metrics of a line, without fields of a newer version; None where the line is damaged."""
+    try:
+        values = json.loads(line)
+        return StepMetrics(**{name: values[name] for name in FIELDS if name in values})
+    except (ValueError, TypeError):
+        return None
 
 
 def progress_line(metrics: StepMetrics, num_steps: int, batch_size: int) -> str:

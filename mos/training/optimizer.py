@@ -1,11 +1,11 @@
 """AdamW and its learning-rate schedule, as in Appendix A of the paper."""
 
 import math
-from collections.abc import Iterable
+from typing import Self
 
 import torch
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, model_validator
+from torch import nn
 
 from mos.config import StrictConfig
 
@@ -16,15 +16,21 @@ class OptimizerConfig(StrictConfig):
     lr: float = Field(1e-4, gt=0)
     """Learning rate at the end of the warm-up."""
     final_lr: float = Field(1.5e-5, ge=0)
-    """Learning rate at the last step of the stage."""
+    """Learning rate at the last step of the stage; at most `lr`."""
     warmup_steps: int = Field(4000, ge=0)
     """Steps over which the rate rises linearly from `lr / warmup_steps` to `lr`."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of the first and second moment."""
     weight_decay: float = Field(0.01, ge=0)
-    """Decoupled decay of matrices; vectors (norm scales, biases) are not decayed."""
+    """Decoupled decay of the weights of linear layers; norm scales, biases and learned tokens are not decayed."""
     clip_norm: float = Field(1.0, gt=0)
     """Largest global L2 norm of the gradient; larger ones are scaled down to it."""
+
+    @model_validator(mode="after")
+    def _decays(self) -> Self:
+        if self.final_lr > self.lr:
+            raise ValueError(f"final_lr = {self.final_lr:g} exceeds lr = {self.lr:g}: lower it, the rate decays")
+        return self
 
 
 def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
@@ -40,12 +46,13 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
     return config.final_lr + (config.lr - config.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor]) -> torch.optim.AdamW:
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
     """AdamW over fp32 master weights; sharded parameters give sharded moments."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    matrices = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p in matrices], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p not in matrices], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True

@@ -6,28 +6,15 @@ from tables. Inputs enter the model in fp32 and meet the compute dtype at the fi
 embedded before it is rounded: bf16 tells apart no more than 128 timesteps in [0.5, 1].
 """
 
-from typing import Literal
-
-import torch
-
 from mos.config import StrictConfig
-
-DtypeName = Literal["bfloat16", "float32"]
+from mos.precision import DtypeName, Precision
 
 
 class PrecisionConfig(StrictConfig):
     """Dtypes of one training step; master weights, moments and EMA are always float32."""
 
-    compute: DtypeName = "bfloat16"
-    """Dtype that weights are gathered in and that matrix products run in."""
+    compute: Precision = "auto"
+    """Dtype that weights are gathered in and that matrix products run in. `auto`: bfloat16 on GPUs and on CPUs with
+    AVX-512-BF16 or AMX, float32 elsewhere (`mos.precision`)."""
     reduce: DtypeName = "float32"
     """Dtype of gradient reduction across ranks."""
-
-
-def torch_dtype(name: DtypeName) -> torch.dtype:
-    """The torch dtype of a configured name."""
-    match name:
-        case "bfloat16":
-            return torch.bfloat16
-        case "float32":
-            return torch.float32

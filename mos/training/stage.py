@@ -58,6 +58,9 @@ class StageConfig(StrictConfig):
     """Newest complete checkpoints kept."""
     async_checkpoint: bool = False
     """Write checkpoints in the background, from a copy in host memory."""
+    checkpoint_patience: int = Field(3, ge=0)
+    """Checkpoints in a row that may fail for want of space or storage before training stops with an error; the last
+    one of the stage may not."""
     log_every: int = Field(10, gt=0)
     """Updates between lines of metrics."""
     sample_every: int | None = Field(None, gt=0)

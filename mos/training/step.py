@@ -23,10 +23,11 @@ class StepResult:
 
 
 def sample_losses(model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
-    """Loss of each sample: squared error of the velocity at its own z_t."""
+    """Loss of each sample: squared error of the velocity at its own z_t; 0 for a sample that is left out."""
     z_t = interpolate(batch.latents, batch.noise, batch.timesteps)
     predicted = model(z_t, batch.timesteps, batch.context, reference=batch.reference, exploration=batch.exploration)
-    return velocity_loss(predicted, velocity(batch.latents, batch.noise))
+    losses = velocity_loss(predicted, velocity(batch.latents, batch.noise))
+    return losses if batch.weight is None else losses * batch.weight
 
 
 def update(engine: Engine, batch: Batch, lr: float, micro_batch_size: int | None = None) -> StepResult:

@@ -26,7 +26,7 @@ from mos.data.curation import CurateConfig
 from mos.data.decode import ImageLimits, decode_image, decode_with_header, read_header
 from mos.data.hashing import pair_id, perceptual_hash, sample_id
 from mos.data.items import Item
-from mos.data.marks import compact, drop_copies, join, marks_schema
+from mos.data.marks import compact, drop_copies, join, marks_schema, split_notices
 from mos.data.measure import MEASURE_SIDE_PX, measure
 from mos.data.reasons import Reason, Rejected
 from mos.data.sample_tables import add_marks, open_sample_tables
@@ -91,7 +91,8 @@ def with_ray(config: CurateConfig, units: list[Unit], root: Path) -> tuple[int, 
     tables = open_sample_tables(uri, f"{root}/rejects.lance", config.resolutions, None)
     dataset = curation(config, units, WriteSamples(uri, config.resolutions).__call__)
     parts = [compact(batch) for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow")]
-    found = add_marks(tables, drop_copies(join(parts), [], config.duplicates.near_bits), [], "")
+    marks, _ = split_notices(join(parts))
+    found = add_marks(tables, drop_copies(marks, [], config.duplicates.near_bits), [], "")
     return found.read, found.kept
 
 

@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import statistics
@@ -18,8 +19,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mos.precision import instruction_sets
+
 CLONE = Path(__file__).resolve().parents[2]
 RESULTS = CLONE / "tests" / "benchmarks" / "results"
+LOAD_AT_START = os.getloadavg()[0]
+"""Processes that ran or waited for a core, mean of the minute before the measurement."""
 PACKAGES = ("torch", "ray", "pylance", "pyarrow", "transformers", "diffusers", "triton", "numpy", "pillow")
 """Distributions whose versions a row records, where installed."""
 
@@ -108,10 +113,12 @@ def print_rows(script: str, rows: Sequence[Row]) -> None:
 
 
 def provenance() -> dict[str, Any]:
-    """What it takes to measure a row again: command, package versions, commit, date (UTC)."""
+    """What it takes to measure a row again: command, versions, CPU, load of the machine before, commit, date (UTC)."""
     return {
         "command": " ".join(["python", *(_relative(part) for part in sys.orig_argv[1:])]),
         "versions": {"python": platform.python_version()} | _versions(),
+        "cpu": f"{cpu_name()} ({', '.join(instruction_sets())})",
+        "load": round(LOAD_AT_START, 2),
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -34,8 +34,8 @@ from tests.operators.bad_inputs import (
 RESOLUTIONS = (32,)
 
 
-def config(**source) -> CurateConfig:
-    return CurateConfig(sources=[{"name": "s", **source}], resolutions=RESOLUTIONS, token_px=8)
+def config(image: dict | None = None, **source) -> CurateConfig:
+    return CurateConfig(sources=[{"name": "s", **source}], resolutions=RESOLUTIONS, token_px=8, image=image or {})
 
 
 def curate(settings: CurateConfig) -> pa.Table:
@@ -158,7 +158,7 @@ def test_bad_members_of_a_tar(tmp_path):
         ("apart.png", png[5]),
         ("b.png", png[6]),
         ("b.txt", b"sound too"),
-        ("apart.txt", b"too late"),
+        ("apart.txt", b"paired all the same"),
         ("readme.md", b"# not a sample"),
         ("k" * 2000 + ".png", png[7]),
         ("z.png", png[8]),
@@ -175,9 +175,8 @@ def test_bad_members_of_a_tar(tmp_path):
         ("folder/a", None),
         ("twice", None),
         ("twice", Reason.KEY_DUPLICATE),
-        ("apart", Reason.CAPTION_MISSING),
+        ("apart", None),
         ("b", None),
-        ("apart", Reason.KEY_NOT_ADJACENT),
         ("readme", Reason.MEMBER_TYPE_REFUSED),
         ("k" * 2000, Reason.MEMBER_NAME_TOO_LONG),
         ("z", None),
@@ -203,6 +202,36 @@ def test_a_tar_cut_between_members_is_noticed(tmp_path):
     write_tar(tmp_path / "s.tar", {"a": good(0)}, end=last.offset_data + 512)
     marks = fates(curate(config(type="webdataset", paths=[str(tmp_path / "s.tar")])))
     assert marks == {"a": None, "(shard)": Reason.SHARD_TRUNCATED}
+
+
+def other_formats() -> dict[str, Case]:
+    """Pictures that are read where the config says so, and the setting that says it."""
+    frames = {"save_all": True, "append_images": [noise(90), noise(91)]}
+    found = {kind: (kind, encode(noise(80 + place), kind)) for place, kind in enumerate(("avif", "bmp", "gif", "tiff"))}
+    found |= {"avif_named_jpg": ("jpg", found["avif"][1] + b"\0"), "tif": ("TIF", encode(noise(85), "TIFF"))}
+    found |= {
+        f"animated_{kind}": (kind, encode(noise(86 + place), kind, **frames)) for place, kind in enumerate(ANIMATED)
+    }
+    return {key: Case({suffix: data, "txt": f"a {key}".encode()}, None) for key, (suffix, data) in found.items()}
+
+
+ANIMATED = ("webp", "png", "gif", "avif")
+EXTRA = {"extra_formats": ["avif", "bmp", "gif", "tiff"]}
+
+
+def test_other_formats_and_first_frames_are_read_where_the_config_says_so(tmp_path):
+    found = other_formats()
+    write_tar(tmp_path / "s.tar", found)
+    write_folder(tmp_path / "s", found)
+    for source in ({"type": "webdataset", "paths": [tmp_path / "s.tar"]}, {"type": "folder", "path": tmp_path / "s"}):
+        assert fates(curate(config(EXTRA | {"animated": "first_frame"}, **source))) == dict.fromkeys(found)
+        marks = curate(config(EXTRA, **source))
+        animated = {key for key in found if key.startswith("animated_")}
+        assert {key for key, reason in fates(marks).items() if reason == Reason.IMAGE_ANIMATED} == animated
+        marks = curate(config(**source))
+        assert len(fates(marks)) == len(found)
+        assert None not in fates(marks).values()
+        assert all("curate.image." in detail for detail in marks.column("detail").to_pylist())
 
 
 def test_one_bad_shard_does_not_stop_the_others(tmp_path):

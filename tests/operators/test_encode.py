@@ -184,3 +184,59 @@ def test_latents_in_the_table_decode_to_the_prepared_pictures(tmp_path: Path) ->
         latent = unpack_latent(bytearray(row["payload"]), spec.channels, (height // spec.stride, width // spec.stride))
         colour = "blue" if by_key[key]["column"] == "reference" else "red"
         assert torch.equal(codec.decode(latent[None])[0], prepare_image(picture(colour), row["bucket"], LIMITS))
+
+
+class TowerThatFails:
+    """A tower some of whose states, or a codec some of whose latents, are not what a table can hold."""
+
+    def __init__(self, real, change: Callable[[torch.Tensor, int], torch.Tensor]) -> None:
+        self._real = real
+        self._change = change
+
+    def __getattr__(self, name: str):
+        return getattr(self._real, name)
+
+    def encode(self, *inputs):
+        encoded = self._real.encode(*inputs)
+        if isinstance(encoded, torch.Tensor):
+            return torch.stack([self._change(latent.clone(), place) for place, latent in enumerate(encoded)])
+        return [replace(one, states=self._change(one.states.clone(), place)) for place, one in enumerate(encoded)]
+
+
+def set_first(value: float) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    def change(values: torch.Tensor, place: int) -> torch.Tensor:
+        if place == 0:
+            values.view(-1)[5] = value
+        return values
+
+    return change
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e6])
+def test_latents_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Path, value: float) -> None:
+    config = EncodeConfig()
+    samples = append_samples(tmp_path, [Pair("a red circle", "red"), Pair("a blue circle", "blue")])
+    codec = describe_codec(config.vae)
+    schema = latents_schema(codec.codec_id, codec.channels, codec.stride)
+    uri = create_table(str(tmp_path / "latents.lance"), schema).uri
+    operator = EncodeLatents(config, samples, uri, LIMITS)
+    operator._codec = TowerThatFails(operator._codec, set_first(value))
+    rows, failures = commit(uri, operator(plan_latents(samples, (32,), codec.codec_id)))
+    assert len(rows) == len(failures) == 1
+    assert next(iter(failures.values())).startswith("latent_not_finite: ")
+
+
+@pytest.mark.parametrize("format", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+def test_states_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Path, format: str, value: float) -> None:
+    """bf16 holds 1e38; a quantised format has no scale for it."""
+    config = EncodeConfig(state_format=format, quality=QualityBound(max_whitened_error=10, min_cosine=-1))
+    samples = append_samples(tmp_path, PAIRS)
+    tasks = plan_contexts(samples, (32, 48), False)
+    uri = calibrated_table(config, samples, tasks, tmp_path)
+    operator = EncodeStates(config, samples, uri, LIMITS)
+    operator._contexts.tower = TowerThatFails(operator._contexts.tower, set_first(value))
+    rows, failures = commit(uri, operator(tasks))
+    refused = 0 if (format, value) == ("bf16", 1e38) else 1
+    assert (len(rows), len(failures)) == (4 - refused, refused)
+    assert all(reason.startswith("states_not_finite: ") for reason in failures.values())

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from mos.errors import UserError
+from mos.precision import fast_dtype
 from pipelines.run_config import RunConfig, load_run
+from pipelines.steps import _deciding_parts
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "pipelines/configs").glob("*.toml"))
 
@@ -49,6 +51,20 @@ def test_tables_may_stand_elsewhere(demo_run):
         ("curate.token_pixels=4", "unknown key 'curate.token_pixels'"),
         ("stage1.steps=0", r"'stage1.steps' = 0 is refused"),
         ("encode.tower.type=bert", "encode.tower"),
+        ("stage1.sources={ shapes = inf }", r"'stage1\.sources\.shapes' = inf is refused"),
+        ("stage1.sources={ shapes = nan }", r"'stage1\.sources\.shapes' = nan is refused"),
+        ("stage1.sources={ shapes = 0 }", "mixing ratio of source 'shapes' is 0"),
+        ("stage1.sources={ shapes = -1 }", "mixing ratio of source 'shapes' is -1"),
+        ("stage1.sources.shapes=true", "a bool is no number"),
+        ("stage1.optimizer.lr=inf", r"'stage1\.optimizer\.lr' = inf is refused"),
+        ("curate.image.max_aspect=inf", r"'curate\.image\.max_aspect' = inf is refused"),
+        ("curate.max_upscale=nan", r"'curate\.max_upscale' = nan is refused"),
+        ("curate.shard.max_ratio=-inf", r"'curate\.shard\.max_ratio' = -inf is refused"),
+        ("curate.image.extra_formats=['heic']", r"extra_formats\.0' = 'heic' is refused"),
+        ("shapes.broken_share=nan", r"'shapes\.broken_share' = nan is refused"),
+        ("shapes.weights={ counting = inf }", r"'shapes\.weights\.counting' = inf is refused"),
+        ("shapes.weights={ counting = 0 }", "one of them must be positive"),
+        ("cluster.train.cpus=inf", r"'cluster\.train\.cpus' = inf is refused"),
         ("root=s3://bucket/run", r"root = 's3://bucket/run' is not a folder"),
         ("steps", "not of the form"),
     ],
@@ -67,3 +83,32 @@ def test_a_run_without_a_stage_says_so(clone: Path):
 
 def test_every_field_is_documented():
     assert all(field.description for name, field in RunConfig.model_fields.items() if name in ("name", "root", "seed"))
+
+
+def test_auto_becomes_what_this_machine_is_good_for(demo_run):
+    config = demo_run("cluster.num_cpus=16")
+    assert (config.cluster.train.num, config.cluster.train.cpus, config.cluster.generate.num) == (4, 4, 16)
+    assert config.encode.actors.max_actors == 16
+    precisions = {config.stage(name).engine.precision.compute for name in config.stages()}
+    assert precisions == {fast_dtype("cpu")}
+
+
+def test_a_number_in_place_of_auto_leaves_the_other_to_the_machine(demo_run):
+    config = demo_run("cluster.num_cpus=8", "cluster.train.num=2")
+    assert (config.cluster.train.num, config.cluster.train.cpus) == (2, 4)
+
+
+def test_gpus_train_in_bfloat16_whatever_the_driver_has(demo_run):
+    config = demo_run("cluster.train={num=1, cpus=1, gpus=1}")
+    assert config.stage("stage1").engine.precision.compute == fast_dtype("cuda")
+
+
+def test_precision_is_part_of_what_a_stage_is_and_the_number_of_workers_is_not(demo_run):
+    def stage1(*overrides: str) -> str:
+        config = demo_run(*overrides).model_copy(update={"curate": None, "encode": None, "shapes": None})
+        return str(_deciding_parts("stage1", config))
+
+    one, other = (stage1(f"stage1.engine.precision.compute={name}") for name in ("float32", "bfloat16"))
+    assert one != other
+    assert stage1() in (one, other)
+    assert stage1("cluster.train={num=1, cpus=1}") == stage1("cluster.train={num=2, cpus=3}")

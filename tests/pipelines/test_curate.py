@@ -138,6 +138,28 @@ def test_order_of_work_does_not_decide_between_copies(local_ray, own, tmp_path):
     assert found.rejected == {"duplicate_exact": 20}
 
 
+def test_what_is_no_sample_is_counted_apart(local_ray, own, tmp_path, capsys):
+    def litter(seed: int) -> dict[str, Case]:
+        return {f"._{seed}": Case({"png": b"\0\5\x16\7", "txt": b"\0\5\x16\7"}, None), str(seed): good(seed)}
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_tar(folder / "a.tar", litter(0) | litter(1))
+    config = own(WebDatasetSource(**tars(folder)))
+    run(config, dry_run=True)
+    assert "counted apart: system_file" in capsys.readouterr().out
+    first = run(config)
+    out = capsys.readouterr().out
+    assert (first.read, first.kept, first.rejected) == (2, 2, {})
+    assert first.notices == {"system_file": 4}
+    assert "2 read, 2 kept, 0 rejected" in out
+    assert "counted apart: system_file" in out
+    write_tar(folder / "b.tar", litter(2))
+    second = run(config)
+    assert (second.read, second.kept, second.notices) == (3, 3, {"system_file": 6})
+    assert run(config) == second
+
+
 def test_a_dry_run_writes_nothing(local_ray, own, tmp_path, capsys):
     write_tar(tmp_path / "a.tar", {str(seed): good(seed) for seed in range(6)})
     config = own(WebDatasetSource(**tars(tmp_path)))

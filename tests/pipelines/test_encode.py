@@ -19,10 +19,11 @@ from mos.states.keys import context_key
 from mos.states.payload import StateCodec, all_layers
 from mos.tables import TableVersion, open_table, read_column, table_exists
 from operators.encode_states import EncodeStates
-from pipelines import encode
+from pipelines import encode, tables
 from pipelines.run_config import RunConfig, load_run
 from pipelines.standing_states import standing_uri
 from pipelines.steps import open_step, require_step
+from pipelines.verify_tables import verify_run
 from tests.samples import Pair, append_samples, picture
 
 CONFIG = """
@@ -236,3 +237,38 @@ def test_relative_weights_stand_in_the_checkout(config_path: Path, tmp_path: Pat
     assert config.anchored(tmp_path).tower.path == str(tmp_path / "weights/tower")
     hub = load_run(config_path, ("encode.tower={type='llama', path='meta-llama/x'}",)).encode
     assert hub.anchored(tmp_path).tower.path == "meta-llama/x"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "which"), [("states", "data file"), ("latents", "pack file")])
+def test_rows_whose_files_were_lost_are_named_and_encoded_again(
+    config_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str], kind: str, which: str
+) -> None:
+    config = load_run(config_path)
+    curated(config, PAIRS[:3])
+    first = encoded(config)
+    before = {row[0]: row for row in rows_of(first[kind])}
+    (data,) = TableVersion(**first[kind]).open().get_fragments()[0].data_files()
+    path = Path(first[kind]["uri"], "data", data.path)
+    if which == "pack file":
+        (path,) = path.with_suffix("").iterdir()
+    path.unlink()
+    with pytest.raises(UserError, match=rf"table {first[kind]['uri']} is damaged, a file is .*{path.name}: .*--force"):
+        list(verify_run(config, first))
+    tables.main(config, Namespace(force=False, verify=False, compact=False, remove=False))
+
+    curated(config, PAIRS)
+    with pytest.raises(UserError, match=rf"table {first[kind]['uri']} is damaged, a file is .*{path.name}: .*--force"):
+        encoded(config)
+    capsys.readouterr()
+    again = encoded(config, Namespace(force=True))
+    assert re.search(r"[1-9] rows whose files were lost are encoded again", capsys.readouterr().out)
+    after = {row[0]: row for row in rows_of(again[kind])}
+    assert {key: after[key] for key in before} == before
+    assert len(after) == again[kind]["rows"] > len(before)
+    assert all(drift.identical == drift.rows for drift in verify_run(config, again))
+
+
+def rows_of(table: dict) -> list[tuple]:
+    scanner = TableVersion(**table).open().scanner(blob_handling="all_binary")
+    return [tuple(row.values()) for row in scanner.to_table().to_pylist()]

@@ -98,7 +98,7 @@ def test_latents_of_another_codec_or_code_version_are_another_table(
 
 
 def test_a_pinned_revision_is_part_of_the_tower() -> None:
-    first, second = (LlamaConfig(path="owner/name", revision=digit * 40) for digit in "ab")
+    first, second = (LlamaConfig(path="owner/name", revision=digit * 40, dtype="bfloat16") for digit in "ab")
     assert tower_id(first) != tower_id(second)
 
 

@@ -13,12 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cluster.train import run_workers
 from mos.errors import UserError
 from mos.training.metrics import latest_metrics, read_metrics
 from pipelines.run_config import RunConfig
 from pipelines.stage_job import make_job
 from pipelines.steps import open_step, require_step
 from pipelines.train_stage import prepare, train_stage
+from pipelines.train_worker import train_worker
 from tests.pipelines.trained_run import encoded_run, stage
 
 ARGS = Namespace(force=False)
@@ -107,3 +109,76 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(demo_run, overr
     with pytest.raises(UserError, match=message):
         prepare(job, config)
     assert not job.folder.exists()
+
+
+def forget(config: RunConfig) -> None:
+    """Remove the record of stage1, as if it had been interrupted after its last checkpoint."""
+    (record,) = config.folder("steps", "stage1").glob("*.json")
+    record.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(local_ray, demo_run, capsys):
+    config = encoded_run(demo_run, *stage("stage1"), TWO_WORKERS)
+    train_stage("stage1", config, ARGS)
+    folder = folder_of("stage1", config)
+    whole = load_file(folder / "export" / "model.safetensors")
+    forget(config)
+    marker = folder / "step-000000006" / "COMPLETE.json"
+    marker.write_text("null")
+    capsys.readouterr()
+    train_stage("stage1", config, ARGS)
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if "is not usable" in line]
+    assert line.startswith(f"stage1: checkpoint {marker.parent} is not usable: COMPLETE.json")
+    assert line.endswith(f"training goes on from {folder / 'step-000000003'}")
+    again = load_file(folder / "export" / "model.safetensors")
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["states", "latents"])
+def test_a_lost_file_of_a_table_ends_a_stage_at_once(local_ray, demo_run, kind):
+    config = encoded_run(demo_run, *stage("stage1"))
+    job = make_job(open_step("stage1", config), config)
+    table = getattr(job.tables, kind)
+    (pack,) = Path(table.uri, "data").rglob("*.blob")
+    kept = pack.read_bytes()
+    pack.unlink()
+    with pytest.raises(UserError, match=rf"table {table.uri} is damaged, a file is missing .*{pack.name}: .*--force"):
+        prepare(job, config)
+    pack.write_bytes(kept)
+    prepare(job, config)
+    pack.unlink()
+    began = time.monotonic()
+    with pytest.raises(UserError, match=rf"table {table.uri} is damaged, .*{pack.name} is missing: .*--force"):
+        run_workers(train_worker, job, config.cluster.train, folder=job.folder / "ray", max_failures=3)
+    assert time.monotonic() - began < 60
+    assert not list(job.folder.glob("step-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sample_without_a_number_is_named_while_the_others_train(local_ray, demo_run, capsys):
+    config = encoded_run(demo_run, *stage("stage1", "steps=12", "batch_size=8"), TWO_WORKERS)
+    job = make_job(open_step("stage1", config), config)
+    (pack,) = Path(job.tables.latents.uri, "data").rglob("*.blob")
+    content = bytearray(pack.read_bytes())
+    content[:2] = b"\x00\x7e"  # NaN in float16, in the first picture
+    pack.write_bytes(content)
+    train_stage("stage1", config, ARGS)
+    out = capsys.readouterr().out
+    named = [line for line in out.splitlines() if "is left out" in line]
+    assert named
+    assert all("(source a, row 0 of fragment 0" in line and "its latent, row 0 of" in line for line in named)
+    lines = read_metrics(job.folder)
+    assert sum(line.left_out for line in lines) >= 1
+    assert lines[-1].nonfinite_steps == 0
+
+
+def test_a_gang_that_never_fits_is_refused(local_ray, demo_run):
+    config = encoded_run(demo_run, *stage("stage1"), "cluster.train={num=8, cpus=1}", "stage1.micro_batch_size=1")
+    with pytest.raises(UserError, match=r"8 workers of 1 CPU each \(cluster.train.num\) do not fit the cluster"):
+        train_stage("stage1", config, ARGS)

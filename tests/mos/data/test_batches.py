@@ -2,18 +2,24 @@
 
 import dataclasses
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from mos.blobs import plain_schema
 from mos.data.batch import Batch
 from mos.data.batches import BatchBuilder, DrawRule, Share
 from mos.data.index import build_index
+from mos.data.left_out import LeftOutSamples
 from mos.data.payloads import LatentTable, RowCache, StateTable
 from mos.data.plan import make_plan
 from mos.data.randomness import ExplorationRule
 from mos.data.views import View
+from mos.errors import UserError
+from mos.states.payload import StateCodec, _join, _split_bytes
 from mos.states.quantise import dequantise
-from tests.mos.data.tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, make_tables
+from tests.mos.data.tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, digest, make_tables, write
 
 RULE = DrawRule(7, torch.sqrt, 0.5, ExplorationRule(num_blocks=2, num_layers=3, top_k=2, epsilon=0.3))
 
@@ -122,3 +128,100 @@ def test_the_row_cache_stays_within_its_bound():
     assert cache.get(("t", 5)) is None
     cache.put(("t", 99), torch.zeros(26, dtype=torch.int32))
     assert cache.get(("t", 99)) is None
+
+
+def damaged(folder, tables, kind: str, rows: list[int], payload):
+    """The tables with other payloads in some rows of one of them, written anew as a process without checks would."""
+    table = getattr(tables, kind)
+    content = table.open().scanner(blob_handling="all_binary").to_table()
+    payloads = content.column("payload").to_pylist()
+    for row in rows:
+        payloads[row] = payload(payloads[row])
+    content = content.set_column(
+        content.schema.names.index("payload"), "payload", pa.array(payloads, pa.large_binary())
+    )
+    plain = pa.Table.from_arrays(content.columns, schema=plain_schema(table.open().schema))
+    return dataclasses.replace(tables, **{kind: write(folder / f"damaged-{kind}.lance", plain)})
+
+
+def nan_first(payload: bytes) -> bytes:
+    return torch.tensor([torch.nan], dtype=torch.float16).numpy().tobytes() + payload[2:]
+
+
+def nan_everywhere(codec: StateCodec):
+    """Another payload of as many tokens, with NaN in one value, past the check that `pack` makes."""
+
+    def change(payload: bytes) -> bytes:
+        num_tokens = next(n for n in range(1, 9) if unpacks(codec, payload, n))
+        states = codec.decode(payload, num_tokens).clone()
+        states[0, 1, 2] = torch.nan
+        return _join(_split_bytes(states))
+
+    return change
+
+
+def unpacks(codec: StateCodec, payload: bytes, num_tokens: int) -> bool:
+    try:
+        codec.unpack(payload, num_tokens)
+    except ValueError:
+        return False
+    return True
+
+
+def zeroed(payload: bytes) -> bytes:
+    return bytes(len(payload))
+
+
+@pytest.mark.parametrize("kind", ["latent", "reference", "state", "unreadable state"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_sample_that_is_not_finite_is_left_out_named_and_counted(tmp_path, tables, index, kind, world_size):
+    edits = np.flatnonzero(index.source == 2)
+    sample = int(edits[3])
+    column = {"latent": "latent", "reference": "reference"}.get(kind, "state")
+    row = int(getattr(index, column)[sample])
+    codec = StateTable(tables.states, RowCache(0)).codec
+    change = {"state": nan_everywhere(codec), "unreadable state": zeroed}.get(kind, nan_first)
+    bad = damaged(tmp_path, tables, "states" if column == "state" else "latents", [row], change)
+    alike = set(np.flatnonzero(getattr(index, column) == row).tolist())
+    plan = make_plan(index.group, index.source, batch_size=4, seed=3)
+    steps = range(plan.first_step(1))
+    rule = dataclasses.replace(RULE, caption_dropout=0.0)
+    said: list[str] = []
+    batches: dict[int, list[Batch]] = {}
+    sound = [builder(tables, index, rule=rule).build(step) for step in steps]
+    for rank in range(world_size):
+        states, latents = StateTable(bad.states, RowCache(0)), LatentTable(bad.latents, RowCache(0))
+        left_out = LeftOutSamples(index, bad.samples, said.append)
+        build = BatchBuilder(plan, index, states, latents, rule, Share(rank, world_size), left_out.add).build
+        batches[rank] = [build(step) for step in steps]
+    rows = plan.epoch(0).rows
+    met = [int(sample) for sample in rows.flatten() if int(sample) in alike]
+    assert sum(batch.num_left_out for rank in batches for batch in batches[rank]) == len(met) > 0
+    assert sorted({line.split()[1] for line in said}) == sorted({digest(f"sample {number}") for number in met})
+    assert len(said) == len(set(met))
+    assert all("(source " in line and "row " in line and "left out" in line for line in said)
+    for step in steps:
+        parts = [batches[rank][step] for rank in range(world_size)]
+        weights = torch.cat([torch.ones(len(part)) if part.weight is None else part.weight for part in parts])
+        assert weights.tolist() == [float(int(sample) not in alike) for sample in rows[step]]
+        for name in ("latents", "noise", "timesteps"):
+            values = torch.cat([getattr(part, name) for part in parts])
+            assert values.isfinite().all()
+            assert torch.equal(values[weights == 1], getattr(sound[step], name)[weights == 1])
+        assert all(part.context.states.is_finite() for part in parts)
+
+
+def test_a_table_without_sound_rows_is_refused(tmp_path, tables, index):
+    bad = damaged(tmp_path, tables, "latents", list(range(tables.latents.rows)), nan_first)
+    left_out = LeftOutSamples(index, bad.samples, lambda _: None)
+    build = BatchBuilder(
+        make_plan(index.group, index.source, batch_size=4, seed=3),
+        index,
+        StateTable(bad.states, RowCache(0)),
+        LatentTable(bad.latents, RowCache(0)),
+        RULE,
+        Share(0, 1),
+        left_out.add,
+    ).build
+    with pytest.raises(UserError, match=r"^11 of 50 samples are left out, .*encode.py"):
+        list(map(build, range(10)))

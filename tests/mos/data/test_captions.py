@@ -45,8 +45,22 @@ def test_captions_are_refused(raw, reason):
     assert caught.value.reason == reason
 
 
-@pytest.mark.parametrize("data", ["café".encode("latin-1"), b"\xff\xfea\0", b"\x80abc"])
-def test_text_must_be_utf8(data):
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("order", ["", "-le", "-be"])
+def test_a_byte_order_mark_names_the_encoding(encoding, order):
+    if encoding != "utf-8-sig" and order:
+        encoding, mark = encoding + order, "\ufeff"
+    else:
+        mark = ""
+    assert decode_text(f"{mark}un café".encode(encoding), LIMITS) == "un café"
+    data = f'{mark}{{"caption": "un café"}}\r\n'.encode(encoding)
+    assert parse_object(data, LIMITS) == {"caption": "un café"}
+
+
+@pytest.mark.parametrize(
+    "data", ["café".encode("latin-1"), b"\xff\xfea", b"\xfe\xff\xd8\0", b"\xef\xbb\xbf\xe9", b"\x80abc"]
+)
+def test_text_must_be_utf8_or_what_its_mark_says(data):
     with pytest.raises(Rejected) as caught:
         decode_text(data, LIMITS)
     assert caught.value.reason == Reason.CAPTION_NOT_UTF8
@@ -77,6 +91,18 @@ def test_the_first_present_key_is_the_caption():
     record = {"caption": "short", "caption_long": "long", "id": 7}
     assert take_caption(record, ("caption_long", "caption")) == ("long", {"caption": "short", "id": 7})
     assert take_caption(record, ("alt", "caption")) == ("short", {"caption_long": "long", "id": 7})
+
+
+@pytest.mark.parametrize("nothing", [None, "", " \t\n", "\u200b\ufeff", 17, ["a list"], {}])
+def test_the_next_key_that_has_text_is_the_caption(nothing):
+    record = {"long": nothing, "middle": nothing, "short": "a cat"}
+    text, rest = take_caption(record, ("long", "middle", "short"))
+    assert text == "a cat"
+    assert rest == {"long": nothing, "middle": nothing}
+
+
+def test_without_text_under_any_key_the_verdict_is_on_the_first():
+    assert take_caption({"long": None, "short": " "}, ("long", "short"))[0] == " "
 
 
 @pytest.mark.parametrize(

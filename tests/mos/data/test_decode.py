@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from mos.data.decode import ImageLimits, decode_image, read_header
+from mos.data.decode import ImageLimits, decode_image, decode_with_header, read_header
 from mos.data.reasons import Reason, Rejected
 
 LIMITS = ImageLimits()
@@ -212,6 +212,167 @@ def test_random_damage_never_escapes():
             data[position] = rng.integers(0, 256)
         try:
             image = decode_image(bytes(data[: rng.integers(1, len(data) + 1)]), LIMITS)
+        except Rejected:
+            continue
+        assert image.mode == "RGB"
+
+
+ALL_FORMATS = ImageLimits(extra_formats=("avif", "bmp", "gif", "tiff"))
+FIRST_FRAME = ImageLimits(extra_formats=("avif", "gif", "tiff"), animated="first_frame")
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "BMP", "GIF", "TIFF"])
+def test_other_formats_decode_where_the_config_says_so(kind):
+    data = encode(picture(), kind)
+    with pytest.raises(Rejected, match=rf'{kind}: curate.image.extra_formats = \["{kind.lower()}"\] allows it'):
+        decode_image(data, LIMITS)
+    assert close(decode_image(data, ALL_FORMATS), picture())
+    assert read_header(data, ALL_FORMATS).format == kind
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg"])
+def test_tiffs_of_several_compressions_decode(compression):
+    assert close(decode_image(encode(picture(), "TIFF", compression=compression), ALL_FORMATS), picture())
+
+
+def test_what_cannot_be_allowed_is_to_be_converted():
+    with pytest.raises(Rejected, match="JPEG XL: convert it to PNG, JPEG or WebP"):
+        decode_image(b"\xff\x0a" + b"\0" * 50, ALL_FORMATS)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_the_first_frame_is_read_where_the_config_says_so(kind):
+    data = encode(picture(), kind, save_all=True, append_images=[picture().rotate(180), picture().rotate(90)])
+    refusing = ImageLimits(extra_formats=("avif", "gif", "tiff"))
+    with pytest.raises(Rejected, match=r'3 frames: curate\.image\.animated = "first_frame" takes the first') as caught:
+        decode_image(data, refusing)
+    assert caught.value.reason == Reason.IMAGE_ANIMATED
+    assert close(decode_image(data, FIRST_FRAME), picture())
+
+
+def xmp(orientation: int, form: str) -> bytes:
+    body = form.format(orientation)
+    return f"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description {body}</rdf:Description></x:xmpmeta>".encode()
+
+
+ATTRIBUTE, QUOTED, ELEMENT = (
+    'tiff:Orientation="{}">',
+    "tiff:Orientation = '{}'>",
+    "><tiff:Orientation>{}</tiff:Orientation>",
+)
+
+
+def turned_right() -> tuple[Image.Image, Image.Image]:
+    """An upright picture, and how a camera that was held on its side stores it: orientation 6."""
+    upright = picture(64, 48)
+    upright.paste((250, 240, 10), (0, 0, 20, 20))
+    return upright, upright.transpose(Image.Transpose.ROTATE_90)
+
+
+@pytest.mark.parametrize("form", [ATTRIBUTE, QUOTED, ELEMENT])
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_an_orientation_in_xmp_alone_counts(kind, form):
+    upright, stored = turned_right()
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp(6, form).decode())
+        data = encode(stored, kind, pnginfo=info)
+    else:
+        data = encode(stored, kind, xmp=xmp(6, form), quality=95)
+    assert close(decode_image(data, LIMITS), upright)
+    assert read_header(data, LIMITS).orientation == 6
+
+
+def test_exif_comes_before_xmp():
+    tags = Image.Exif()
+    tags[0x0112] = 1
+    data = encode(picture(), "JPEG", exif=tags, xmp=xmp(6, ATTRIBUTE), quality=95)
+    assert close(decode_image(data, LIMITS), picture())
+    tags = Image.Exif()
+    tags[0x010F] = "a camera"
+    upright, stored = turned_right()
+    data = encode(stored, "JPEG", exif=tags, xmp=xmp(6, ATTRIBUTE), quality=95)
+    assert close(decode_image(data, LIMITS), upright)
+
+
+@pytest.mark.parametrize("text", [b"", b"tiff:Orientation", b'tiff:Orientation="9"', b'tiff:Orientation="60"'])
+def test_nonsense_in_xmp_is_no_orientation(text):
+    assert read_header(encode(picture(), "JPEG", xmp=text or b"\0"), LIMITS).orientation == 1
+
+
+def raw_profile(name: str, data: bytes) -> str:
+    """As ImageMagick writes it: lines of 72 hex digits."""
+    digits = data.hex()
+    lines = [digits[start : start + 72] for start in range(0, len(digits), 72)]
+    return "\n".join(["", name, f"{len(data):8d}", *lines, ""])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", ["exif", "APP1", "xmp", "APP1 of xmp"])
+def test_an_orientation_in_an_imagemagick_text_chunk_counts(name, compressed):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    packet = xmp(6, ATTRIBUTE)
+    data = {"xmp": packet, "APP1 of xmp": b"http://ns.adobe.com/xap/1.0/\0" + packet}.get(name, tags.tobytes())
+    name = name.split()[0]
+    info = PngImagePlugin.PngInfo()
+    info.add_text(f"Raw profile type {name}", raw_profile(name, data), zip=compressed)
+    upright, stored = turned_right()
+    assert close(decode_image(encode(stored, "PNG", pnginfo=info), LIMITS), upright)
+
+
+def test_a_damaged_text_chunk_is_no_orientation():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", "\nexif\n  12\nno hex")
+    assert read_header(encode(picture(), "PNG", pnginfo=info), LIMITS).orientation == 1
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_counts():
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    upright, stored = turned_right()
+    data = encode(stored, "PNG", exif=tags)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    trailer = data.index(b"IEND") - 4
+    data = data[:start] + data[end:trailer] + data[start:end] + data[trailer:]
+    header, decoded = decode_with_header(data, LIMITS)
+    assert close(decoded, upright)
+    assert (header.width, header.height, header.orientation) == (64, 48, 6)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "AVIF"])
+@pytest.mark.parametrize("told", [{}, {"xmp": xmp(6, ATTRIBUTE)}])
+def test_formats_that_turn_themselves_are_turned_once(kind, told):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    if kind == "TIFF" and told:
+        tags[0x02BC] = told["xmp"]
+    upright, stored = turned_right()
+    header, decoded = decode_with_header(encode(stored, kind, exif=tags, **told), ALL_FORMATS)
+    assert close(decoded, upright)
+    assert (header.width, header.height) == (64, 48)
+
+
+def test_random_damage_of_other_formats_never_escapes():
+    rng = np.random.default_rng(0)
+    limits = ImageLimits(extra_formats=("avif", "bmp", "gif", "tiff"), animated="first_frame")
+    frames = [Image.fromarray(NOISE[::-1].copy())]
+    sound = [
+        encode(Image.fromarray(NOISE), "TIFF"),
+        encode(Image.fromarray(NOISE), "TIFF", compression="tiff_lzw"),
+        encode(Image.fromarray(NOISE), "GIF", save_all=True, append_images=frames),
+        encode(Image.fromarray(NOISE), "BMP"),
+        encode(Image.fromarray(NOISE), "AVIF"),
+        encode(Image.fromarray(NOISE), "PNG", save_all=True, append_images=frames),
+    ]
+    for number in range(600):
+        data = bytearray(sound[number % len(sound)])
+        head = number % 2 == 0
+        for position in rng.integers(0, 200 if head else len(data), rng.integers(1, 12)):
+            data[position] = rng.integers(0, 256)
+        try:
+            image = decode_image(bytes(data), limits)
         except Rejected:
             continue
         assert image.mode == "RGB"

@@ -18,6 +18,7 @@ from mos.model.presets import ABLATION, DEMO, MOS_L, MOS_S
 from mos.model.routing import Exploration
 from mos.states.calibration import Calibration
 from mos.states.quantise import dequantise, quantise
+from tests.mos.model.weight_size import change_by_halving, fresh, gradient_shares
 
 
 def draw_exploration(config, context, epsilon):
@@ -46,6 +47,21 @@ def test_kv_only_agrees_with_full_concatenation(tiny_config, tiny_inputs, build,
     for name, grad in fast_grads.items():
         if grad is not None:
             torch.testing.assert_close(grad, plain_grads[name], atol=1e-5, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3], ids=["small states", "states as large as a deep language model's"])
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_the_size_of_the_weights_reaches_the_output(tiny_config, tiny_inputs, top_k, scale):
+    latents, timestep, context = tiny_inputs
+    context = Context(context.states * scale, context.layout)
+    assert change_by_halving(fresh(tiny_config, top_k), (latents, timestep, context)) > 1e-3
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_the_router_learns_from_every_logit_at_any_number_of_picks(tiny_config, tiny_inputs, top_k):
+    unpicked, router = gradient_shares(fresh(tiny_config, top_k), tiny_inputs, torch.ones(()))
+    assert unpicked > 0.01
+    assert router > 1e-3
 
 
 @pytest.mark.parametrize(

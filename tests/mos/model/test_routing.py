@@ -26,11 +26,12 @@ def test_exploring_tokens_take_random_layers_with_their_own_weights():
     assert torch.equal(routing.index[~take], greedy.index[~take])
 
 
-def test_mixing_is_the_weighted_sum_of_routable_layers():
+def test_mixing_is_the_weighted_sum_of_routable_layers_of_unit_size():
     states = torch.randn(2, 3, 6, 8, dtype=torch.float64)
     index, picked = torch.randint(0, 5, (2, 3, 4, 2)), torch.rand(2, 3, 4, 2)
     routing = Routing(torch.rand(2, 3, 5, 4), index, picked)
-    mixed = mix_context(Context.of(list(states)), routing).unflatten(1, (2, 3))
+    mixed = mix_context(Context.of(list(states * 100)), routing).unflatten(1, (2, 3))
+    states = states / states.square().mean(-1, keepdim=True).sqrt()
     for j in range(4):
         for b in range(2):
             for c in range(3):

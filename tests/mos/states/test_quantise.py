@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mos.states.calibration import Calibration, CalibrationSample
-from mos.states.packed import concatenate
+from mos.states.packed import PackedStates, concatenate
+from mos.states.payload import StateCodec
 from mos.states.quantise import dequantise, quantise, steps
 from tests.mos.states.towers_like import random_states
 
@@ -124,3 +125,40 @@ def test_what_does_not_belong_together_is_refused(calibration: Calibration) -> N
         quantise(states[:, :2], calibration, "int8")
     with pytest.raises(ValueError, match="is bf16"):
         quantise(states.float(), calibration, "int8")
+
+
+def test_finite_is_told_from_the_bits_of_every_bfloat16() -> None:
+    values = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    for value in (*values[::7].tolist(), torch.inf, -torch.inf, torch.nan, -torch.nan, 3.3e38, -3.3e38):
+        states = torch.zeros(2, 1, 3, dtype=torch.bfloat16)
+        states[1, 0, 2] = value
+        packed = PackedStates("bf16", torch.tensor([0, 2]), states)
+        assert packed.is_finite() == bool(states.isfinite().all())
+        assert packed.zeros().is_finite()
+
+
+@pytest.mark.parametrize("format", ["int8", "int4"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_quantised_states_that_were_no_number_are_known(format, value) -> None:
+    """In a massive channel the value itself stays; in any other the scale of its group tells."""
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(6, 2, 96, generator=generator).bfloat16()
+    states[:, :, 7] *= 100
+    calibration = learn(states)
+    assert (calibration.massive == 7).any()
+    assert quantise(states, calibration, format).is_finite()
+    for channel in (7, 40):
+        bad = states.clone()
+        bad[3, 1, channel] = value
+        packed = quantise(bad, calibration, format)
+        assert not packed.is_finite()
+        codec = StateCodec(format, (0, 1), 96, calibration)
+        with pytest.raises(ValueError, match="not finite"):
+            codec.pack(packed)
+        assert packed.zeros().is_finite()
+        assert not codec.unknown(3).is_finite()
+        assert [plane.shape for plane in planes(codec.unknown(6))] == [plane.shape for plane in planes(packed)]
+
+
+def planes(packed: PackedStates) -> list[torch.Tensor]:
+    return [packed.codes, packed.scales, packed.massive]

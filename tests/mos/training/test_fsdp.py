@@ -7,23 +7,26 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
+from mos.model.mos import MoS
 from mos.training.checkpoint import Checkpoint, Checkpoints, TrainState, newest_checkpoint
 from mos.training.ema import Ema
-from mos.training.engine import Engine
+from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.fsdp import Fsdp2Config
 from mos.training.loop import train
 from mos.training.metrics import StepMetrics
 from mos.training.optimizer import build_optimizer, learning_rate
-from mos.training.step import sample_losses
+from mos.training.precision import PrecisionConfig
+from mos.training.step import sample_losses, update
+from mos.training.stop import StopRequest, StopVote
 from tests.mos.training.gloo import process_group, run_ranks
-from tests.mos.training.tiny import FLOAT32, tiny_batch, tiny_engine, tiny_model, tiny_stage
+from tests.mos.training.tiny import FLOAT32, MODEL, tiny_batch, tiny_engine, tiny_model, tiny_stage
 
 
 def plain_training(stage, num_steps: int) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Six lines of PyTorch that the engine must agree with."""
     model = tiny_model()
-    optimizer = build_optimizer(stage.optimizer, model.parameters())
+    optimizer = build_optimizer(stage.optimizer, model)
     losses = []
     for step in range(num_steps):
         loss = sample_losses(model, tiny_batch(step)).mean()
@@ -93,7 +96,7 @@ def check_resume_is_bitwise(folder: Path) -> None:
 
 
 def check_bfloat16_compute_keeps_fp32_masters(folder: Path) -> None:
-    stage = tiny_stage(engine=Fsdp2Config())
+    stage = tiny_stage(engine=Fsdp2Config(precision=PrecisionConfig(compute="bfloat16")))
     engine, ema, _, lines = train_ranks(stage, folder)
     assert all(tensor.dtype == torch.float32 for tensor in (*engine.weights().values(), *ema.average.values()))
     _, losses = plain_training(stage, stage.steps)
@@ -112,12 +115,69 @@ def check_going_on_from_another_world_size(folder: Path) -> None:
     assert ema.num_updates == 6
 
 
+def check_a_later_stage_begins_with_a_new_optimizer(folder: Path) -> None:
+    """Its first update is that of plain AdamW from the weights of the checkpoint."""
+    rank, world, stage = dist.get_rank(), dist.get_world_size(), tiny_stage()
+    engine = tiny_engine(stage)
+    newest_checkpoint(folder).restore(engine, Ema(engine.weights(), 0.9), optimizer=False)
+    model = tiny_model()
+    model.load_state_dict(whole(engine, engine.weights()))
+    optimizer = build_optimizer(stage.optimizer, model)
+    for step in range(2):
+        update(engine, tiny_batch(step, rank, world), stage.optimizer.lr)
+        sample_losses(model, tiny_batch(step)).mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), stage.optimizer.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        for name, tensor in whole(engine, engine.weights()).items():
+            torch.testing.assert_close(tensor, model.get_parameter(name), rtol=1e-4, atol=1e-5)
+
+
+def check_a_stop_that_one_rank_sees_ends_both_after_the_same_step(folder: Path) -> None:
+    rank, world, stage = dist.get_rank(), dist.get_world_size(), tiny_stage(steps=40)
+    (folder / str(rank)).mkdir(parents=True)
+    request = StopRequest(folder / str(rank))  # as where a network file system shows a new file to one node first
+    engine = tiny_engine(stage)
+
+    def batches():
+        for step in range(stage.steps):
+            if (rank, step) == (1, 4):
+                request.ask()
+            yield tiny_batch(step, rank, world)
+
+    checkpoints = Checkpoints(folder, {}, keep=1)
+    ema = Ema(engine.weights(), 0.9)
+    state = train(
+        engine, ema, batches(), stage, TrainState(),
+        checkpoints=checkpoints, report=lambda _: None, stop=StopVote(request),
+    )  # fmt: skip
+    steps: list = [None] * world
+    dist.all_gather_object(steps, state.step)
+    assert steps == [6, 6]
+    assert newest_checkpoint(folder).state == state
+
+
+def check_no_registers_train(folder: Path) -> None:
+    stage = tiny_stage(steps=2)
+    model = MoS(MODEL.model_copy(update={"num_registers": 0}))
+    model.init_weights(torch.Generator().manual_seed(0))
+    engine = build_engine(stage.engine, stage.optimizer, model, torch.device("cpu"), recompute=False)
+    batches = (tiny_batch(step, dist.get_rank(), dist.get_world_size()) for step in range(2))
+    checkpoints = Checkpoints(folder, {}, keep=1)
+    ema = Ema(engine.weights(), 0.9)
+    train(engine, ema, batches, stage, TrainState(), checkpoints=checkpoints, report=lambda _: None)
+    newest_checkpoint(folder).restore(engine, ema, optimizer=True)
+
+
 def check_all(folder: Path) -> None:
     check_two_ranks_equal_one_process(folder / "equal")
     check_bfloat16_compute_keeps_fp32_masters(folder / "bfloat16")
     check_resume_is_bitwise(folder / "resume")
     check_going_on_from_another_world_size(folder / "from_one")
     save_at_three(folder / "from_two")
+    check_a_later_stage_begins_with_a_new_optimizer(folder / "from_two")
+    check_a_stop_that_one_rank_sees_ends_both_after_the_same_step(folder / "stopped")
+    check_no_registers_train(folder / "registers")
 
 
 @pytest.mark.slow

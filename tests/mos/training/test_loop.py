@@ -1,6 +1,7 @@
 """The loop's bookkeeping: bad gradients are skipped, counted and in the end refused; checkpoints count when whole."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mos.training.ema import Ema
 from mos.training.loop import train
 from mos.training.meter import Meter
 from mos.training.nonfinite import SkippedUpdates
-from mos.training.step import StepResult, update
+from mos.training.step import StepResult, sample_losses, update
 from tests.mos.training.gloo import process_group
 from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_stage
 
@@ -63,6 +64,22 @@ def test_a_skipped_update_leaves_no_trace(group):
             update(engine, poisoned(step, bad), 1e-3)
         outcomes.append([tensor.full_tensor() for tensor in engine.weights().values()])
     assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
+
+
+def test_a_sample_that_is_left_out_does_not_count(group):
+    """Loss and gradient are those of the other samples, over the size of the whole batch."""
+    outcomes = []
+    for weight in (None, torch.tensor([1.0, 1, 0, 1, 1, 1, 1, 1])):
+        batch, engine = replace(tiny_batch(0), weight=weight), tiny_engine(tiny_stage())
+        losses = sample_losses(engine.model, batch)
+        outcomes.append(losses.detach())
+        for size in (None, 2):
+            result = update(tiny_engine(tiny_stage()), batch, 1e-3, size)
+            assert result.loss.item() == pytest.approx(losses.sum().item() / 8)
+    plain, weighed = outcomes
+    assert torch.equal(weighed, plain * torch.tensor([1.0, 1, 0, 1, 1, 1, 1, 1]))
+    assert (tiny_batch(0).num_left_out, batch.num_left_out) == (0, 1)
+    assert [part.num_left_out for part in batch.split(2)] == [0, 1, 0, 0]
 
 
 class NothingIsRead(TorchDispatchMode):

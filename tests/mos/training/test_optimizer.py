@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mos.training.optimizer import OptimizerConfig, build_optimizer, learning_rate
+from tests.mos.training.tiny import tiny_model
 
 
 def test_the_rate_rises_linearly_then_falls_along_a_cosine_to_its_floor():
@@ -30,11 +31,20 @@ def test_short_stages_have_a_rate_too(warmup, steps):
     assert all(0 < learning_rate(config, step, steps) <= 1.0 for step in range(steps))
 
 
-def test_only_matrices_decay():
-    matrix, vector = (torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2), (2,)))
-    optimizer = build_optimizer(OptimizerConfig(lr=0.1, weight_decay=0.5), [matrix, vector])
-    for parameter in (matrix, vector):
+def test_weights_of_linear_layers_decay_and_nothing_else():
+    model = tiny_model()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = build_optimizer(OptimizerConfig(lr=0.1, final_lr=0.1, weight_decay=0.5), model)
+    for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    assert torch.allclose(matrix, torch.full((2, 2), 0.95))
-    assert torch.equal(vector, torch.ones(2))
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter, before[name] * (0.95 if name in linear else 1.0))
+    assert "registers" in before
+    assert before["registers"].any()
+
+
+def test_a_rate_that_would_rise_is_refused():
+    with pytest.raises(ValueError, match=r"final_lr = 0.01 exceeds lr = 0.001"):
+        OptimizerConfig(lr=1e-3, final_lr=1e-2)

@@ -1,0 +1,77 @@
+"""Whether the cluster at hand can ever hold a group of workers: asked before anybody waits for them."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.experimental.internal_kv import _internal_kv_get
+
+from mos.errors import UserError
+
+REPORTED_WITHIN_S = 15.0
+"""How long after its start a cluster tells of its node types at the latest."""
+
+
+def refuse_too_many(key: str, num: int, options: Mapping[str, Any]) -> None:
+    """Raise `UserError` where so many workers never fit the cluster: it has too few nodes for them and adds none.
+
+    Args:
+        key: the setting that asks for them.
+        num: workers at the same time.
+        options: of an actor of Ray: `num_cpus`, `num_gpus`, `label_selector`.
+    """
+    room = num_fitting(ray.nodes(), options)
+    if room >= num or may_grow():
+        return
+    needs = [
+        f"{options[name]:g} {unit}" for name, unit in (("num_cpus", "CPU"), ("num_gpus", "GPU")) if name in options
+    ]
+    labels = options.get("label_selector")
+    where = f" on nodes with {labels}" if labels else ""
+    total = ray.cluster_resources()
+    raise UserError(
+        f"{num} workers of {' and '.join(needs)} each ({key}) do not fit the cluster{where}, which has room for {room} "
+        f"({total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs in all) and does not grow: lower {key} or "
+        "what each of them asks for, or use a larger cluster"
+    )
+
+
+def num_fitting(nodes: list[dict[str, Any]], options: Mapping[str, Any]) -> int:
+    """How many such workers the nodes hold when nothing else runs there."""
+    needs = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0)}
+    room = 0
+    for node in nodes:
+        if node["Alive"] and all(_allows(node["Labels"], *one) for one in options.get("label_selector", {}).items()):
+            fits = [int(node["Resources"].get(name, 0) / need + 1e-9) for name, need in needs.items() if need]
+            room += min(fits)
+    return room
+
+
+def may_grow() -> bool:
+    """Whether an autoscaler may add nodes; where nothing tells, it may."""
+    if "RAY_ADDRESS" not in os.environ:
+        return False  # a local Ray, this process's own
+    if is_autoscaler_v2():
+        return True
+    deadline = time.monotonic() + REPORTED_WITHIN_S
+    while (status := _internal_kv_get(DEBUG_AUTOSCALING_STATUS)) is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if status is None:
+        return True
+    # Where there is no autoscaler each node is a type of its own, named by its id.
+    report = json.loads(status).get("autoscaler_report") or {}
+    types = [*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})]
+    return not all(re.fullmatch(r"node_[0-9a-f]{56}", name) for name in types)
+
+
+def _allows(labels: Mapping[str, str], key: str, selector: str) -> bool:
+    """Whether a node's labels satisfy one entry of a selector: `a`, `!a`, `in(a, b)` or `!in(a, b)`."""
+    wanted = selector.removeprefix("!")
+    values = [value.strip() for value in wanted[3:-1].split(",")] if wanted.startswith("in(") else [wanted]
+    return (labels.get(key) in values) != selector.startswith("!")

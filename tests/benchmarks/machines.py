@@ -1,0 +1,283 @@
+"""Figures of machines that nobody chose: precision, busy cores, interruptions, the demo's and the tests' minutes.
+And of what the size of eq. 4's weights does.
+
+  python -m tests.benchmarks.machines                      auto, loaded, stop, weights, decode: a quarter of an hour
+  python -m tests.benchmarks.machines demo tests --avx2    the demo and the tests, on this CPU without AVX-512
+
+With --avx2 torch is told to use AVX2 alone, as it does on CPUs that have no more; ids then end in `.avx2`.
+"""
+
+import argparse
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import torch
+
+from mos.checkpoints import SHAPES
+from mos.model.context import Context
+from mos.model.mos import MoS
+from mos.model.presets import DEMO
+from mos.sampling.export import read_export
+from mos.training.checkpoint import newest_readable
+from mos.training.metrics import latest_metrics
+from mos.training.precision import PrecisionConfig
+from pipelines.measuring import step_seconds
+from pipelines.plan_figures import stage_figures
+from pipelines.run_config import load_run
+from tests.benchmarks.harness import CLONE, Row, write_results
+from tests.mos.model.weight_size import change_by_halving, fresh, gradient_shares
+
+DEMO_CONFIG = CLONE / "pipelines" / "configs" / "demo.toml"
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+REPEATS = 5
+STEPS_S = 3.0
+"""Seconds of training steps in each repeat."""
+
+SHORT = (
+    "shapes.num_scenes=1500",
+    "stage1.steps=240",
+    "stage2.steps=90",
+    "stage3.steps=40",
+    "stage4.steps=40",
+    "edit.steps=60",
+    *(f"{name}.log_every=1" for name in ("stage1", "stage2", "stage3", "stage4", "edit")),
+)
+"""The demo with fewer steps, between which it can be told where it is."""
+
+PLACES = (
+    ("stage1", 3, "SIGINT"),
+    ("stage1", 40, "SIGTERM"),
+    ("stage1", 111, "SIGINT"),
+    ("stage1", 200, "SIGTERM"),
+    ("stage2", 10, "SIGINT"),
+    ("stage2", 70, "SIGTERM"),
+    ("stage3", 15, "SIGINT"),
+    ("stage4", 20, "SIGTERM"),
+    ("edit", 8, "SIGINT"),
+    ("edit", 45, "SIGTERM"),
+)
+"""Stage, step and signal: Ctrl-C to the demo, SIGTERM to the stage's job."""
+
+
+def samples_per_s(precision: str) -> float:
+    """Of the demo's first stage in this process, with the threads it would have."""
+    config = load_run(DEMO_CONFIG, (f"root={tempfile.gettempdir()}/none",))
+    stage = config.stage1
+    engine = stage.engine.model_copy(update={"precision": PrecisionConfig(compute=precision)})
+    config = config.model_copy(update={"stage1": stage.model_copy(update={"engine": engine})})
+    seconds = step_seconds(config, "stage1", stage_figures(config, "stage1"), torch.device("cpu"), STEPS_S)
+    return stage.batch_size / config.cluster.train.num / seconds
+
+
+def auto_rows(suffix: str) -> list[Row]:
+    """`auto` against the better of both dtypes."""
+    names = ("auto", "bfloat16", "float32")
+    rates = {name: statistics.median(values) for name, values in _repeated(names, samples_per_s).items()}
+    best = max(rates["bfloat16"], rates["float32"])
+    worst = min(rates["bfloat16"], rates["float32"])
+    return [
+        Row(f"cpu.auto{suffix}", rates["auto"], "samples/s", "the better of float32 and bfloat16", best,
+            rates["auto"] / best, REPEATS),
+        Row(f"cpu.auto.worse{suffix}", rates["auto"], "samples/s", "the worse of the two", worst,
+            rates["auto"] / worst, REPEATS),
+    ]  # fmt: skip
+
+
+def loaded_rows(suffix: str) -> list[Row]:
+    """The first stage beside another process that never waits, against its fair share of the cores."""
+    config = load_run(DEMO_CONFIG)
+    threads = int(config.cluster.train.cpus)
+    cores = os.cpu_count() or 1
+    share = min(1.0, threads / (threads + 1) * cores / threads)
+
+    def measure(name: str) -> float:
+        with _busy_process(name == "busy"):
+            return samples_per_s("auto")
+
+    rates = {name: statistics.median(values) for name, values in _repeated(("idle", "busy"), measure).items()}
+    fair = rates["idle"] * share
+    return [Row(f"cpu.loaded{suffix}", rates["busy"], "samples/s", f"its fair share, {share:.2f} of an idle machine's",
+                fair, rates["busy"] / fair, REPEATS)]  # fmt: skip
+
+
+def stop_rows(suffix: str) -> list[Row]:
+    """Steps done twice, and seconds to the end of all processes, over ten interruptions of one run of the demo."""
+    with tempfile.TemporaryDirectory(prefix="mos-stop-") as root:
+        twice, seconds = zip(*(_interrupt(root, *place) for place in PLACES), strict=True)
+        last = subprocess.run(_dag(root), cwd=CLONE, capture_output=True, text=True, check=False)
+        if last.returncode:
+            raise RuntimeError(f"the interrupted demo did not finish: {last.stdout[-2000:]}{last.stderr[-2000:]}")
+    return [
+        Row(f"stop.steps{suffix}", max(twice), "steps done twice, the most of ten", "mark", 1, None, len(PLACES)),
+        Row(f"stop.seconds{suffix}", max(seconds), "s, the longest of ten", "mark", 15, 15 / max(seconds), len(PLACES)),
+        Row(f"stop.seconds.median{suffix}", statistics.median(seconds), "s", "mark", 15,
+            15 / statistics.median(seconds), len(PLACES)),
+    ]  # fmt: skip
+
+
+def weights_rows(suffix: str) -> list[Row]:
+    """What the weights of eq. 4 do to the output and teach the router, in new models and in the one that ships."""
+    shipped = read_export(SHAPES).model
+    rows = []
+    for name, model in (("init", fresh(DEMO, 2)), ("init.k1", fresh(DEMO, 1)), ("shipped", shipped)):
+        inputs = _inputs(model)
+        change = change_by_halving(model, inputs)
+        unpicked, router = gradient_shares(model, inputs, torch.randn(inputs[0].shape))
+        rows += [
+            Row(f"eq4.scale.{name}{suffix}", change, "relative change", "mark", 1e-3, change / 1e-3),
+            Row(f"eq4.unpicked.{name}{suffix}", unpicked, "of picked ones' gradient", "mark", 0.01, unpicked / 0.01),
+            Row(f"eq4.router.{name}{suffix}", router, "of the rest's gradient", "mark", 1e-3, router / 1e-3),
+        ]
+    return rows
+
+
+def decode_rows(suffix: str) -> list[Row]:
+    """What training and drawing see of odd pictures."""
+    from tests.benchmarks.decoding import largest_difference
+
+    return [Row(f"decode.equal{suffix}", largest_difference(), "largest difference, of 255", "mark", 0)]
+
+
+def demo_rows(suffix: str) -> list[Row]:
+    """Minutes of the whole demo, and what it said beforehand."""
+    with tempfile.TemporaryDirectory(prefix="mos-demo-") as root:
+        command = [sys.executable, "pipelines/dag.py", str(DEMO_CONFIG), f"root={root}"]
+        started = time.perf_counter()
+        run = subprocess.run(command, cwd=CLONE, capture_output=True, text=True, check=True)
+        minutes = (time.perf_counter() - started) / 60
+    said = re.search(r": about (\d+) minutes", run.stdout)
+    if said is None:
+        raise RuntimeError(f"the demo did not say how long it takes: {run.stdout[:500]}")
+    (Path(tempfile.gettempdir()) / "mos-demo.log").write_text(run.stdout, encoding="utf-8")
+    return [
+        Row(f"demo.minutes{suffix}", minutes, "min", "mark", 20, 20 / minutes),
+        Row(f"demo.said{suffix}", float(said[1]), "min", "what it took", minutes, float(said[1]) / minutes),
+    ]
+
+
+def tests_rows(suffix: str) -> list[Row]:
+    """Minutes of `make test` after its set-up."""
+    started = time.perf_counter()
+    run = subprocess.run(["make", "test"], cwd=CLONE, capture_output=True, text=True, check=False)
+    minutes = (time.perf_counter() - started) / 60
+    (Path(tempfile.gettempdir()) / "mos-tests.log").write_text(run.stdout + run.stderr, encoding="utf-8")
+    if run.returncode:
+        raise RuntimeError(f"tests failed: {run.stdout[-3000:]}")
+    return [Row(f"test.minutes{suffix}", minutes, "min", "mark", 20, 20 / minutes)]
+
+
+PARTS: dict[str, Callable[[str], list[Row]]] = {
+    "auto": auto_rows,
+    "loaded": loaded_rows,
+    "stop": stop_rows,
+    "weights": weights_rows,
+    "decode": decode_rows,
+    "demo": demo_rows,
+    "tests": tests_rows,
+}
+QUICK = ("auto", "loaded", "stop", "weights", "decode")
+
+
+def _repeated(names: tuple[str, ...], measure: Callable[[str], float]) -> dict[str, list[float]]:
+    """Interleaved repeats."""
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(REPEATS):
+        for name in names:
+            values[name].append(measure(name))
+    return values
+
+
+@contextmanager
+def _busy_process(wanted: bool) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if wanted else None
+    try:
+        yield
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+def _dag(root: str) -> list[str]:
+    return [sys.executable, "pipelines/dag.py", str(DEMO_CONFIG), f"root={root}", *SHORT]
+
+
+def _interrupt(root: str, stage: str, step: int, name: str) -> tuple[int, float]:
+    """Run until a stage has come so far, interrupt, wait until every process has ended: steps done twice, seconds."""
+    run = subprocess.Popen(
+        _dag(root), cwd=CLONE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    folder = _wait_for(root, stage, step, run)
+    processes = psutil.Process(run.pid).children(recursive=True)
+    if name == "SIGINT":
+        os.killpg(run.pid, signal.SIGINT)
+    else:
+        jobs = [process for process in processes if any(f"{stage}.py" in part for part in _command(process))]
+        jobs[-1].send_signal(signal.SIGTERM)
+    started = time.perf_counter()
+    run.wait()
+    psutil.wait_procs(processes)
+    seconds = time.perf_counter() - started
+    reached, done = newest_readable(folder), latest_metrics(folder)
+    assert reached is not None
+    assert done is not None
+    twice = max(0, done.step - reached.state.step)
+    print(f"{stage} {step} {name}: at step {reached.state.step}, {twice} twice, {seconds:.1f} s", flush=True)
+    return twice, seconds
+
+
+def _wait_for(root: str, stage: str, step: int, run: subprocess.Popen) -> Path:
+    while run.poll() is None:
+        for folder in Path(root, "checkpoints", stage).glob("*"):
+            latest = latest_metrics(folder) if folder.is_dir() else None
+            if latest is not None and latest.step >= step:
+                return folder
+        time.sleep(0.05)
+    raise RuntimeError(f"the demo ended before step {step} of {stage}")
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _inputs(model: MoS) -> tuple[torch.Tensor, torch.Tensor, Context]:
+    """Noise, timesteps and states of the sizes that the model reads."""
+    generator, config = torch.Generator().manual_seed(0), model.config
+    side = 6 * config.patch
+    states = [torch.randn(n, config.state_layers + 1, config.state_dim, generator=generator) for n in (9, 4, 12, 6)]
+    latents = torch.randn(4, config.latent_channels, side, side, generator=generator)
+    return latents, torch.tensor([0.2, 0.5, 0.7, 0.95]), Context.of(states)
+
+
+def main() -> None:
+    """Measure what is asked for, and keep each part as it is done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: {', '.join(QUICK)}")
+    parser.add_argument("--avx2", action="store_true", help="as on a CPU that has AVX2 at most")
+    args = parser.parse_args()
+    unknown = set(args.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown parts {sorted(unknown)}: choose from {', '.join(PARTS)}")
+    environment = {"OMP_WAIT_POLICY": "passive"} | (AVX2 if args.avx2 else {})
+    if any(os.environ.get(key) != value for key, value in environment.items()):
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})  # torch reads them when it is loaded
+    for part in args.parts or QUICK:
+        write_results("machines", PARTS[part](".avx2" if args.avx2 else ""))
+
+
+if __name__ == "__main__":
+    main()

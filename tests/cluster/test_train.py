@@ -1,0 +1,99 @@
+"""Training gangs under a real Ray Train: what is tried again and what is not, and gangs that never fit."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+import torch.distributed as dist
+
+from cluster.resources import WorkerConfig
+from cluster.room import num_fitting, refuse_too_many
+from cluster.session import ClusterConfig, ray_session
+from cluster.train import run_workers
+from mos.errors import UserError
+
+TWO = WorkerConfig(num=2, cpus=1)
+
+
+def note(folder: Path) -> int:
+    """Count this attempt of this rank; returns how many there were."""
+    rank = dist.get_rank()
+    (folder / f"{rank}-{time.time_ns()}").touch()
+    return len(list(folder.glob(f"{rank}-*")))
+
+
+def mistaken(folder: Path, device: torch.device) -> None:
+    """Rank 1 finds a user's mistake while rank 0 waits for it."""
+    note(folder)
+    if dist.get_rank() == 1:
+        raise UserError("table x lacks a file: encode again")
+    dist.barrier()
+
+
+def fails_once(folder: Path, device: torch.device) -> None:
+    if note(folder) == 1:
+        os._exit(1)
+
+
+def fails_always(folder: Path, device: torch.device) -> None:
+    note(folder)
+    raise RuntimeError("no luck")
+
+
+def run(worker, tmp_path: Path, max_failures: int) -> Path:
+    attempts = tmp_path / "attempts"
+    attempts.mkdir()
+    run_workers(worker, attempts, TWO, folder=tmp_path / "ray", max_failures=max_failures)
+    return attempts
+
+
+@pytest.mark.slow
+def test_a_users_mistake_is_not_tried_again(local_ray, tmp_path):
+    with pytest.raises(UserError, match=r"^table x lacks a file: encode again$"):
+        run(mistaken, tmp_path, max_failures=3)
+    assert len(list((tmp_path / "attempts").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_a_lost_gang_is_started_again(local_ray, tmp_path):
+    attempts = run(fails_once, tmp_path, max_failures=1)
+    assert len(list(attempts.iterdir())) >= 3
+
+
+@pytest.mark.slow
+def test_a_gang_that_always_fails_is_given_up(local_ray, tmp_path):
+    with pytest.raises(ray.train.TrainingFailedError, match="no luck"):
+        run(fails_always, tmp_path, max_failures=1)
+    assert 3 <= len(list((tmp_path / "attempts").iterdir())) <= 4
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [WorkerConfig(num=5, cpus=1), WorkerConfig(num=1, cpus=5), WorkerConfig(gpus=1), WorkerConfig(labels={"a": "b"})],
+)
+def test_a_gang_that_never_fits_ends_at_once(local_ray, tmp_path, workers):
+    with pytest.raises(UserError, match=r"\d workers of .* \(cluster.train.num\) do not fit .* does not grow: lower"):
+        run_workers(mistaken, tmp_path, workers, folder=tmp_path / "ray", max_failures=3)
+
+
+def test_nodes_that_hold_workers_are_counted_by_what_is_scarce():
+    def node(cpus: float, gpus: float, alive: bool = True, **labels: str) -> dict:
+        return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}, "Labels": labels}
+
+    nodes = [node(16, 1, group="encode"), node(9, 8, group="train"), node(64, 8, alive=False), node(0, 0)]
+    four = {"num_cpus": 4, "num_gpus": 1}
+    assert num_fitting(nodes, four) == 1 + 2
+    assert num_fitting(nodes, {"num_cpus": 4}) == 4 + 2
+    for selector, room in (("train", 2), ("!train", 1), ("in(train, encode)", 3), ("!in(train,encode)", 0)):
+        assert num_fitting(nodes, four | {"label_selector": {"group": selector}}) == room
+
+
+@pytest.mark.slow
+def test_a_head_without_an_autoscaler_does_not_grow(local_ray, monkeypatch):
+    """As in a job: the address is set, and only the cluster's own report tells."""
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+    with ray_session(ClusterConfig()), pytest.raises(UserError, match="does not grow"):
+        refuse_too_many("cluster.generate.num", 9, {"num_cpus": 1})
