@@ -104,7 +104,7 @@ def decode_opened(image: Image.Image, limits: ImageLimits) -> Image.Image:
     Raises:
         Rejected: as for that file.
     """
-    if image.format not in (None, "MPO", *limits.formats()):
+    if image.format is not None and image.format not in ("MPO", *limits.formats()):
         raise Rejected(Reason.IMAGE_FORMAT_REFUSED, f"{image.format}: {how_to_read(image.format)}")
     return _decode_judged(image, limits, None)[1]
 
