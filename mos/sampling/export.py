@@ -22,6 +22,8 @@ from mos.model.mos import ModelConfig, MoS
 
 WHY = 160
 """Characters of torch's reasons in a sentence: it lists every weight."""
+NORM_BEHIND = "blocks.0.context.norm.weight"
+"""A weight of models whose context was normed behind its projection."""
 
 
 class ExportConfig(StrictConfig):
@@ -69,7 +71,13 @@ def read_export(folder: str | PathLike) -> Export:
         model = MoS(config.model)
     path = Path(folder) / "model.safetensors"
     try:
-        model.load_state_dict(load_file(path), strict=True, assign=True)
+        weights = load_file(path)
+        if NORM_BEHIND in weights:
+            raise UserError(
+                f"weights {path} are of a version that normed the context behind its projection (eq. 4's size was lost "
+                "there): train the stage again, or draw with that version"
+            )
+        model.load_state_dict(weights, strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise UserError(

@@ -20,12 +20,13 @@ from rich.progress import Progress
 from torch import Tensor
 
 from mos.data.decode import ImageLimits
-from mos.encoders.understanding import Tower, load_tower
+from mos.encoders.understanding import Tower, TowerConfig, load_tower
 from mos.encoders.vae import Codec, load_codec
 from mos.encoders.weights import first_line
 from mos.errors import UserError
 from mos.model.execution import compile_blocks
 from mos.model.mos import MoS
+from mos.precision import DtypeName, fast_dtype, torch_dtype
 from mos.sampling import arguments
 from mos.sampling.conditioning import Conditioning, encode_contexts
 from mos.sampling.config import SamplerConfig
@@ -70,7 +71,7 @@ class MosPipeline:
         device: str | torch.device = "cpu",
         compile: bool = False,
     ) -> None:
-        """Put the parts together; the model computes in bfloat16 on a GPU and in float32 on a CPU.
+        """Put the parts together.
 
         Args:
             model: moved to `device` and set to evaluation mode.
@@ -80,7 +81,8 @@ class MosPipeline:
             bucket_aspect: longest side over shortest side of the buckets the model was trained in.
             edits: whether the model was trained on pictures to edit.
             limits: what a picture to edit is held to; where left out: the defaults of `curate.image`.
-            device: where the model runs.
+            device: where the model runs: in float32 on a CPU, so that a picture is the same in any batch, else in what
+                the device is fast in.
             compile: compile the model's blocks at the first picture, see `mos.model.execution`.
 
         Raises:
@@ -88,7 +90,7 @@ class MosPipeline:
         """
         _require_fit(model, tower, codec)
         self.device = usable_device(device)
-        self.model = model.to(self.device, torch.float32 if self.device == "cpu" else torch.bfloat16).eval()
+        self.model = model.to(self.device, torch_dtype(drawing_dtype(self.device))).eval()
         if arguments.switch("compile", compile):
             compile_blocks(self.model)
         self.tower = tower
@@ -116,7 +118,7 @@ class MosPipeline:
         export, device = read_export(folder), usable_device(device)
         return cls(
             export.model,
-            load_tower(export.config.tower, device),
+            load_tower(_fast(export.config.tower, device), device),
             load_codec(export.config.vae, device),
             resolution=export.resolution,
             bucket_aspect=export.config.bucket_aspect,
@@ -326,6 +328,17 @@ def _require_finite(latents: Float[Tensor, "batch c h w"], seeds: Sequence[int],
             f"the picture of seed {seeds[finite.index(False)]} has values that are not finite: lower guidance = "
             f"{sampler.guidance:g}, or draw with another model, since the weights of this one give none"
         )
+
+
+def drawing_dtype(device: str) -> DtypeName:
+    """What the model computes in while it draws."""
+    return "float32" if device == "cpu" else fast_dtype(device)
+
+
+def _fast(tower: TowerConfig, device: str) -> TowerConfig:
+    """The tower with float32 in place of a bfloat16 that the device is slow in: its states are rounded all the same."""
+    slow = tower.dtype == "bfloat16" and fast_dtype(device) == "float32"
+    return tower.model_copy(update={"dtype": "float32"}) if slow else tower
 
 
 def _require_fit(model: MoS, tower: Tower, codec: Codec) -> None:

@@ -43,7 +43,7 @@ SIZE = (24, 40)
 """Height and width at which pictures are compared, px."""
 PROMPT = "make it blue"
 
-DEMO = load_run(DEFAULT_CONFIG)
+DEMO = load_run(DEFAULT_CONFIG, ("curate.image={}",))
 LIMITS = DEMO.curate.image
 FEW = SamplerConfig(steps=1, guidance=1.0)
 
