@@ -9,18 +9,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cksum < constraints.txt | tr ' ' '-')
 TEST_STAMP := $(VENV)/installed-for-tests-$(shell cksum < constraints-test.txt | tr ' ' '-')
+PROJECT_STAMP := $(VENV)/installed-project-$(shell (cat pyproject.toml; pwd) | cksum | tr ' ' '-')
 CONFIG ?= pipelines/configs/demo.toml
 ARGS ?=
 
 help:
-	@echo "make setup      create $(VENV) with the pinned dependencies (the other targets do it when needed)"
+	@echo "make setup      create $(VENV) with the pinned dependencies and the project (the other targets do it when needed)"
 	@echo "make demo       run the whole pipeline; CONFIG=my.toml ARGS='key=value ...' run another"
 	@echo "make test       ruff, mypy, import rules, pytest"
 	@echo "make lint       the same without pytest"
 	@echo "make benchmark  measure the figures of tests/benchmarks and keep them (after make demo; half an hour)"
 	@echo "make clean      remove $(VENV) and caches; runs/ stays"
 
-setup: $(STAMP)
+setup: $(PROJECT_STAMP)
 
 # One venv for each state of the pins: nothing to do while they are unchanged.
 $(STAMP):
@@ -37,15 +38,21 @@ $(STAMP):
 	rm -rf $(VENV); \
 	$$python -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -r constraints.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $@
 
-$(TEST_STAMP): $(STAMP)
+# The project itself, as a link to this folder: with the setuptools of the pins, so that nothing else is downloaded.
+$(PROJECT_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
+	  --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/installed-project-*
+	@touch $@
+
+$(TEST_STAMP): $(PROJECT_STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -r constraints-test.txt
 	@touch $@
 
-lint: $(STAMP)
+lint: $(PROJECT_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -54,7 +61,7 @@ lint: $(STAMP)
 test: lint $(TEST_STAMP)
 	$(BIN)/python -m pytest -q
 
-demo: $(STAMP)
+demo: $(PROJECT_STAMP)
 	@$(BIN)/python pipelines/dag.py $(CONFIG) $(ARGS)
 
 benchmark: $(TEST_STAMP)

@@ -16,7 +16,6 @@ Writes  images/<fingerprint>/: a PNG and a JSON sidecar for each picture, grid.p
 """
 
 import json
-import os
 import sys
 import warnings
 from argparse import Namespace
@@ -29,8 +28,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipelines.entry import Command
 
 COMMAND = Command(__name__, __doc__, section="sample", words="prompt")
-# Before torch is imported: threads that wait sleep. Where others use the cores too, spinning took ten times the work.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from PIL import Image

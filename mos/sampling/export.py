@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -21,6 +20,8 @@ from mos.encoders.vae import VaeConfig
 from mos.errors import UserError
 from mos.model.mos import ModelConfig, MoS
 
+WHY = 160
+"""Characters of torch's reasons in a sentence: it lists every weight."""
 NORM_BEHIND = "blocks.0.context.norm.weight"
 """A weight of models whose context was normed behind its projection."""
 
@@ -35,6 +36,16 @@ class ExportConfig(StrictConfig):
     """Where the weights come from: `resolution` is the side in pixels of the square bucket trained last,
     `bucket_aspect` how long the other buckets were, `config` the stage's own, with its `tasks`."""
 
+    @property
+    def bucket_aspect(self) -> float:
+        """Longest side over shortest side of the buckets it was trained in; where the export does not say: 2."""
+        return float(self.run.get("bucket_aspect", 2.0))
+
+    @property
+    def edits(self) -> bool:
+        """Whether the stage that made it trained on pictures to edit."""
+        return "edit" in self.run.get("config", {}).get("tasks", ())
+
 
 @dataclass(frozen=True)
 class Export:
@@ -47,16 +58,6 @@ class Export:
     def resolution(self) -> int:
         """Side in pixels of a picture whose size is not given."""
         return int(self.config.run["resolution"])
-
-    @property
-    def bucket_aspect(self) -> float:
-        """Longest side over shortest side of the buckets it was trained in; where the export does not say: 2."""
-        return float(self.config.run.get("bucket_aspect", 2.0))
-
-    @property
-    def edits(self) -> bool:
-        """Whether the stage that made it trained on pictures to edit."""
-        return "edit" in self.config.run.get("config", {}).get("tasks", ())
 
 
 def read_export(folder: str | PathLike) -> Export:
@@ -78,7 +79,11 @@ def read_export(folder: str | PathLike) -> Export:
             )
         model.load_state_dict(weights, strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"weights {path} cannot be used: {error}") from error
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"weights {path} cannot be used by this version of the model ({why[:WHY]}{'…' * (len(why) > WHY)}): name "
+            "another export, or train the stage again"
+        ) from error
     return Export(model.float(), config)
 
 
@@ -94,6 +99,9 @@ def read_export_config(folder: str | PathLike) -> ExportConfig:
     if not path.is_file():
         raise UserError(f"{folder} holds no exported model (no config.json): name the `export` folder of a stage")
     try:
-        return ExportConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, ValidationError) as error:
+        config = ExportConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not the config of an exported model: {error}") from error
+    if not isinstance(config.run.get("resolution"), int):
+        raise UserError(f"{path} does not say at which resolution its model was trained: set run.resolution in it")
+    return config

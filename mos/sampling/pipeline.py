@@ -121,8 +121,8 @@ class MosPipeline:
             load_tower(_fast(export.config.tower, device), device),
             load_codec(export.config.vae, device),
             resolution=export.resolution,
-            bucket_aspect=export.bucket_aspect,
-            edits=export.edits,
+            bucket_aspect=export.config.bucket_aspect,
+            edits=export.config.edits,
             limits=limits,
             device=device,
             compile=compile,
@@ -289,7 +289,7 @@ def usable_device(device: str | torch.device) -> str:
         UserError: there is no such device on this machine.
     """
     try:
-        torch.empty(0, device=device)
+        torch.empty(0, device=torch.device(device))
     except (RuntimeError, AssertionError, TypeError) as error:
         raise UserError(
             f"device = {arguments.shown(device)} cannot be used ({first_line(error)}): pass 'cpu', or 'cuda' on a "

@@ -24,14 +24,14 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from mos.data.buckets import Bucket
-from mos.data.decode import ImageLimits, decode_image
+from mos.data.decode import decode_image
 from mos.data.pictures import fit_to_bucket, prepare_image
 from mos.data.reasons import Rejected
 from mos.encoders.pixel_codec import PixelCodec
 from mos.encoders.understanding import Encoded, Tower
 from mos.errors import UserError
 from mos.sampling import MosPipeline
-from mos.sampling.config import SamplerConfig
+from mos.sampling.config import SampleConfig, SamplerConfig
 from operators.generate_images import GenerateImages
 from pipelines.entry import DEFAULT_CONFIG
 from pipelines.picture_requests import Request, requests_to
@@ -43,6 +43,8 @@ SIZE = (24, 40)
 """Height and width at which pictures are compared, px."""
 PROMPT = "make it blue"
 
+DEMO = load_run(DEFAULT_CONFIG, ("curate.image={}",))
+LIMITS = DEMO.curate.image
 FEW = SamplerConfig(steps=1, guidance=1.0)
 
 Seen = UInt8[Tensor, "3 height width"] | None
@@ -86,10 +88,8 @@ def profile(red: tuple[float, float], green: tuple[float, float], blue: tuple[fl
     name = b"wide"
     described = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + bytes(1 + 78)
     tags = [(b"desc", described + bytes(-len(described) % 4)), (b"wtpt", b"XYZ " + bytes(4) + fixed(*d50))]
-    tags += [
-        (key, b"XYZ " + bytes(4) + fixed(*column))
-        for key, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)
-    ]
+    names = (b"rXYZ", b"gXYZ", b"bXYZ")
+    tags += [(key, b"XYZ " + bytes(4) + fixed(*column)) for key, column in zip(names, columns, strict=True)]
     tags += [(key, curve) for key in (b"rTRC", b"gTRC", b"bTRC")]
     table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for key, data in tags:
@@ -183,7 +183,7 @@ def png_of_16_bits(image: Image.Image) -> bytes:
 
 
 def largest_difference() -> int:
-    """Over all odd pictures and ways into drawing, see the top of this file."""
+    """Over all odd pictures and ways into drawing, see the top of this file; 0..255."""
     return max(max(found.values()) for found in differences().values())
 
 
@@ -195,7 +195,7 @@ def differences() -> dict[str, dict[str, int]]:
 
 def _differences(folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
     export = str(save_export(folder / "export"))
-    ways = ways_in(MosPipeline.from_export(export), export, folder)
+    ways = ways_in(MosPipeline.from_export(export, limits=LIMITS), export)
     for number, (name, data) in enumerate(odd_pictures().items()):
         path = folder / f"{number}.picture"
         path.write_bytes(data)
@@ -203,23 +203,17 @@ def _differences(folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
         yield name, {way: distance(expected, look(data, path)) for way, look in ways.items()}
 
 
-def ways_in(pipe: MosPipeline, export: str, folder: Path) -> dict[str, Callable[[bytes, Path], Seen]]:
+def ways_in(pipe: MosPipeline, export: str) -> dict[str, Callable[[bytes, Path], Seen]]:
     """Every way in which a picture to edit comes to the codec, and how a tower that sees pictures gets it."""
     height, width = SIZE
     settings = {**FEW.model_dump(), "height": height, "width": width, "progress": False}
-    operator = GenerateImages({"edit": export}, FEW, "cpu")
+    operator = GenerateImages({"edit": export}, FEW, "cpu", limits=LIMITS)
     watching = WatchingTower(pipe.tower)
-    seeing = MosPipeline(pipe.model, watching, pipe.codec, resolution=pipe.resolution)
+    seeing = MosPipeline(pipe.model, watching, pipe.codec, resolution=pipe.resolution, limits=LIMITS)
 
     def request(path: Path) -> tuple[RunConfig, Request]:
-        overrides = {"root": folder / "run", "curate.image": {}, "sample.source": path, "sample.prompt": PROMPT}
-        sized = {
-            "sample.height": height,
-            "sample.width": width,
-            "sample.sampler.steps": 1,
-            "sample.sampler.guidance": 1,
-        }
-        config = load_run(DEFAULT_CONFIG, tuple(f"{key}={value}" for key, value in (overrides | sized).items()))
+        given = SampleConfig(source=str(path), prompt=PROMPT, height=height, width=width, sampler=FEW)
+        config = DEMO.model_copy(update={"sample": given})
         return config, requests_to(config, "edit", pipe.resolution, pipe.token_px, pipe.bucket_aspect)[0]
 
     def script(data: bytes, path: Path) -> None:
@@ -279,10 +273,10 @@ class WatchingTower:
 def trained(data: bytes) -> Seen:
     """What training encodes of a picture, which its tower sees too."""
     try:
-        pixels = prepare_image(data, str(Bucket(*SIZE)), ImageLimits())
+        pixels = prepare_image(data, str(Bucket(*SIZE)), LIMITS)
     except Rejected:
         return None
-    assert torch.equal(pixels, fit_to_bucket(decode_image(data, ImageLimits()), Bucket(*SIZE)))
+    assert torch.equal(pixels, fit_to_bucket(decode_image(data, LIMITS), Bucket(*SIZE)))
     return pixels
 
 
@@ -335,5 +329,4 @@ def distance(expected: Seen, seen: Seen) -> int:
 
 
 if __name__ == "__main__":
-    for picture, found in differences().items():
-        print(f"{picture:28} " + "  ".join(f"{way} {value}" for way, value in found.items()))
+    print(f"largest difference of {len(odd_pictures())} pictures: {largest_difference()}")

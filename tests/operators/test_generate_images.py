@@ -46,8 +46,26 @@ def test_each_row_gets_its_own_picture(exports: dict[str, str], rows: list[dict]
 def test_every_column_stays(exports: dict[str, str], rows: list[dict]) -> None:
     batch = pa.Table.from_pylist(rows[:1])
     result = GenerateImages(exports, SAMPLER, "cpu")(batch)
-    assert result.column_names == [*batch.column_names, "image"]
+    assert result.column_names == [*batch.column_names, "image", "notices", "problem"]
     assert result.select(batch.column_names) == batch
+
+
+def test_rows_that_cannot_be_drawn_say_why(exports: dict[str, str], rows: list[dict]) -> None:
+    damaged = {**rows[2], "source": b"no picture"}
+    huge = {**rows[0], "width": 17}
+    drawn = GenerateImages(exports, SAMPLER, "cpu")(pa.Table.from_pylist([damaged, rows[0], huge])).to_pylist()
+    assert [row["image"] is None for row in drawn] == [True, False, True]
+    assert "not a picture that can be edited" in drawn[0]["problem"]
+    assert drawn[1]["problem"] is None
+    assert "width = 17 is not a multiple" in drawn[2]["problem"]
+
+
+def test_rows_tell_what_the_model_never_sees(exports: dict[str, str], rows: list[dict]) -> None:
+    long = " ".join(["a red circle"] * 100)
+    batch = [rows[0], {**rows[0], "prompt": long}, {**rows[0], "negative_prompt": long}]
+    notices = GenerateImages(exports, SAMPLER, "cpu")(pa.Table.from_pylist(batch)).column("notices").to_pylist()
+    assert [len(found) for found in notices] == [0, 1, 1]
+    assert "never reach the model" in notices[1][0]
 
 
 def test_a_trace_comes_with_every_step(exports: dict[str, str]) -> None:

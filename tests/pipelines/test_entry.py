@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.entry import DEFAULT_CONFIG, base_folder, parse, qualify
+from pipelines.run_config import load_run
 from pipelines.steps import STEPS
 
 
@@ -33,6 +34,15 @@ def test_words_stand_for_a_setting(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="2"):
         parse(None, {}, ["a", "red", "circle"], words="prompt")
     assert "put it into quotes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "prompt", ["1984", "true", "'quoted'", 'say "hi" \\', "two\nlines = 3", "[a]", "über \x7f\t😀", ""]
+)
+def test_words_are_taken_as_they_are(prompt: str, clone: Path, tmp_path: Path):
+    args = parse(None, {}, [prompt], words="prompt")
+    overrides = (*qualify(args.overrides, "sample"), f"root={tmp_path}")
+    assert load_run(DEFAULT_CONFIG, overrides).sample.prompt == prompt
 
 
 def test_short_overrides_belong_to_the_scripts_section():

@@ -8,11 +8,13 @@ from PIL import Image
 
 from mos.checkpoints import SHAPES
 from mos.errors import UserError
+from mos.sampling import MosPipeline
 from pipelines import evaluate, sample
 from pipelines.picture_requests import make_requests, text_stage
 from pipelines.run_config import RunConfig
 from pipelines.steps import require_step
 from tests.benchmarks.pipeline import demo_rows
+from tests.mos.sampling.tiny_export import run_of, save_export
 from tests.pipelines.drawn_run import trained_run
 
 ONCE = Namespace(force=False, named=True)
@@ -108,6 +110,70 @@ def test_a_source_needs_an_instruction(demo_run: Callable[..., RunConfig], tmp_p
     Image.new("RGB", (40, 30)).save(source)
     with pytest.raises(UserError, match="has no instruction"):
         make_requests(demo_run(f"sample.source={source}"), "edit")
+
+
+def test_a_stage_of_text_alone_does_not_edit(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    source = tmp_path / "a.png"
+    Image.new("RGB", (40, 30)).save(source)
+    config = trained_run(demo_run, "sample.prompt=a", f"sample.source={source}", "sample.stage=stage1")
+    with pytest.raises(UserError, match=r"stage1 is trained on text alone and cannot edit .*: leave sample.stage out"):
+        sample.main(config, ONCE)
+
+
+def test_an_export_of_text_alone_does_not_edit(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    source = tmp_path / "a.png"
+    Image.new("RGB", (40, 30)).save(source)
+    export = save_export(tmp_path / "export", run=run_of(16, ["generate"]))
+    with pytest.raises(UserError, match="cannot edit a picture: load the `export` of an `edit` stage"):
+        sample.main(demo_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}"), ONCE)
+
+
+def test_an_export_edits_at_the_aspect_of_the_source(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    source = tmp_path / "a.png"
+    Image.new("RGB", (90, 30)).save(source)
+    export = save_export(tmp_path / "export")
+    config = demo_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}", "sample.sampler.steps=1")
+    sample.main(config, ONCE)
+    (drawn,) = config.folder("images").glob("*/00000.png")
+    assert Image.open(drawn).size == MosPipeline.from_export(export)("a", reference=source, steps=1)[0].size == (20, 12)
+
+
+def test_a_prompt_that_is_cut_is_told_of(
+    demo_run: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    lines = [f"{number} " + " ".join(["a red circle"] * 100) for number in range(7)]
+    prompts.write_text("\n".join(["a ring", *lines]), encoding="utf-8")
+    export = save_export(tmp_path / "export")
+    sample.main(demo_run(f"sample.export={export}", f"sample.prompts={prompts}", "sample.sampler.steps=1"), ONCE)
+    said = capsys.readouterr()
+    assert said.out.count("sample: a prompt is longer than what the model reads: it is cut after") == 5
+    assert "sample: the same goes for 2 more prompts" in said.out
+    assert said.err == ""
+
+
+@pytest.mark.slow
+def test_a_pool_tells_of_prompts_and_of_problems(
+    demo_run: Callable[..., RunConfig], local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = trained_run(demo_run, "sample.prompt=" + " ".join(["a red circle"] * 100), "seed=-1")
+    sample.main(config, ONCE)
+    assert "sample: a prompt is longer than what the model reads" in capsys.readouterr().out
+    weights = Path(require_step("stage4", config).outputs["export"]) / "model.safetensors"
+    weights.write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"^weights .* cannot be used"):
+        sample.main(config, Namespace(force=True, named=True))
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"), [(2**64, "seed = 18446744073709551616 is refused"), (-(2**64), "seed = ")]
+)
+def test_seeds_are_those_of_the_pipeline(demo_run: Callable[..., RunConfig], seed: int, message: str) -> None:
+    config = demo_run("sample.prompt=a", "sample.images_per_prompt=2").model_copy(update={"seed": seed})
+    with pytest.raises(UserError, match=message):
+        make_requests(config, "stage1")
+    requests = make_requests(config.model_copy(update={"seed": -1}), "stage1")
+    assert [request.seed for request in requests] == [2**64 - 1, 0]
 
 
 def test_without_any_stage_the_remedy_is_named(demo_run: Callable[..., RunConfig]) -> None:

@@ -52,6 +52,17 @@ def test_guided_velocity_is_guidance_then_rescaling() -> None:
     assert torch.equal(guided_velocity(pair, SamplerConfig(guidance=5.0, guidance_rescale=0.7)), expected)
 
 
+def test_rescaling_leaves_a_velocity_without_spread_as_it_is() -> None:
+    spread = torch.randn(1, 3, 4, 4)
+    for constant in (0.0, 2.0):
+        flat = torch.full_like(spread, constant)
+        assert torch.equal(rescale(flat, flat, 0.7), flat)
+        assert torch.equal(rescale(flat, spread, 1.0), flat)
+    mixed = rescale(torch.cat([spread, flat]), torch.cat([2 * spread, spread]), 1.0)
+    torch.testing.assert_close(mixed, torch.cat([2 * spread, flat]))
+    assert rescale(spread, flat, 1.0).abs().max() == 0
+
+
 def test_an_untrained_model_leaves_the_noise_as_it_is() -> None:
     model, noise = random_model(), seeded_noise([0], (12, 8, 8))
     with torch.no_grad():

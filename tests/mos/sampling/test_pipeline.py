@@ -6,10 +6,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from mos.checkpoints import SHAPES
+from mos.encoders.pixel_codec import PixelCodec
+from mos.encoders.understanding import Tower
+from mos.encoders.vae import PixelConfig
 from mos.errors import UserError
 from mos.sampling import MosPipeline
 from mos.sampling.config import SamplerConfig
-from tests.mos.sampling.tiny_export import TINY, save_export
+from mos.sampling.export import read_export_config
+from tests.mos.sampling.tiny_export import TINY, random_model, run_of, save_export
 
 PROMPTS = ["a red circle", "two blue squares left of a very long green star", "a ring"]
 
@@ -65,21 +70,67 @@ def test_editing_depends_on_the_reference(pipe: MosPipeline) -> None:
     assert distance(edited, both[0]) <= 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"prompts": []}, "no prompts"),
-        ({"prompts": "a", "steps": 0}, "steps = 0"),
-        ({"prompts": "a", "guidance": 0.5}, "guidance = 0.5"),
-        ({"prompts": "a", "schedule": "cosine"}, "'cosine'"),
-        ({"prompts": ["a", "b"], "seed": [1]}, "1 values of seed for 2 prompts"),
-        ({"prompts": ["a", "b"], "reference": [Image.new("RGB", (8, 8)), None]}, "no reference"),
-        ({"prompts": "a", "steps": 1, "schedule": "linear_quadratic"}, "at least 2"),
-    ],
-)
-def test_mistakes_end_in_one_sentence(pipe: MosPipeline, arguments: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        pipe(**arguments)
+def test_pictures_of_several_sizes_come_back_in_order(pipe: MosPipeline) -> None:
+    references = [Image.new("RGB", size, "red") for size in ((32, 32), (60, 30), (32, 32), (60, 30))]
+    together = pipe(["a", "b", "c", "d"], reference=references, steps=2, batch_size=2)
+    for place, (prompt, reference) in enumerate(zip("abcd", references, strict=True)):
+        alone = pipe(prompt, reference=reference, steps=2, seed=place)[0]
+        assert together[place].size == alone.size
+        assert distance(together[place], alone) <= 1
+
+
+def test_a_rescaled_picture_of_an_untrained_model_is_its_noise(tower: Tower) -> None:
+    model = random_model()
+    with torch.no_grad():
+        model.patch_out.weight.zero_()
+    pipe = MosPipeline(model, tower, PixelCodec(PixelConfig()), resolution=16)
+    plain, rescaled = (pipe("a", steps=2, guidance_rescale=phi)[0] for phi in (0.0, 0.7))
+    assert distance(plain, rescaled) == 0
+    assert np.asarray(rescaled).std() > 50
+
+
+def test_values_that_are_not_finite_are_no_picture(tower: Tower) -> None:
+    model = random_model()
+    with torch.no_grad():
+        model.patch_out.weight[0] = float("nan")
+    pipe = MosPipeline(model, tower, PixelCodec(PixelConfig()), resolution=16)
+    with pytest.raises(UserError, match=r"picture of seed 5 has values that are not finite: lower guidance = 4"):
+        pipe(["a", "b"], steps=1, seed=5)
+    with pytest.raises(UserError, match="not finite"):
+        pipe.trace("a", SamplerConfig(steps=1))
+
+
+def test_guidance_beyond_all_measure_is_no_picture(pipe: MosPipeline) -> None:
+    with pytest.raises(UserError, match=r"lower guidance = 1e\+39"):
+        pipe("a", steps=3, guidance=1e39)
+
+
+def test_a_model_of_text_alone_does_not_edit(tmp_path: Path) -> None:
+    pipe = MosPipeline.from_export(save_export(tmp_path / "export", run=run_of(16, ["generate"])))
+    with pytest.raises(UserError, match=r"trained on text alone and cannot edit a picture: load the `export` of an"):
+        pipe("make it blue", reference=Image.new("RGB", (32, 32)), steps=1)
+    assert pipe("a ring", steps=1)[0].size == (16, 16)
+    assert not read_export_config(SHAPES).edits
+
+
+def test_an_export_tells_how_long_its_buckets_are(tmp_path: Path) -> None:
+    pipe = MosPipeline.from_export(save_export(tmp_path / "export", run={**run_of(16), "bucket_aspect": 1.0}))
+    assert pipe("a", reference=Image.new("RGB", (90, 30)), steps=1)[0].size == (16, 16)
+    assert read_export_config(SHAPES).bucket_aspect == 2.0
+
+
+def test_a_device_is_named_in_every_way_or_refused(tmp_path: Path) -> None:
+    folder = save_export(tmp_path / "export")
+    assert MosPipeline.from_export(str(folder), device=torch.device("cpu")).model.patch_in.weight.dtype == torch.float32
+    for device in ("gpu", None, 3.5, "cuda:99"):
+        with pytest.raises(UserError, match=r"device = .* cannot be used"):
+            MosPipeline.from_export(folder, device=device)
+
+
+@pytest.mark.parametrize("folder", [None, 3, ["a"]])
+def test_an_export_is_a_folder(folder: object) -> None:
+    with pytest.raises(UserError, match=r"export = .* is not a folder"):
+        MosPipeline.from_export(folder)
 
 
 def test_a_folder_without_an_export_is_named(tmp_path: Path) -> None:
@@ -87,10 +138,28 @@ def test_a_folder_without_an_export_is_named(tmp_path: Path) -> None:
         MosPipeline.from_export(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "is not the config of an exported model"),
+        (b"\xff", "is not the config of an exported model"),
+        (b"{}", "is not the config of an exported model"),
+        (None, "does not say at which resolution"),
+    ],
+)
+def test_a_damaged_export_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    folder = save_export(tmp_path / "export", run={})
+    if content is not None:
+        (folder / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        MosPipeline.from_export(folder)
+
+
 def test_a_tower_of_another_width_is_refused(tmp_path: Path) -> None:
     wider = TINY.model_copy(update={"state_dim": 512}).model_dump(mode="json")
-    with pytest.raises(UserError, match=r"weights .* cannot be used"):
+    with pytest.raises(UserError, match=r"weights .* cannot be used .*: name another export") as caught:
         MosPipeline.from_export(save_export(tmp_path / "export", model=wider))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_codec_of_another_width_is_refused(tmp_path: Path) -> None:
