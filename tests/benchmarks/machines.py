@@ -151,14 +151,10 @@ def decode_rows(suffix: str) -> list[Row]:
 def demo_rows(suffix: str) -> list[Row]:
     """Minutes of the whole demo, and what it said beforehand."""
     with tempfile.TemporaryDirectory(prefix="mos-demo-") as root:
-        command = [sys.executable, "pipelines/dag.py", str(DEMO_CONFIG), f"root={root}"]
-        started = time.perf_counter()
-        run = subprocess.run(command, cwd=CLONE, capture_output=True, text=True, check=True)
-        minutes = (time.perf_counter() - started) / 60
-    said = re.search(r": about (\d+) minutes", run.stdout)
+        minutes, log = _timed([sys.executable, "pipelines/dag.py", str(DEMO_CONFIG), f"root={root}"], "demo")
+    said = re.search(r": about (\d+) minutes", log)
     if said is None:
-        raise RuntimeError(f"the demo did not say how long it takes: {run.stdout[:500]}")
-    (Path(tempfile.gettempdir()) / "mos-demo.log").write_text(run.stdout, encoding="utf-8")
+        raise RuntimeError(f"the demo did not say how long it takes: {log[:500]}")
     return [
         Row(f"demo.minutes{suffix}", minutes, "min", "mark", 20, 20 / minutes),
         Row(f"demo.said{suffix}", float(said[1]), "min", "what it took", minutes, float(said[1]) / minutes),
@@ -167,13 +163,22 @@ def demo_rows(suffix: str) -> list[Row]:
 
 def tests_rows(suffix: str) -> list[Row]:
     """Minutes of `make test` after its set-up."""
-    started = time.perf_counter()
-    run = subprocess.run(["make", "test"], cwd=CLONE, capture_output=True, text=True, check=False)
-    minutes = (time.perf_counter() - started) / 60
-    (Path(tempfile.gettempdir()) / "mos-tests.log").write_text(run.stdout + run.stderr, encoding="utf-8")
-    if run.returncode:
-        raise RuntimeError(f"tests failed: {run.stdout[-3000:]}")
+    minutes, _ = _timed(["make", "test"], "tests")
     return [Row(f"test.minutes{suffix}", minutes, "min", "mark", 20, 20 / minutes)]
+
+
+def _timed(command: list[str], name: str) -> tuple[float, str]:
+    """Minutes that a command takes, and what it printed, which also stands in a file for who cannot wait."""
+    path = Path(tempfile.gettempdir()) / f"mos-{name}.log"
+    print(f"{name}: running, see {path}", flush=True)
+    started = time.perf_counter()
+    with path.open("w", encoding="utf-8") as log:
+        run = subprocess.run(command, cwd=CLONE, stdout=log, stderr=subprocess.STDOUT, check=False)
+    minutes = (time.perf_counter() - started) / 60
+    text = path.read_text(encoding="utf-8")
+    if run.returncode:
+        raise RuntimeError(f"{name} ended with {run.returncode} after {minutes:.1f} min: {text[-3000:]}")
+    return minutes, text
 
 
 PARTS: dict[str, Callable[[str], list[Row]]] = {
