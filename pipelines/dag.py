@@ -89,7 +89,8 @@ class RayJobs(dg.ConfigurableResource):
             step = open_step(name, config)
             if step.already_finished(self.force):
                 return step.ledger.require(name, step.fingerprint, "")
-            arguments = [self._cluster.path(Path(self.config)), *self.overrides, f"root={config.root}"]
+            settled = () if self._cluster.server is None else config.settled()
+            arguments = [self._cluster.path(Path(self.config)), *self.overrides, *settled, f"root={config.root}"]
             command = self._cluster.command(name, [*arguments, *(["--force"] if self.force else [])])
             spec = JobSpec(name, step.fingerprint, command, self._cluster.runtime_env())
             # No record: whatever an earlier job of this name left has been removed since.

@@ -98,6 +98,15 @@ class RunConfig(StrictConfig):
         tower["dtype"] = settle(tower["dtype"], self.encode.actors.device)
         return type(self).model_validate({**tree, "root": root})
 
+    def settled(self) -> tuple[str, ...]:
+        """Overrides that name the dtypes of this resolved run: another machine, which would settle `auto` by its own
+        CPU, then runs the same steps.
+        """
+        stages = [
+            f"{name}.engine.precision.compute={self.stage(name).engine.precision.compute}" for name in self.stages()
+        ]
+        return (f"encode.tower.dtype={self.encode.tower.dtype}", *stages)
+
     def tables_folder(self) -> str:
         """Folder or URI under which all tables of the run stand, without a trailing slash."""
         return (self.tables or f"{self.root}/tables").rstrip("/")
