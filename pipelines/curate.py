@@ -7,7 +7,7 @@ Writes  tables/samples.lance and tables/rejects.lance; new shards only add rows,
   python pipelines/curate.py
   python pipelines/curate.py pipelines/configs/photos.toml curate.duplicates.near_bits=3
   python pipelines/curate.py --dry-run          # counts and buckets of every stage's view; writes nothing
-  ray job submit --working-dir . -- python pipelines/curate.py
+  ray job submit --working-dir . -- pipelines/curate.py
 """
 
 import sys

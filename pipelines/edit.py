@@ -13,7 +13,7 @@ Writes  <root>/checkpoints/edit/<fingerprint>/
 
   python pipelines/edit.py
   python pipelines/edit.py pipelines/configs/demo.toml steps=100 optimizer.lr=1e-3 cluster.train.num=2
-  ray job submit --working-dir . -- python pipelines/edit.py
+  ray job submit --working-dir . -- pipelines/edit.py
 """
 
 import sys

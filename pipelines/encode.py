@@ -9,7 +9,7 @@ Writes  tables/states/<tower>-<format>-<identity>.lance and tables/latents/<code
 
   python pipelines/encode.py
   python pipelines/encode.py pipelines/configs/photos.toml actors.max_actors=8
-  ray job submit --working-dir . -- python pipelines/encode.py
+  ray job submit --working-dir . -- pipelines/encode.py
 """
 
 import sys

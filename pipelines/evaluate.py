@@ -6,7 +6,7 @@ Writes  report/: report.html, a PNG of each figure, scores.json, router_trace.np
 
   python pipelines/evaluate.py
   python pipelines/evaluate.py stage=stage1 sampler.steps=50 router_prompt="two green stars"
-  ray job submit --working-dir . -- python pipelines/evaluate.py
+  ray job submit --working-dir . -- pipelines/evaluate.py
 """
 
 import sys

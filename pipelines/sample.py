@@ -12,7 +12,7 @@ Writes  images/<fingerprint>/: a PNG and a JSON sidecar for each picture, grid.p
   python pipelines/sample.py prompts=prompts.txt images_per_prompt=4 sampler.steps=50 sampler.guidance=5
   python pipelines/sample.py source=photo.png prompt="make the circle blue"
   python pipelines/sample.py prompt="two blue stars" stage=stage1 height=32 width=48
-  ray job submit --working-dir . -- python pipelines/sample.py prompt="a red circle"
+  ray job submit --working-dir . -- pipelines/sample.py prompt="a red circle"
 """
 
 import json

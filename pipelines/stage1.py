@@ -12,7 +12,7 @@ Writes  <root>/checkpoints/stage1/<fingerprint>/
 
   python pipelines/stage1.py
   python pipelines/stage1.py pipelines/configs/demo.toml steps=100 optimizer.lr=1e-3 cluster.train.num=2
-  ray job submit --working-dir . -- python pipelines/stage1.py
+  ray job submit --working-dir . -- pipelines/stage1.py
 """
 
 import sys

@@ -13,7 +13,7 @@ Writes  <root>/checkpoints/stage2/<fingerprint>/
 
   python pipelines/stage2.py
   python pipelines/stage2.py pipelines/configs/demo.toml steps=100 optimizer.lr=1e-3 cluster.train.num=2
-  ray job submit --working-dir . -- python pipelines/stage2.py
+  ray job submit --working-dir . -- pipelines/stage2.py
 """
 
 import sys

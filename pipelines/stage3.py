@@ -13,7 +13,7 @@ Writes  <root>/checkpoints/stage3/<fingerprint>/
 
   python pipelines/stage3.py
   python pipelines/stage3.py pipelines/configs/demo.toml steps=100 optimizer.lr=1e-3 cluster.train.num=2
-  ray job submit --working-dir . -- python pipelines/stage3.py
+  ray job submit --working-dir . -- pipelines/stage3.py
 """
 
 import sys

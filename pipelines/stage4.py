@@ -13,7 +13,7 @@ Writes  <root>/checkpoints/stage4/<fingerprint>/
 
   python pipelines/stage4.py
   python pipelines/stage4.py pipelines/configs/demo.toml steps=100 optimizer.lr=1e-3 cluster.train.num=2
-  ray job submit --working-dir . -- python pipelines/stage4.py
+  ray job submit --working-dir . -- pipelines/stage4.py
 """
 
 import sys
