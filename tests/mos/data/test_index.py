@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mos.data.fit import check_share, check_tables, check_view
+from mos.data.fit import check_share, check_tables, check_view, repeating_buckets
 from mos.data.index import NO_ROW, SampleIndex, build_index
 from mos.data.payloads import LatentTable, RowCache, StateTable
 from mos.data.views import View
@@ -89,6 +89,9 @@ def test_a_view_too_small_for_a_batch_is_refused(tables):
         check_view(index, batch_size=4, token_px=16, sources={})
     with pytest.raises(UserError, match="sources names 'z'"):
         check_view(index, batch_size=4, token_px=4, sources={"z": 1.0})
+    smallest = min(index.counts("group").values())
+    assert repeating_buckets(index, smallest) == {}
+    assert set(repeating_buckets(index, smallest + 1).values()) == {smallest}
 
 
 def test_ranks_and_micro_batches_divide_the_batch():
