@@ -1,5 +1,6 @@
 """A gang of training workers under Ray Train: started together, restarted together when one dies."""
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,18 +21,12 @@ Job = TypeVar("Job")
 
 
 def run_workers(
-    worker: Callable[[Job, torch.device], None],
-    job: Job,
-    workers: WorkerConfig,
-    *,
-    folder: Path,
-    max_failures: int,
-    is_stopping: Callable[[], bool] = lambda: False,
+    worker: Callable[[Job, torch.device], None], job: Job, workers: WorkerConfig, *, folder: Path, max_failures: int
 ) -> None:
     """Run `worker(job, device)` on every worker, inside one torch process group: NCCL with GPUs, gloo without.
 
-    When a worker dies, Ray Train stops the others, and the whole gang is started again; `worker` is expected to go on
-    from its own checkpoints. A user's mistake is not tried again.
+    When a worker dies, Ray Train stops the others and starts the whole gang again; `worker` is expected to go on from
+    its own checkpoints. After a user's mistake the gang that is started again ends at once.
 
     Args:
         worker: a function of an importable module.
@@ -39,7 +34,6 @@ def run_workers(
         workers: size of the gang and of each worker.
         folder: where Ray Train keeps its own few files; seen by all nodes.
         max_failures: restarts before giving up; -1 never does.
-        is_stopping: whether a gang that failed is not to be started again, since it was about to end.
 
     Raises:
         UserError: a worker raised it, or the cluster can never hold the gang.
@@ -49,9 +43,16 @@ def run_workers(
     resources: dict[str, float] = {"CPU": workers.cpus}
     if workers.gpus:
         resources["GPU"] = workers.gpus
+    mistake = folder.with_name(f"{folder.name}-mistake.txt")
+    mistake.unlink(missing_ok=True)
     trainer = TorchTrainer(
         _run_worker,
-        train_loop_config={"worker": worker, "job": job, "num_threads": max(1, int(workers.cpus))},
+        train_loop_config={
+            "worker": worker,
+            "job": job,
+            "num_threads": max(1, int(workers.cpus)),
+            "mistake": str(mistake),
+        },
         torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers.num,
@@ -62,21 +63,17 @@ def run_workers(
         run_config=RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=0),  # Ray Train would repeat a user's mistake, too
+            failure_config=FailureConfig(max_failures=max_failures),
         ),
     )
-    failures = 0
-    while True:
-        try:
-            _aside(trainer.fit)
-            return
-        except ray.train.TrainingFailedError as error:
-            mistake = _user_error(error)
-            if mistake is not None:
-                raise mistake from error
-            failures += 1
-            if 0 <= max_failures < failures or is_stopping():
-                raise
+    try:
+        _aside(trainer.fit)
+    except ray.train.TrainingFailedError as error:
+        if not mistake.is_file():
+            raise
+        raise UserError(mistake.read_text(encoding="utf-8")) from error
+    if mistake.is_file():
+        raise UserError(mistake.read_text(encoding="utf-8"))
 
 
 def _aside(call: Callable[[], object]) -> None:
@@ -100,15 +97,13 @@ def _run_worker(config: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(config["num_threads"])
-    config["worker"](config["job"], device)
-
-
-def _user_error(error: BaseException) -> UserError | None:
-    """The user's mistake that a worker reported, if that is why training failed."""
-    for failure in getattr(error, "worker_failures", {}).values():
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, UserError):
-                return UserError(str(cause))
-            cause = cause.__cause__
-    return None
+    mistake = Path(config["mistake"])
+    if mistake.is_file():  # of the gang before this one: a user's mistake does not go away by trying again
+        return
+    try:
+        config["worker"](config["job"], device)
+    except UserError as error:
+        partial = mistake.with_suffix(f".{os.getpid()}")
+        partial.write_text(str(error), encoding="utf-8")
+        partial.replace(mistake)
+        raise

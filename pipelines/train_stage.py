@@ -53,7 +53,7 @@ def train(step: Step, config: RunConfig, anew: bool) -> None:
     describe(job, index, config)
     with (
         ray_session(config.cluster),
-        stopping_in_order(job.name, job.folder) as stop,
+        stopping_in_order(job.name, job.folder),
         shown_progress(job),
         producing(job, index, config) as produced,
     ):
@@ -63,7 +63,6 @@ def train(step: Step, config: RunConfig, anew: bool) -> None:
             config.cluster.train,
             folder=job.folder / "ray",
             max_failures=config.cluster.max_failures,
-            is_stopping=stop.is_asked,
         )
     reached = newest_step(job)
     if reached < job.stage.steps:

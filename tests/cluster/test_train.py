@@ -34,7 +34,10 @@ def mistaken(folder: Path, device: torch.device) -> None:
 
 
 def fails_once(folder: Path, device: torch.device) -> None:
-    if note(folder) == 1:
+    attempt = note(folder)
+    dist.barrier()
+    time.sleep(3)  # the gang has started: what dies before that is an error of Ray's own
+    if attempt == 1:
         os._exit(1)
 
 
@@ -43,10 +46,10 @@ def fails_always(folder: Path, device: torch.device) -> None:
     raise RuntimeError("no luck")
 
 
-def run(worker, tmp_path: Path, max_failures: int) -> Path:
+def run(worker, tmp_path: Path, max_failures: int, workers: WorkerConfig = TWO) -> Path:
     attempts = tmp_path / "attempts"
     attempts.mkdir()
-    run_workers(worker, attempts, TWO, folder=tmp_path / "ray", max_failures=max_failures)
+    run_workers(worker, attempts, workers, folder=tmp_path / "ray", max_failures=max_failures)
     return attempts
 
 
@@ -54,13 +57,14 @@ def run(worker, tmp_path: Path, max_failures: int) -> Path:
 def test_a_users_mistake_is_not_tried_again(local_ray, tmp_path):
     with pytest.raises(UserError, match=r"^table x lacks a file: encode again$"):
         run(mistaken, tmp_path, max_failures=3)
-    assert len(list((tmp_path / "attempts").iterdir())) == 2
+    assert len(list((tmp_path / "attempts").iterdir())) <= 2  # rank 0 may begin when rank 1 is done
 
 
 @pytest.mark.slow
-def test_a_lost_gang_is_started_again(local_ray, tmp_path):
-    attempts = run(fails_once, tmp_path, max_failures=1)
-    assert len(list(attempts.iterdir())) >= 3
+def test_a_lost_gang_is_started_again_on_the_cores_that_it_had(local_ray, tmp_path):
+    """Of four cores three: a second gang has room only where the first one's are free again."""
+    attempts = run(fails_once, tmp_path, max_failures=3, workers=WorkerConfig(num=3, cpus=1))
+    assert len(list(attempts.iterdir())) >= 4
 
 
 @pytest.mark.slow

@@ -156,7 +156,7 @@ def test_a_tower_that_sees_images_gets_the_reference_of_an_edit(tmp_path: Path) 
 def test_a_broken_reference_fails_alone(tmp_path: Path) -> None:
     samples = append_samples(tmp_path, [Pair("make it red", "red", reference="blue"), Pair("a red circle")])
     broken = ImageLimits(max_pixels=10)
-    tower = InternVLConfig(path=str(save_internvl(tmp_path / "internvl")))
+    tower = InternVLConfig(path=str(save_internvl(tmp_path / "internvl")), dtype="bfloat16")
     config = EncodeConfig(tower=tower)
     spec = describe_tower(tower)
     codec = StateCodec("bf16", all_layers(4), 32)
