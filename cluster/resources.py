@@ -1,9 +1,10 @@
 """What each kind of job asks of the cluster: workers, cores, devices, and labels of the nodes that may run it."""
 
+import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
-import joblib
 from pydantic import Field
 
 from mos.config import StrictConfig
@@ -43,6 +44,8 @@ class WorkerConfig(StrictConfig):
 
 def available_cores() -> int:
     """Physical cores that this process may use: not all of the machine where a container or its affinity says so."""
+    import joblib  # a quarter of a second, for configs that leave a number open
+
     return int(joblib.cpu_count(only_physical_cores=True))
 
 
@@ -57,13 +60,24 @@ def share_cores(workers: Mapping[str, Any], cores: int, samples: int | None) -> 
     num, cpus = workers.get("num", 1), workers.get("cpus", 1)
     if num == AUTO:
         if cpus != AUTO:
-            most = max(1, int(cores // cpus))
+            most = max(1, int(cores // (positive(cpus) or 1)))
         else:
             most = cores if samples is None else max(1, cores // CORES_A_WORKER)
         num = most if samples is None else _largest_divisor(samples, most)
     if cpus == AUTO:
-        cpus = max(1, cores // num) if isinstance(num, int) and num > 0 else 1
+        cpus = max(1, int(cores // (positive(num) or 1)))
     return {**workers, "num": num, "cpus": cpus}
+
+
+def leaves_open(workers: object) -> bool:
+    """Whether a worker group of a config that is not validated yet has `auto` in place of a number."""
+    return isinstance(workers, Mapping) and AUTO in (workers.get("num"), workers.get("cpus"))
+
+
+def positive(value: object) -> float | None:
+    """A number of a config that is not validated yet; None where it is none and will be refused by its name."""
+    number = float(value) if isinstance(value, Real) and value is not True else 0.0
+    return number if 0 < number < math.inf else None
 
 
 def _largest_divisor(samples: int, most: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from cluster.resources import AUTO, available_cores, share_cores
+from cluster.resources import available_cores, leaves_open, positive, share_cores
 from cluster.session import CLONE, ClusterConfig
 from mos.config import StrictConfig
 from mos.data.curation import CurateConfig
@@ -59,22 +59,24 @@ class RunConfig(StrictConfig):
 
         All stages train on one gang, so its size divides every batch.
         """
-        if not isinstance(tree, dict):
+        if not isinstance(tree, dict) or not isinstance(tree.get("cluster", {}), dict):
             return tree
-        cluster = dict(tree.get("cluster") or {})
-        cores = cluster.get("num_cpus") or available_cores()
+        cluster = tree.get("cluster", {})
+        groups = {name: cluster[name] for name in ("train", "generate") if leaves_open(cluster.get(name))}
+        actors = _growing_actors(tree)
+        if not groups and actors is None:
+            return tree
+        cores = max(1, int(positive(cluster.get("num_cpus")) or available_cores()))
+        if actors is not None:
+            most = max(
+                positive(actors.get("min_actors")) or 1, cores // (positive(actors.get("threads_per_actor")) or 1)
+            )
+            tree = {**tree, "encode": {**tree["encode"], "actors": {**actors, "max_actors": int(most)}}}
         stages = [tree.get(name) for name in (*STAGES, "edit")]
-        batch = gcd(*(stage["batch_size"] for stage in stages if isinstance(stage, dict) and _counts(stage)))
-        for name, samples in (("train", batch), ("generate", None)):
-            workers = cluster.get(name)
-            if isinstance(workers, dict) and AUTO in (workers.get("num"), workers.get("cpus")):
-                cluster[name] = share_cores(workers, cores, samples)
-        match tree:
-            case {"encode": {"actors": {"max_actors": "auto"} as actors} as encode}:
-                most = cores // actors.get("threads_per_actor", 1)
-                encode = {**encode, "actors": {**actors, "max_actors": max(actors.get("min_actors", 1), most)}}
-                tree = {**tree, "encode": encode}
-        return {**tree, "cluster": cluster} if cluster else tree
+        batch = gcd(*(int(positive(stage.get("batch_size")) or 0) for stage in stages if isinstance(stage, dict)))
+        samples = {"train": batch, "generate": None}
+        shared = {name: share_cores(workers, cores, samples[name]) for name, workers in groups.items()}
+        return {**tree, "cluster": {**cluster, **shared}}
 
     def resolved(self, base: Path) -> Self:
         """The same run with an absolute `root` (a relative one stands in `base`), every `{root}` filled in, and the
@@ -169,10 +171,12 @@ def load_run(path: Path, overrides: tuple[str, ...] = (), base: Path = CLONE) ->
     return RunConfig.load(path, overrides).resolved(base)
 
 
-def _counts(stage: dict[str, Any]) -> bool:
-    """Whether a stage that is not validated yet has a batch size to divide."""
-    size = stage.get("batch_size")
-    return isinstance(size, int) and size > 0
+def _growing_actors(tree: dict[str, Any]) -> dict[str, Any] | None:
+    """`encode.actors` of a run that is not validated yet, where it has `auto` for the most of them."""
+    match tree:
+        case {"encode": {"actors": {"max_actors": "auto"} as actors}}:
+            return actors
+    return None
 
 
 def _fill(value: Any, root: str) -> Any:

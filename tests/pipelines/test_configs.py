@@ -93,6 +93,30 @@ def test_auto_becomes_what_this_machine_is_good_for(demo_run):
     assert precisions == {fast_dtype("cpu")}
 
 
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("cluster=5", "'cluster' = 5"),
+        ("cluster.num_cpus=abc", "'cluster.num_cpus' = 'abc'"),
+        ("cluster.num_cpus=9.5", "'cluster.num_cpus' = 9.5"),
+        ("cluster.num_cpus=inf", "'cluster.num_cpus' = inf"),
+        ("cluster.num_cpus=0", "'cluster.num_cpus' = 0"),
+        ("cluster.train.cpus=0", "'cluster.train.cpus' = 0"),
+        ("cluster.train.cpus=many", "'cluster.train.cpus' = 'many'"),
+        ("cluster.train.num=-1", "'cluster.train.num' = -1"),
+        ("cluster.train=7", "'cluster.train' = 7"),
+        ("encode.actors.threads_per_actor=0", "'encode.actors.threads_per_actor' = 0"),
+        ("encode.actors.threads_per_actor=x", "'encode.actors.threads_per_actor' = 'x'"),
+        ("encode.actors.min_actors=x", "'encode.actors.min_actors' = 'x'"),
+        ("stage1.batch_size=x", "'stage1.batch_size' = 'x'"),
+    ],
+)
+def test_what_auto_is_reckoned_from_is_refused_by_its_name(override: str, named: str, demo_run):
+    with pytest.raises(UserError) as caught:
+        demo_run(override)
+    assert named in str(caught.value)
+
+
 def test_a_number_in_place_of_auto_leaves_the_other_to_the_machine(demo_run):
     config = demo_run("cluster.num_cpus=8", "cluster.train.num=2")
     assert (config.cluster.train.num, config.cluster.train.cpus) == (2, 4)
