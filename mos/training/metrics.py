@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mos.errors import UserError
+from mos.training.appended import AppendedFile
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -54,25 +55,22 @@ class MetricsWriter:
             UserError: there is no room for the lines that are there.
         """
         self._folder = folder
-        self._path = folder / "metrics.jsonl"
-        self._unwritten = b""
+        path = folder / "metrics.jsonl"
+        self._lines = AppendedFile(path)
         self._board: SummaryWriter | None = None
         kept = b"".join(_line(metrics) for metrics in read_metrics(folder) if metrics.step <= first_step)
         partial = folder / ".metrics.jsonl.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(kept)
-            partial.replace(self._path)
+            partial.replace(path)
         except OSError as error:
-            raise UserError(f"{self._path} cannot be written ({error}): make room there and start again") from error
+            raise UserError(f"{path} cannot be written ({error}): make room there and start again") from error
         self._open_board(first_step)
 
     def write(self, metrics: StepMetrics) -> None:
         """Add one line; it is on disk when this returns, if there is room."""
-        self._unwritten += _line(metrics)
-        with suppress(OSError), self._path.open("ab", buffering=0) as file:
-            while self._unwritten:
-                self._unwritten = self._unwritten[file.write(self._unwritten) :]
+        self._lines.add(_line(metrics))
         if self._board is None:
             self._open_board(metrics.step - 1)
         self._show(metrics)

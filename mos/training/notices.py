@@ -5,31 +5,23 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from mos.training.appended import AppendedFile
+
 
 class Notices:
     """The lines of one rank; a disk that takes none at the moment gets them later."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` is the stage's."""
-        self._path = folder / "notices" / f"rank-{dist.get_rank():05d}.log"
-        self._unwritten = b""
+        self._file = AppendedFile(folder / "notices" / f"rank-{dist.get_rank():05d}.log")
 
     def say(self, text: str) -> None:
         """Add one line."""
-        self._unwritten += f"{' '.join(text.split())}\n".encode()
-        self.flush()
+        self._file.add(f"{' '.join(text.split())}\n".encode())
 
     def flush(self) -> None:
         """Try again to write what could not be written."""
-        if not self._unwritten:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab", buffering=0) as file:
-                while self._unwritten:
-                    self._unwritten = self._unwritten[file.write(self._unwritten) :]
-        except OSError:
-            return
+        self._file.flush()
 
 
 class NewNotices:
