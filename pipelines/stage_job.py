@@ -19,7 +19,8 @@ from mos.fingerprint import fingerprint
 from mos.model.mos import ModelConfig, MoS
 from mos.sampling.config import SamplerConfig
 from mos.tables import TableVersion
-from mos.training.checkpoint import Checkpoint, UnusableCheckpointError, newest_readable
+from mos.training.checkpoint import Checkpoint, newest_readable
+from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.stage import StageConfig
 from mos.training.states_source import SettledStates, StreamStates
 from pipelines.run_config import RunConfig

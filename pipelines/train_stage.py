@@ -16,7 +16,7 @@ from mos.data.payloads import REMEDY, LatentTable, RowCache, StateTable
 from mos.data.views import View
 from mos.precision import instruction_sets
 from mos.tables import drop_table
-from mos.training.checkpoint import step_folders
+from mos.training.checkpoint_format import step_folders
 from mos.training.metrics import latest_metrics, progress_line, read_metrics
 from mos.training.notices import NewNotices
 from mos.training.states_source import CacheStates, StreamStates

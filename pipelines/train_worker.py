@@ -19,7 +19,9 @@ from mos.flow.timestep import timesteps
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import MoS
 from mos.sampling.preview import Preview, PreviewInputs
-from mos.training.checkpoint import Checkpoints, TrainState, newest_checkpoint, open_checkpoint
+from mos.training.checkpoint import newest_checkpoint, open_checkpoint
+from mos.training.checkpoint_format import TrainState
+from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export

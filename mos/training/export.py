@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mos.errors import UserError
+from mos.training.agreement import from_rank_0
 from mos.training.ema import Ema
 from mos.training.engine import Engine
 
@@ -28,11 +28,10 @@ def write_export(folder: Path, engine: Engine, ema: Ema, config: dict[str, Any])
         UserError: there is no room for it, or the storage fails.
     """
     weights = {name: tensor.contiguous() for name, tensor in engine.gather(ema.average)}
-    failure = [_write(folder, weights, config) if dist.get_rank() == 0 else None]
-    dist.broadcast_object_list(failure, src=0)
-    if failure[0] is not None:
+    failure = from_rank_0(lambda: _write(folder, weights, config))
+    if failure is not None:
         raise UserError(
-            f"the export {folder} could not be written ({failure[0]}): make room there and start the stage again, "
+            f"the export {folder} could not be written ({failure}): make room there and start the stage again, "
             "which is trained to its end"
         )
 

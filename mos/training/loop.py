@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 from mos.data.batch import Batch
 from mos.model.mos import MoS
-from mos.training.checkpoint import Checkpoints, TrainState
+from mos.training.checkpoint_format import TrainState
+from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.engine import Engine
 from mos.training.meter import Meter

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from mos.data.batch import Batch
-from mos.training.checkpoint import TrainState
+from mos.training.checkpoint_format import TrainState
 from mos.training.metrics import StepMetrics
 from mos.training.step import StepResult
 

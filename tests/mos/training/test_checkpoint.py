@@ -14,8 +14,9 @@ import torch.distributed as dist
 
 from mos.errors import UserError
 from mos.training import checkpoint
-from mos.training.checkpoint import Checkpoint, Checkpoints, newest_checkpoint, newest_readable, open_checkpoint
+from mos.training.checkpoint import Checkpoint, newest_checkpoint, newest_readable, open_checkpoint
 from mos.training.checkpoint_format import MARKER, TrainState, step_folders
+from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.export import write_export
 from mos.training.loop import train

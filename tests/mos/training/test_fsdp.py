@@ -8,7 +8,9 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from mos.model.mos import MoS
-from mos.training.checkpoint import Checkpoint, Checkpoints, TrainState, newest_checkpoint
+from mos.training.checkpoint import Checkpoint, newest_checkpoint
+from mos.training.checkpoint_format import TrainState
+from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export

@@ -9,7 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mos.errors import UserError
-from mos.training.checkpoint import MARKER, Checkpoint, Checkpoints, TrainState, newest_checkpoint
+from mos.training.checkpoint import Checkpoint, newest_checkpoint
+from mos.training.checkpoint_format import MARKER, TrainState
+from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.loop import train
 from mos.training.meter import Meter
