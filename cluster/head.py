@@ -20,7 +20,6 @@ import ray
 from ray.job_submission import JobSubmissionClient
 
 from cluster.jobs import STOP_WAIT
-from cluster.resources import available_cores
 from cluster.session import (
     CHECKOUT_EXCLUDES,
     CLONE,
@@ -56,7 +55,7 @@ class LocalHead:
             f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
             f"--ray-client-server-port={client}", "--min-worker-port=0", "--max-worker-port=0",
             f"--temp-dir={self._folder.name}", f"--object-store-memory={config.object_store_mb * 2**20}",
-            f"--num-cpus={config.num_cpus or available_cores()}",
+            f"--num-cpus={config.local_cores}",
         ]
         # fmt: on
         environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}

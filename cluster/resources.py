@@ -32,6 +32,11 @@ class WorkerConfig(StrictConfig):
     labels: dict[str, str] = Field(default_factory=dict)
     """Label selector of the nodes that may run them, for example `{"ray.io/market-type" = "!spot"}`."""
 
+    @property
+    def device(self) -> str:
+        """Where its models live."""
+        return "cuda" if self.gpus > 0 else "cpu"
+
     def actor_options(self) -> dict[str, Any]:
         """Keyword arguments of a Ray actor or of a Ray Data stage for one of these workers."""
         options: dict[str, Any] = {"num_cpus": self.cpus}

@@ -50,6 +50,11 @@ class ClusterConfig(StrictConfig):
     generate: WorkerConfig = WorkerConfig()
     """The pool of actors that draw images."""
 
+    @property
+    def local_cores(self) -> int:
+        """Cores of a local Ray."""
+        return self.num_cpus or available_cores()
+
 
 @contextmanager
 def ray_session(config: ClusterConfig) -> Iterator[None]:
@@ -132,7 +137,7 @@ def _connect(config: ClusterConfig) -> None:
     else:
         ray.init(
             address="local",
-            num_cpus=config.num_cpus or available_cores(),
+            num_cpus=config.local_cores,
             object_store_memory=config.object_store_mb * 2**20,
             include_dashboard=False,
             runtime_env={"env_vars": worker_environment(config)},

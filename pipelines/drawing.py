@@ -64,7 +64,7 @@ def draw(
     ]
     pictures: dict[int, Image.Image] = {}
     notices: set[str] = set()
-    arguments = (dict(exports), sampler, device_of(pool), compile, limits)
+    arguments = (dict(exports), sampler, pool.device, compile, limits)
     for batch in _map_on_pool(GenerateImages, arguments, blocks, pool):
         for row in batch.select(["position", "image", "notices", "problem"]).to_pylist():
             if row["problem"] is not None:
@@ -79,15 +79,10 @@ def draw(
 def trace_router(export: str, prompt: str, sampler: SamplerConfig, *, seed: int, pool: WorkerConfig) -> RouterStory:
     """Draw one picture and bring back every step of it."""
     block = pa.table({"prompt": [prompt], "seed": [seed]})
-    [batch] = _map_on_pool(TraceRouter, (export, sampler, device_of(pool)), [block], pool.model_copy(update={"num": 1}))
+    [batch] = _map_on_pool(TraceRouter, (export, sampler, pool.device), [block], pool.model_copy(update={"num": 1}))
     [row] = batch.to_pylist()
     noisy, predicted = ([from_png(png) for png in row[name]] for name in ("noisy", "predicted"))
     return RouterStory(prompt, noisy, predicted, RouterTrace.load(io.BytesIO(row["trace"])))
-
-
-def device_of(pool: WorkerConfig) -> str:
-    """Torch device of the pool's actors."""
-    return "cuda" if pool.gpus else "cpu"
 
 
 def _map_on_pool(operator: type, arguments: tuple[Any, ...], blocks: list[pa.Table], pool: WorkerConfig) -> Any:

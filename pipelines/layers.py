@@ -29,7 +29,6 @@ from mos.evaluation.theme import LIGHT, figure_png
 from mos.evaluation.usage_figure import usage_figure
 from mos.sampling.layer_usage import LayerSubset, LayerUsage, layer_usage, suggested_subsets
 from mos.sampling.pipeline import MosPipeline
-from pipelines.drawing import device_of
 from pipelines.picture_requests import choose_prompts, export_folder, text_stage
 from pipelines.run_config import RunConfig
 
@@ -37,7 +36,7 @@ from pipelines.run_config import RunConfig
 def main(config: RunConfig, args: Namespace) -> None:
     """Draw the prompts with the router's choices kept, add them up, name the layers worth holding."""
     stage = text_stage(config, config.sample.stage)
-    pipeline = MosPipeline.from_export(export_folder(config, stage), device=device_of(config.cluster.generate))
+    pipeline = MosPipeline.from_export(export_folder(config, stage), device=config.cluster.generate.device)
     traces = []
     for number, prompt in enumerate(choose_prompts(config)):
         traces.append(pipeline.trace(prompt, config.sample.sampler, seed=config.seed + number).trace)

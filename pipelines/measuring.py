@@ -41,7 +41,7 @@ def measure_machine(config: RunConfig, machine: MachineConfig) -> MachineConfig:
     Raises:
         UserError: the run trains on GPUs and there is none here, or the tower's weights are not here.
     """
-    device = torch.device("cuda" if config.cluster.train.gpus else "cpu")
+    device = torch.device(config.cluster.train.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("--measure needs the GPU that cluster.train.gpus names: run it on a node that has one")
     name = max(config.stages(), key=lambda name: config.stage(name).steps)

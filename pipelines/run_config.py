@@ -92,10 +92,9 @@ class RunConfig(StrictConfig):
             )
         root = str((base / Path(self.root).expanduser()).resolve())
         tree = {key: _fill(value, root) for key, value in self.model_dump().items()}
-        train_device = "cuda" if self.cluster.train.gpus else "cpu"
         for name in self.stages():
             precision = tree[name]["engine"]["precision"]
-            precision["compute"] = settle(precision["compute"], train_device)
+            precision["compute"] = settle(precision["compute"], self.cluster.train.device)
         tower = tree["encode"]["tower"]
         tower["dtype"] = settle(tower["dtype"], self.encode.actors.device)
         return type(self).model_validate({**tree, "root": root})

@@ -84,7 +84,8 @@ class Context:
     @cached_property
     def inverse_rms(self) -> Float[Tensor, "token layer"]:
         """1 / rms of hidden states 1..m, which brings them to unit size; kept, since it is the same at every step."""
-        return inverse_rms(self.states)[:, 1:]
+        routed = slice(1, None)
+        return inverse_rms(self.states[:, routed] if isinstance(self.states, Tensor) else self.states.select(routed))
 
     def __len__(self) -> int:
         return len(self.layout.mask)
