@@ -92,8 +92,8 @@ def drawing_seconds(config: RunConfig, left: list[str], seconds: dict[str, float
         stage = config.stage(name)
         grids = stage.steps // stage.sample_every if stage.sample_every else 0
         total += grids * stage.num_sample_images * _picture_s(config, name, config.sample.sampler.steps, seconds)
-    last = [name for name in config.stages() if name != "edit"][-1]
-    if last not in seconds:
+    last = next((name for name in reversed(config.stages()) if name != "edit"), None)
+    if last is None or last not in seconds:
         return total
     evaluate = config.evaluate
     judged = evaluate.single_object_prompts + 5 * evaluate.prompts_per_category if config.shapes else 0

@@ -34,3 +34,5 @@ def test_drawing_grows_with_the_pictures(demo_run):
     many = drawing_seconds(demo_run("evaluate.prompts_per_category=20"), left, seconds)
     assert many > few > 0
     assert drawing_seconds(demo_run(), ["sample"], {}) == 0
+    edits_alone = demo_run().model_copy(update=dict.fromkeys(("stage1", "stage2", "stage3", "stage4")))
+    assert drawing_seconds(edits_alone, ["edit", "sample", "evaluate"], seconds) > 0

@@ -63,8 +63,8 @@ def tiny_batch(step: int, rank: int = 0, world_size: int = 1, batch_size: int = 
         latents=noise.flip(-1) * 0.5 + 1.0,
         noise=noise,
         timesteps=torch.tensor([draw_uniform(key) for key in keys]),
-        # Values that bf16 has, mixed in float32: bf16 states round S_j to 8 bits, where a weight that differs in its last
-        # bit, as between one rank and two, turns into a difference of 1e-3 in the gradient.
+        # Values that bf16 has, mixed in float32: bf16 states round S_j to 8 bits, where a last bit of a weight, which
+        # differs between one rank and two, turns into a difference of 1e-3 in the gradient.
         context=Context.of([sample.bfloat16().float() for sample in states]),
         exploration=Exploration(
             pad([d[0] for d in draws], batch_first=True), pad([d[1] for d in draws], batch_first=True)
