@@ -23,6 +23,7 @@ from cluster.session import ray_session
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.report import Report, write_report
 from mos.evaluation.scores import Scores, score_pictures
+from mos.sampling.trace import RouterTrace, routing_entropy
 from pipelines.drawing import draw, trace_router
 from pipelines.evidence import (
     edit_cases,
@@ -36,6 +37,9 @@ from pipelines.evidence import (
 from pipelines.picture_requests import Request, export_folder, text_stage
 from pipelines.run_config import RunConfig
 from pipelines.steps import open_step
+
+LEVEL = 0.99
+"""A router whose weights are spread so far over the layers chooses none."""
 
 
 def main(config: RunConfig, args: Namespace) -> None:
@@ -94,6 +98,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     )
     write_report(report, page.parent)
     print_scores(scores)
+    print_router(router.trace)
     step.finish({"report": str(page), "stage": stage, "scores": None if scores is None else scores.as_dict()})
     print(f"evaluate: the report is {page}", flush=True)
 
@@ -111,6 +116,18 @@ def print_scores(scores: Scores | None) -> None:
             flush=True,
         )
     print(f"evaluate: {'overall':14} right {scores.overall:.2f}", flush=True)
+
+
+def print_router(trace: RouterTrace) -> None:
+    """How much the router tells layers apart."""
+    spread = float(routing_entropy(trace).mean())
+    print(f"evaluate: router: its weights' spread over the layers is {spread:.3f} (1 = all alike)", flush=True)
+    if spread > LEVEL:
+        print(
+            f"evaluate: the router weighs its {trace.weights.shape[2]} layers alike: it has not learned to choose. Train "
+            "longer, or look at router.epsilon and router.top_k",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

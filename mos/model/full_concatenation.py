@@ -54,7 +54,7 @@ def _full_block(block: nn.Module, image: Tensor, mixed: Tensor, mask: Tensor, an
     num_image, num_context = image.shape[1], mixed.shape[1]
     projected = block.state_in(mixed)
     sequence = torch.cat([image, projected], dim=1)
-    normed = torch.cat([block.image_norm(image), projected], dim=1)
+    normed = torch.cat([block.image_norm(image), block.context_norm(projected)], dim=1)
     q = split_heads(block.q(normed), block.num_heads)
     k, v = (split_heads(part, block.num_heads) for part in block.kv(normed).chunk(2, dim=-1))
     k = torch.cat([block.image_k_norm(k[:, :num_image]), block.context_k_norm(k[:, num_image:])], dim=1)

@@ -3,9 +3,10 @@
 Only the image tokens carry on to the next block (algorithm 1, line 13), so context tokens need keys and values
 alone: no query, no attention output, no feed-forward. `mos.model.full_concatenation` is the literal form.
 
-The context's own norm (appendix A, modality-specific norms) stands in front of its mixing, on every hidden state, see
-`mos.model.mixing`: behind `Proj_j` it would take the size of eq. 4's sum away, which is what tells the router how much
-to pick, and all that tells it so where k = 1.
+The context's own norm (appendix A, modality-specific norms) stands behind `Proj_j`. A norm forgets the size of what it
+is given, and the size of eq. 4's sum is what tells the router how much to pick, and all that tells it so where k = 1.
+`Proj_j` is therefore a linear layer with a bias, and one that is not zero at the start: what passes the norm is the sum
+relative to the bias, whatever the states' own scale, since `mos.model.mixing` brings them to unit size.
 
 Dimension key
     batch  samples     img  image, reference and register tokens      token  context tokens of all samples
@@ -23,14 +24,15 @@ from mos.model.layers import RMSNorm, SwiGLU, norm_and_rotate
 class GenerationBlock(nn.Module):
     """In-context block: shared K/V projection over image and context, separate norms for the two modalities.
 
-    `state_in` is Proj_j of section 3.3.
+    `state_in` is Proj_j of section 3.3, `context_norm` the norm of its modality.
     """
 
     def __init__(self, *, dim: int, num_heads: int, ffn_dim: int, state_dim: int) -> None:
         super().__init__()
         head_dim = dim // num_heads
         self.num_heads = num_heads
-        self.state_in = nn.Linear(state_dim, dim, bias=False)
+        self.state_in = nn.Linear(state_dim, dim)
+        self.context_norm = RMSNorm(dim)
         self.image_norm = RMSNorm(dim)
         self.q = nn.Linear(dim, dim, bias=False)
         self.kv = nn.Linear(dim, 2 * dim, bias=False)
@@ -58,9 +60,8 @@ class GenerationBlock(nn.Module):
         """
         hidden = self.image_norm(image)
         k, v = self.kv(hidden).chunk(2, dim=-1)
-        context_k, context_v = (
-            split_heads(part, self.num_heads) for part in self.kv(self.state_in(mixed)).chunk(2, -1)
-        )
+        context = self.context_norm(self.state_in(mixed))
+        context_k, context_v = (split_heads(part, self.num_heads) for part in self.kv(context).chunk(2, dim=-1))
         attended = attend_with_context(
             norm_and_rotate(self.q(hidden), self.q_norm, angles),
             norm_and_rotate(k, self.image_k_norm, angles),
@@ -80,7 +81,8 @@ class CrossAttentionBlock(nn.Module):
         super().__init__()
         head_dim = dim // num_heads
         self.num_heads = num_heads
-        self.state_in = nn.Linear(state_dim, dim, bias=False)
+        self.state_in = nn.Linear(state_dim, dim)
+        self.context_norm = RMSNorm(dim)
         self.image_norm = RMSNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_norm = RMSNorm(head_dim)
@@ -106,7 +108,8 @@ class CrossAttentionBlock(nn.Module):
         q, k, v = self.qkv(self.image_norm(image)).chunk(3, dim=-1)
         q, k = norm_and_rotate(q, self.q_norm, angles), norm_and_rotate(k, self.k_norm, angles)
         image = image + self.out(attend(q, k, split_heads(v, self.num_heads), None))
-        k, v = (split_heads(part, self.num_heads) for part in self.cross_kv(self.state_in(mixed)).chunk(2, dim=-1))
+        context = self.context_norm(self.state_in(mixed))
+        k, v = (split_heads(part, self.num_heads) for part in self.cross_kv(context).chunk(2, dim=-1))
         q = self.cross_q_norm(split_heads(self.cross_q(self.cross_norm(image)), self.num_heads))
         k, v = layout.pad(self.cross_k_norm(k)), layout.pad(v)
         image = image + self.cross_out(attend(q, k, v, layout.mask))

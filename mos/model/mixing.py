@@ -1,7 +1,7 @@
 """State mixing: the weighted sums of the picked hidden states, for every generation block (paper eq. 4).
 
-Each hidden state is brought to unit size first: this is the context's modality-specific norm (appendix A). The size of
-a sum is then that of its weights and not that of its layers, which in a language model differ by orders of magnitude.
+Each hidden state is brought to unit size first. The size of a sum is then that of its weights and not that of its
+layers, which in a language model differ by orders of magnitude.
 
 Dimension key
     token  context tokens of all samples     block  n generation blocks     dim  width of the understanding tower

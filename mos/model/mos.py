@@ -205,7 +205,9 @@ class MoS(nn.Module):
         | norms | 1 |
         | `patch_out` | 0, so that the first prediction is v = 0 |
         | branch outputs (`out`, `cross_out`, `down`) | normal, std 1 / sqrt(fan_in * 2 * depth) |
-        | other linear weights | normal, std 1 / sqrt(fan_in); biases 0 |
+        | other linear weights | normal, std 1 / sqrt(fan_in) |
+        | biases of `state_in` | uniform within 1 / sqrt(fan_in): what the size of eq. 4's sum is compared with |
+        | other biases | 0 |
         | router head | normal, std 0.02: close to uniform weights without ties |
         | registers, reference role, [CLS] | normal, std 0.02 |
         | layers of blocks without a router | those of the fusion |
@@ -219,7 +221,9 @@ class MoS(nn.Module):
                 if leaf in ("out", "cross_out", "down"):
                     std /= math.sqrt(2 * self.config.num_blocks)
                 module.weight.normal_(0.0, 0.02 if leaf == "head" else std, generator=generator)
-                if module.bias is not None:
+                if leaf == "state_in":
+                    module.bias.uniform_(-std, std, generator=generator)
+                elif module.bias is not None:
                     module.bias.zero_()
         self.patch_out.weight.zero_()
         if self.registers is not None:

@@ -22,8 +22,8 @@ from mos.model.mos import ModelConfig, MoS
 
 WHY = 160
 """Characters of torch's reasons in a sentence: it lists every weight."""
-NORM_BEHIND = "blocks.0.context.norm.weight"
-"""A weight of models whose context was normed behind its projection."""
+WITHOUT_BIAS = "blocks.0.context.norm.weight"
+"""A weight of models whose Proj_j had no bias."""
 
 
 class ExportConfig(StrictConfig):
@@ -72,10 +72,10 @@ def read_export(folder: str | PathLike) -> Export:
     path = Path(folder) / "model.safetensors"
     try:
         weights = load_file(path)
-        if NORM_BEHIND in weights:
+        if WITHOUT_BIAS in weights:
             raise UserError(
-                f"weights {path} are of a version that normed the context behind its projection (eq. 4's size was lost "
-                "there): train the stage again, or draw with that version"
+                f"weights {path} are of a version whose Proj_j had no bias (its norm lost the size of eq. 4's sum): train "
+                "the stage again, or draw with that version"
             )
         model.load_state_dict(weights, strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:

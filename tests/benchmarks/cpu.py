@@ -136,7 +136,7 @@ def drawing_rows() -> list[Row]:
 
         def context_alone() -> None:
             for block, mixed in zip(pipe.model.blocks, mix_context(given.context, routing), strict=True):
-                block.kv(block.state_in(mixed.to(z.dtype)))
+                block.kv(block.context_norm(block.state_in(mixed.to(z.dtype))))
 
         runs = {"step": lambda: pipe.model(z, t, given.context), "context": context_alone}
         seconds = measure_interleaved(runs, 41)

@@ -149,15 +149,21 @@ def decode_rows(suffix: str) -> list[Row]:
 
 
 def demo_rows(suffix: str) -> list[Row]:
-    """Minutes of the whole demo, and what it said beforehand."""
+    """Minutes of the whole demo and what it said beforehand; what it draws, and whether its router chooses."""
     with tempfile.TemporaryDirectory(prefix="mos-demo-") as root:
         minutes, log = _timed([sys.executable, "pipelines/dag.py", str(DEMO_CONFIG), f"root={root}"], "demo")
     said = re.search(r": about (\d+) minutes", log)
     if said is None:
         raise RuntimeError(f"the demo did not say how long it takes: {log[:500]}")
+    right = re.search(r"single_object +right ([\d.]+)", log)
+    spread = re.search(r"spread over the layers is ([\d.]+)", log)
+    if right is None or spread is None:
+        raise RuntimeError(f"the demo did not say what it is good for: {log[-1500:]}")
     return [
         Row(f"demo.minutes{suffix}", minutes, "min", "mark", 20, 20 / minutes),
         Row(f"demo.said{suffix}", float(said[1]), "min", "what it took", minutes, float(said[1]) / minutes),
+        Row(f"demo.right{suffix}", float(right[1]), "of 64 lone objects right"),
+        Row(f"demo.router{suffix}", float(spread[1]), "spread of the router's weights, 1 = all alike", "mark", 0.99),
     ]
 
 
@@ -278,8 +284,9 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown parts {sorted(unknown)}: choose from {', '.join(PARTS)}")
     environment = {"OMP_WAIT_POLICY": "passive"} | (AVX2 if args.avx2 else {})
-    if any(os.environ.get(key) != value for key, value in environment.items()):
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})  # torch reads them when it is loaded
+    started_with = psutil.Process().environ()  # torch read it when it was loaded, before `pipelines` set its own
+    if any(started_with.get(key) != value for key, value in environment.items()):
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **environment})
     for part in args.parts or QUICK:
         write_results("machines", PARTS[part](".avx2" if args.avx2 else ""))
 

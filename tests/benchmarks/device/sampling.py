@@ -97,7 +97,9 @@ def _router_rows(model: MoS, noise: Tensor, context: Context, seconds: float) ->
         {
             "router": lambda: model.route(pair, times, context),
             "mixing": lambda: mix_context(context, routing),
-            "projection": lambda: [block.state_in(part) for block, part in zip(model.blocks, mixed, strict=True)],
+            "projection": lambda: [
+                block.context_norm(block.state_in(part)) for block, part in zip(model.blocks, mixed, strict=True)
+            ],
         }
     )
     share = sum(ms.values()) / (seconds * 1e3 / STEPS)

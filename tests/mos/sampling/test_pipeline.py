@@ -184,9 +184,9 @@ def test_a_trace_tells_the_story_of_the_same_picture(pipe: MosPipeline) -> None:
     assert (traced.trace.picked.sum(dim=2) == 2).all()
 
 
-def test_an_export_of_a_context_normed_behind_its_projection_says_so(tmp_path: Path) -> None:
+def test_an_export_whose_projections_have_no_bias_says_so(tmp_path: Path) -> None:
     folder = save_export(tmp_path / "export")
     weights = load_file(folder / "model.safetensors")
     save_file(weights | {"blocks.0.context.norm.weight": torch.ones(32)}, folder / "model.safetensors")
-    with pytest.raises(UserError, match="normed the context behind its projection"):
+    with pytest.raises(UserError, match="whose Proj_j had no bias"):
         MosPipeline.from_export(folder)
