@@ -124,8 +124,8 @@ def print_router(trace: RouterTrace) -> None:
     print(f"evaluate: router: its weights' spread over the layers is {spread:.3f} (1 = all alike)", flush=True)
     if spread > LEVEL:
         print(
-            f"evaluate: the router weighs its {trace.weights.shape[2]} layers alike: it has not learned to choose. Train "
-            "longer, or look at router.epsilon and router.top_k",
+            f"evaluate: the router weighs its {trace.weights.shape[2]} layers alike: it has not learned to choose. "
+            "Train longer, or look at router.epsilon and router.top_k",
             flush=True,
         )
 

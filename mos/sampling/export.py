@@ -74,8 +74,8 @@ def read_export(folder: str | PathLike) -> Export:
         weights = load_file(path)
         if WITHOUT_BIAS in weights:
             raise UserError(
-                f"weights {path} are of a version whose Proj_j had no bias (its norm lost the size of eq. 4's sum): train "
-                "the stage again, or draw with that version"
+                f"weights {path} are of a version whose Proj_j had no bias (its norm lost the size of eq. 4's sum): "
+                "train the stage again, or draw with that version"
             )
         model.load_state_dict(weights, strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
