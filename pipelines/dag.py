@@ -148,14 +148,14 @@ def main(config: RunConfig, args: argparse.Namespace) -> None:
     """
     definitions = build_definitions(args.config, args.overrides, force=args.force)
     if server_address(os.environ) is None and not config.cluster.train.gpus:
-        say_how_long(config)
+        say_how_long(config, again=args.force)
     run_job_quietly(definitions)
     print(f"\nreport: {config.folder('report', 'report.html')}", flush=True)
 
 
-def say_how_long(config: RunConfig) -> None:
-    """Print what this machine computes with, and how long what is left of the run will take on it."""
-    expected = forecast(config)
+def say_how_long(config: RunConfig, *, again: bool) -> None:
+    """Print what this machine computes with, and how long the run, or what is left of it, will take on it."""
+    expected = forecast(config, again=again)
     if expected is None:
         return
     workers, dtypes = config.cluster.train, {config.stage(name).engine.precision.compute for name in config.stages()}

@@ -47,12 +47,16 @@ class Forecast:
         return f"about {_minutes(self.total_s)}, {_minutes(self.training_s)} of them training steps"
 
 
-def forecast(config: RunConfig) -> Forecast | None:
+def forecast(config: RunConfig, *, again: bool = False) -> Forecast | None:
     """What is left of a run on this machine; None where no training is left, or where it is not known on how much data.
 
     The steps measured are those of one worker's share, with the threads it has.
+
+    Args:
+        config: of the run.
+        again: all of it is left, also what is on record.
     """
-    left = steps_left(config)
+    left = list(configured_steps(config)) if again else steps_left(config)
     stages = [name for name in left if name in TRAINING]
     if not stages:
         return None
@@ -68,7 +72,8 @@ def forecast(config: RunConfig) -> Forecast | None:
     subprocess.run([sys.executable, "-c", PACKAGES], check=True, capture_output=True)
     start_s = time.perf_counter() - started
     first = stages[0]
-    done = steps_done(stage_folder(open_step(first, config), config)) if left[0] == first else 0
+    begun = left[0] == first and not again
+    done = steps_done(stage_folder(open_step(first, config), config)) if begun else 0
     return Forecast(
         training_s=sum(config.stage(name).steps * seconds[name] for name in stages) - done * seconds[first],
         drawing_s=drawing_seconds(config, left, seconds),

@@ -14,6 +14,9 @@ def test_all_is_left_of_a_new_run_and_nothing_of_a_finished_one(demo_run):
         open_step(name, config).finish({})
     assert steps_left(config) == []
     assert forecast(config) is None
+    again = forecast(config, again=True)
+    assert again is not None
+    assert again.training_s > 0
 
 
 @pytest.mark.slow
