@@ -10,6 +10,7 @@ With --avx2 torch is told to use AVX2 alone, as it does on CPUs that have no mor
 import argparse
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -24,14 +25,16 @@ import psutil
 import torch
 
 from mos.checkpoints import SHAPES
+from mos.encoders.understanding import load_tower
 from mos.model.context import Context
 from mos.model.mos import MoS
 from mos.model.presets import DEMO
-from mos.sampling.export import read_export
+from mos.sampling.export import read_export, read_export_config
 from mos.training.checkpoint import newest_readable
 from mos.training.metrics import latest_metrics
 from mos.training.precision import PrecisionConfig
 from pipelines.measuring import step_seconds
+from pipelines.picture_requests import export_folder
 from pipelines.plan_figures import stage_figures
 from pipelines.run_config import load_run
 from tests.benchmarks.harness import CLONE, Row, write_results
@@ -42,6 +45,13 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 REPEATS = 5
 STEPS_S = 3.0
 """Seconds of training steps in each repeat."""
+
+CAPTIONS = (
+    "a red circle left of a blue square",
+    "three green stars",
+    "a pink ring on a black background",
+    "a yellow triangle above a purple cross",
+)
 
 SHORT = (
     "shapes.num_scenes=1500",
@@ -127,18 +137,20 @@ def stop_rows(suffix: str) -> list[Row]:
 
 def weights_rows(suffix: str) -> list[Row]:
     """What the weights of eq. 4 do to the output and teach the router, in new models and in the one that ships."""
-    shipped = read_export(SHAPES).model
-    rows = []
-    for name, model in (("init", fresh(DEMO, 2)), ("init.k1", fresh(DEMO, 1)), ("shipped", shipped)):
-        inputs = _inputs(model)
-        change = change_by_halving(model, inputs)
-        unpicked, router = gradient_shares(model, inputs, torch.randn(inputs[0].shape))
-        rows += [
-            Row(f"eq4.scale.{name}{suffix}", change, "relative change", "mark", 1e-3, change / 1e-3),
-            Row(f"eq4.unpicked.{name}{suffix}", unpicked, "of picked ones' gradient", "mark", 0.01, unpicked / 0.01),
-            Row(f"eq4.router.{name}{suffix}", router, "of the rest's gradient", "mark", 1e-3, router / 1e-3),
-        ]
-    return rows
+    models = (("init", fresh(DEMO, 2)), ("init.k1", fresh(DEMO, 1)), ("shipped", read_export(SHAPES).model))
+    return [row for name, model in models for row in _weight_size(name, model, suffix)]
+
+
+def _weight_size(name: str, model: MoS, suffix: str) -> list[Row]:
+    inputs = _inputs(model)
+    change = change_by_halving(model, inputs)
+    target = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1))
+    unpicked, router = gradient_shares(model, inputs, target)
+    return [
+        Row(f"eq4.scale.{name}{suffix}", change, "relative change", "mark", 1e-3, change / 1e-3),
+        Row(f"eq4.unpicked.{name}{suffix}", unpicked, "of picked ones' gradient", "mark", 0.01, unpicked / 0.01),
+        Row(f"eq4.router.{name}{suffix}", router, "of the rest's gradient", "mark", 1e-3, router / 1e-3),
+    ]
 
 
 def decode_rows(suffix: str) -> list[Row]:
@@ -150,8 +162,10 @@ def decode_rows(suffix: str) -> list[Row]:
 
 def demo_rows(suffix: str) -> list[Row]:
     """Minutes of the whole demo and what it said beforehand; what it draws, and whether its router chooses."""
-    with tempfile.TemporaryDirectory(prefix="mos-demo-") as root:
-        minutes, log = _timed([sys.executable, "pipelines/dag.py", str(DEMO_CONFIG), f"root={root}"], "demo")
+    root = Path(tempfile.gettempdir()) / "mos-demo-run"  # stays, to be looked at
+    shutil.rmtree(root, ignore_errors=True)
+    minutes, log = _timed([sys.executable, "pipelines/dag.py", str(DEMO_CONFIG), f"root={root}"], "demo")
+    trained = read_export(export_folder(load_run(DEMO_CONFIG, (f"root={root}",)), "stage4")).model
     said = re.search(r": about (\d+) minutes", log)
     if said is None:
         raise RuntimeError(f"the demo did not say how long it takes: {log[:500]}")
@@ -164,6 +178,7 @@ def demo_rows(suffix: str) -> list[Row]:
         Row(f"demo.said{suffix}", float(said[1]), "min", "what it took", minutes, float(said[1]) / minutes),
         Row(f"demo.right{suffix}", float(right[1]), "of 64 lone objects right"),
         Row(f"demo.router{suffix}", float(spread[1]), "spread of the router's weights, 1 = all alike", "mark", 0.99),
+        *_weight_size("demo", trained, suffix),
     ]
 
 
@@ -266,11 +281,12 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 def _inputs(model: MoS) -> tuple[torch.Tensor, torch.Tensor, Context]:
-    """Noise, timesteps and states of the sizes that the model reads."""
-    generator, config = torch.Generator().manual_seed(0), model.config
+    """Noise of the size that the model draws, timesteps, and the states of captions."""
+    config, generator = model.config, torch.Generator().manual_seed(0)
     side = 6 * config.patch
-    states = [torch.randn(n, config.state_layers + 1, config.state_dim, generator=generator) for n in (9, 4, 12, 6)]
-    latents = torch.randn(4, config.latent_channels, side, side, generator=generator)
+    latents = torch.randn(len(CAPTIONS), config.latent_channels, side, side, generator=generator)
+    tower = load_tower(read_export_config(SHAPES).tower, "cpu")
+    states = [context.states.float() for context in tower.encode(CAPTIONS)]
     return latents, torch.tensor([0.2, 0.5, 0.7, 0.95]), Context.of(states)
 
 
