@@ -24,7 +24,7 @@ JOB_STARTS = {"shapes": 4.0, "curate": 4.0, "encode": 10.0, "sample": 5.0, "eval
     TRAINING, 6.5
 )
 """How many times as long as loading the packages a step takes beside training steps and drawing: processes that start,
-tables, pictures, the report. From the records and the log of one whole demo on two cores, where loading took 6 s."""
+tables, pictures, the report. From the records of one whole demo on two cores, with 6 s assumed for the loading."""
 
 WITHIN_A_RUN = 1.25
 """How many times as long as alone a training step takes in a run: batches are built beside it, the average follows it,
