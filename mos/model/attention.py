@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.varlen import varlen_attn
 
 from mos.kernels.backend import on_gpu
 from mos.model.context import ContextLayout
@@ -88,6 +87,8 @@ def attend_packed(
     layout: ContextLayout,
 ) -> Float[Tensor, "batch img dim"]:
     """As `attend_with_context`, over keys and values without padding; half precision on a GPU."""
+    from torch.nn.attention.varlen import varlen_attn  # loads torch._dynamo, which takes longer than all of mos.model
+
     batch, img = q.shape[:2]
     starts = img * torch.arange(batch + 1, device=q.device)
     image_rows = (starts[:-1] + layout.offsets[:-1])[:, None] + torch.arange(img, device=q.device)

@@ -14,9 +14,9 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from mos.model.mos import MoS
 
 _ATTENTION = (
-    torch.ops.torch_attn._varlen_attn.default,  # what `mos.model.attention` packs for
+    "torch_attn::_varlen_attn",  # what `mos.model.attention` packs for
     *(
-        getattr(torch.ops.aten, f"_scaled_dot_product_{name}").default
+        f"aten::_scaled_dot_product_{name}"
         for name in ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
     ),
 )
@@ -63,5 +63,5 @@ def _policy(_: Any, operator: Any, *args: Any, **__: Any) -> CheckpointPolicy:
         inner, outer = args[1].shape
         keep = inner <= 2 * outer and outer <= 2 * inner
     else:
-        keep = operator in _ATTENTION
+        keep = operator.name() in _ATTENTION
     return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
