@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from mos.data.buckets import Bucket, assign
-from mos.data.items import refuse, still_in
-from mos.data.reasons import Reason, Rejected
+from mos.curation.items import refuse, still_in
+from mos.images.buckets import Bucket, assign
+from mos.images.reasons import Reason, Rejected
 
 
 class AssignBucket:

@@ -2,12 +2,12 @@
 
 import pyarrow as pa
 
-from mos.data.decode import ImageLimits
 from mos.encoders.encoding import EncodeConfig
+from mos.images.decode import ImageLimits
 from mos.states.calibration import CalibrationSample
 from mos.states.payload import StateCodec
 from mos.states.quality import QualityReport, measure_quality, total
-from mos.tables import TableVersion
+from mos.tables.lance import TableVersion
 from operators.context_encoder import ContextEncoder
 
 CALIBRATED = pa.schema(
@@ -23,7 +23,7 @@ CALIBRATED = pa.schema(
 class CalibrateStates:
     """Callable class for `Dataset.map_batches` on Arrow tables; holds the tower. Learns from every other context.
 
-    Reads   context_key, text, row (CONTEXT_TASKS of mos.data.encode_plan)
+    Reads   context_key, text, row (CONTEXT_TASKS of mos.tables.encode_tasks)
     Writes  calibration, quality (CALIBRATED)
     """
 

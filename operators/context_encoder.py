@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import torch
 from PIL import Image
 
-from mos.data.decode import ImageLimits, decode_image
-from mos.data.encode_plan import NO_IMAGE
-from mos.data.reasons import Reason, Rejected
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.understanding import Encoded, load_tower
-from mos.tables import TableVersion
+from mos.images.decode import ImageLimits, decode_image
+from mos.images.reasons import Reason, Rejected
+from mos.tables.encode_tasks import NO_IMAGE
+from mos.tables.lance import TableVersion
 
 
 class ContextEncoder:

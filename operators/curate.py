@@ -7,9 +7,9 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
-from mos.data.curation import CurateConfig, ScorerConfig
-from mos.data.decode import ImageLimits
-from mos.data.sources import Unit, deal_units
+from mos.curation.config import CurateConfig, ScorerConfig
+from mos.curation.sources import Unit, deal_units
+from mos.images.decode import ImageLimits
 from operators.assign_bucket import AssignBucket
 from operators.decode_image import DecodeImage
 from operators.measure_image import MeasureImage

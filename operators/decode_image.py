@@ -3,10 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
-from mos.data.decode import ImageLimits, decode_image, decode_with_header
-from mos.data.items import refuse, still_in
-from mos.data.measure import MEASURE_SIDE_PX
-from mos.data.reasons import Reason, Rejected
+from mos.curation.items import refuse, still_in
+from mos.images.decode import ImageLimits, decode_image, decode_with_header
+from mos.images.measure import MEASURE_SIDE_PX
+from mos.images.reasons import Reason, Rejected
 
 
 class DecodeImage:

@@ -6,21 +6,21 @@ from itertools import groupby
 import pyarrow as pa
 import torch
 
-from mos.data.decode import ImageLimits
-from mos.data.encoded import latents_schema, write_encoded
-from mos.data.pictures import prepare_image
-from mos.data.reasons import Reason, Rejected
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.vae import load_codec
+from mos.images.decode import ImageLimits
+from mos.images.pixels import prepare_image
+from mos.images.reasons import Reason, Rejected
 from mos.states.latents import pack_latent
-from mos.tables import TableVersion
+from mos.tables.committer import latents_schema, write_encoded
+from mos.tables.lance import TableVersion
 
 
 class EncodeLatents:
     """Callable class for `Dataset.map_batches` on Arrow tables; holds the codec. One call writes one fragment.
 
-    Reads   latent_key, bucket, column, row (LATENT_TASKS of mos.data.encode_plan)
-    Writes  fragment, keys, failed_keys, failures (ENCODED of mos.data.encoded); the latents go to the table itself
+    Reads   latent_key, bucket, column, row (LATENT_TASKS of mos.tables.encode_tasks)
+    Writes  fragment, keys, failed_keys, failures (ENCODED of mos.tables.committer); the latents go to the table itself
     """
 
     def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits) -> None:

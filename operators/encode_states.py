@@ -6,14 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
-from mos.data.decode import ImageLimits
-from mos.data.encoded import write_encoded
-from mos.data.reasons import Reason, Rejected
-from mos.data.state_tables import codec_of, states_schema
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.understanding import Encoded
+from mos.images.decode import ImageLimits
+from mos.images.reasons import Reason, Rejected
 from mos.states.quality import QualityReport, measure_quality, total, violation
-from mos.tables import TableVersion, open_table
+from mos.tables.committer import write_encoded
+from mos.tables.lance import TableVersion, open_table
+from mos.tables.state_tables import codec_of, states_schema
 from operators.context_encoder import ContextEncoder
 
 MAX_WAITING = 32
@@ -25,8 +25,8 @@ AUDIT_EVERY = 16
 class EncodeStates:
     """Callable class for `Dataset.map_batches` on Arrow tables; holds the tower. One call writes one fragment.
 
-    Reads   context_key, text, row (CONTEXT_TASKS of mos.data.encode_plan)
-    Writes  fragment, keys, failed_keys, failures, quality (ENCODED of mos.data.encoded); the states go to the table
+    Reads   context_key, text, row (CONTEXT_TASKS of mos.tables.encode_tasks)
+    Writes  fragment, keys, failed_keys, failures, quality (ENCODED of mos.tables.committer); the states go to the table
     """
 
     def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits) -> None:

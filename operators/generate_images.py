@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 from PIL import Image
 
-from mos.data.decode import ImageLimits
 from mos.errors import UserError
+from mos.images.decode import ImageLimits
 from mos.sampling.config import SamplerConfig
 from mos.sampling.pictures import to_png
 from mos.sampling.pipeline import MosPipeline

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mos.data.hashing import pair_id, perceptual_hash, sample_id
-from mos.data.items import still_in
-from mos.data.measure import measure
+from mos.curation.hashing import pair_id, perceptual_hash, sample_id
+from mos.curation.items import still_in
 from mos.fingerprint import sha256_hex
+from mos.images.measure import measure
 
 MEASURED = pa.schema(
     [
@@ -22,7 +22,7 @@ MEASURED = pa.schema(
         pa.field("image_hash", pa.string()),
         pa.field("reference_hash", pa.string()),
         pa.field("sample_id", pa.string()),
-        pa.field("pair", pa.string()),  # see mos.data.hashing.pair_id
+        pa.field("pair", pa.string()),  # see mos.curation.hashing.pair_id
         pa.field("phash", pa.string()),
         pa.field("aesthetic", pa.float32()),
         pa.field("alignment", pa.float32()),

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from mos.data.curation import CurateConfig
-from mos.data.items import ITEMS, Item
-from mos.data.reasons import Notice
-from mos.data.shards import read_unit
-from mos.data.sources import EditsSource, SourceConfig, Unit
-from mos.schema import TASK_EDIT, TASK_GENERATE
+from mos.curation.config import CurateConfig
+from mos.curation.items import ITEMS, Item
+from mos.curation.shards import read_unit
+from mos.curation.sources import EditsSource, SourceConfig, Unit
+from mos.images.reasons import Notice
+from mos.tables.schema import TASK_EDIT, TASK_GENERATE
 
 BATCH_ROWS = 256
 BATCH_BYTES = 16 * 2**20
@@ -20,9 +20,9 @@ BATCH_BYTES = 16 * 2**20
 class ReadShards:
     """Reads each unit front to back and yields batches bounded in rows and bytes.
 
-    Reads   unit: str, `mos.data.sources.Unit` as JSON
-    Writes  the columns of `mos.data.items.ITEMS`; every item of the unit once, refused ones without bytes, then a row
-            for each kind of notice, its code for a reason and its number for a detail
+    Reads   unit: str, `mos.curation.sources.Unit` as JSON
+    Writes  the columns of `mos.curation.items.ITEMS`; every item of the unit once, refused ones without bytes, then a
+            row for each kind of notice, its code for a reason and its number for a detail
     """
 
     def __init__(self, config: CurateConfig) -> None:

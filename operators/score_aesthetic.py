@@ -5,11 +5,11 @@ from pathlib import Path
 import pyarrow as pa
 from safetensors.torch import load_file
 
-from mos.data.clip import Clip
-from mos.data.curation import AestheticConfig
-from mos.data.decode import ImageLimits, decode_image
-from mos.data.items import set_scores, still_in
+from mos.curation.clip import Clip
+from mos.curation.config import AestheticConfig
+from mos.curation.items import set_scores, still_in
 from mos.errors import UserError
+from mos.images.decode import ImageLimits, decode_image
 
 
 class ScoreAesthetic:

@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 
-from mos.data.clip import Clip
-from mos.data.curation import ScorerConfig
-from mos.data.decode import ImageLimits, decode_image
-from mos.data.items import set_scores, still_in
+from mos.curation.clip import Clip
+from mos.curation.config import ScorerConfig
+from mos.curation.items import set_scores, still_in
+from mos.images.decode import ImageLimits, decode_image
 
 
 class ScoreAlignment:

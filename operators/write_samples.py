@@ -4,18 +4,18 @@ import json
 
 import pyarrow as pa
 
-from mos.data.items import still_in
-from mos.data.marks import marks_schema
-from mos.schema import samples_schema
-from mos.tables import write_rows
+from mos.curation.items import still_in
+from mos.curation.manifest import marks_schema
+from mos.tables.lance import write_rows
+from mos.tables.schema import samples_schema
 
 
 class WriteSamples:
     """Writes the bytes where the task runs, so that no image crosses to the driver.
 
-    Reads   every column of `mos.schema.samples_schema`, order, unit, pair, reason, detail
-    Writes  the columns of `mos.data.marks.marks_schema`, one row an item; a repeated task leaves fragments that nobody
-            commits, hence nobody sees
+    Reads   every column of `mos.tables.schema.samples_schema`, order, unit, pair, reason, detail
+    Writes  the columns of `mos.curation.manifest.marks_schema`, one row an item; a repeated task leaves fragments that
+            nobody commits, hence nobody sees
     """
 
     def __init__(self, uri: str, resolutions: tuple[int, ...]) -> None:

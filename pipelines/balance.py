@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.actor_pool import ActorPool
-from mos.data.lead import Lead
+from mos.feeding.config import StreamStates
+from mos.feeding.lead import Lead
 from mos.training.metrics import StepMetrics
-from mos.training.states_source import StreamStates
 from pipelines.stage_job import StageJob
 
 WAITED_NOTABLY = 0.05

@@ -27,12 +27,12 @@ import lance
 import pyarrow as pa
 
 from cluster.session import CLONE, ray_session
-from mos.data.marks import compact, count_reasons, drop_copies, join, rejects_of, split_notices
-from mos.data.progress import Progress, print_result, print_views
-from mos.data.sample_tables import Curated, add_marks, count_buckets, open_sample_tables
-from mos.data.sources import Unit, list_units
-from mos.data.views import View, count_view
-from mos.steps import StepRecord
+from mos.curation.manifest import compact, count_reasons, drop_copies, join, rejects_of, split_notices
+from mos.curation.progress import Progress, print_result, print_views
+from mos.curation.sources import Unit, list_units
+from mos.curation.tables import Curated, add_marks, count_buckets, open_sample_tables
+from mos.ledger import StepRecord
+from mos.tables.views import View, count_view
 from operators.curate import Sink, curation
 from operators.drop_images import DropImages
 from operators.write_samples import WriteSamples

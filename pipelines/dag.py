@@ -40,8 +40,8 @@ from cluster.head import JobCluster, server_address
 from cluster.jobs import JobSpec, run_job
 from cluster.session import CLONE
 from mos.errors import UserError
+from mos.ledger import StepRecord
 from mos.precision import instruction_sets
-from mos.steps import StepRecord
 from pipelines.forecast import forecast
 from pipelines.previews import asset_metadata
 from pipelines.run_config import RunConfig, load_run

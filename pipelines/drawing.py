@@ -11,9 +11,9 @@ from PIL import Image
 
 from cluster.resources import WorkerConfig
 from cluster.room import refuse_too_many
-from mos.data.decode import ImageLimits
 from mos.errors import UserError
 from mos.evaluation.router_figure import RouterStory
+from mos.images.decode import ImageLimits
 from mos.sampling.config import SamplerConfig
 from mos.sampling.pictures import from_png
 from mos.sampling.trace import RouterTrace

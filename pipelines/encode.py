@@ -30,12 +30,6 @@ from ray.data import Dataset
 
 from cluster.room import refuse_too_many
 from cluster.session import CLONE, ray_session
-from mos.data.encode_plan import keep_missing, num_pieces, plan_contexts, plan_latents
-from mos.data.encoded import Committer, latents_schema
-from mos.data.lost_files import drop_lost, refuse_lost_files
-from mos.data.payloads import REMEDY
-from mos.data.state_tables import claim, claim_name, states_name, states_schema
-from mos.data.users import register_user
 from mos.encoders.understanding import TowerSpec, describe_tower, tower_id
 from mos.encoders.vae import CodecSpec, describe_codec
 from mos.errors import UserError
@@ -44,7 +38,13 @@ from mos.planning.sources import SourceName
 from mos.states.calibration import Calibration
 from mos.states.payload import StateCodec
 from mos.states.quality import QualityReport, check_quality, total
-from mos.tables import TableVersion, create_table, read_column
+from mos.tables.committer import Committer, latents_schema
+from mos.tables.encode_tasks import keep_missing, num_pieces, plan_contexts, plan_latents
+from mos.tables.lance import TableVersion, create_table, read_column
+from mos.tables.lost_files import drop_lost, refuse_lost_files
+from mos.tables.payloads import REMEDY
+from mos.tables.runs import register_user
+from mos.tables.state_tables import claim, claim_name, states_name, states_schema
 from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates

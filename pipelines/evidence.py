@@ -15,7 +15,7 @@ from mos.evaluation.report import Counts
 from mos.evaluation.scores import edit_is_correct
 from mos.sampling.pictures import from_png, to_png
 from mos.shapes.checker import check
-from mos.tables import TableVersion
+from mos.tables.lance import TableVersion
 from mos.training.metrics import read_metrics
 from pipelines.picture_requests import Request, bucket_of
 from pipelines.run_config import RunConfig

@@ -9,16 +9,16 @@ import torch
 import torch.distributed as dist
 
 from cluster.session import CLONE
-from mos.data.batch import Batch
-from mos.data.payloads import RowCache, StateTable
 from mos.encoders.understanding import load_tower
 from mos.errors import UserError
+from mos.loader.batch import Batch
 from mos.model.context import Context
 from mos.model.mos import MoS
 from mos.planning.flops import tower_flops
 from mos.planning.machine import MachineConfig
-from mos.schema import TASK_EDIT
-from mos.tables import TableVersion, open_table, table_exists
+from mos.tables.lance import TableVersion, open_table, table_exists
+from mos.tables.payloads import RowCache, StateTable
+from mos.tables.schema import TASK_EDIT
 from mos.training.engine import build_engine
 from mos.training.step import update
 from pipelines.plan_figures import StageFigures, stage_figures, tower_params

@@ -6,18 +6,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mos.data.batch import Batch
-from mos.data.batches import BatchBuilder, StatesSource
-from mos.data.contexts import load_contexts
-from mos.data.demand import Demand
-from mos.data.index import SampleIndex
-from mos.data.payloads import RowCache, StateTable
-from mos.data.recomputed import Encode, RecomputedStates
-from mos.data.state_tables import codec_of
-from mos.data.stream_progress import StreamProgress
-from mos.data.streamed import StreamedStates
 from mos.encoders.encoding import EncodeConfig
-from mos.training.states_source import CacheStates, RecomputeStates, StreamStates
+from mos.feeding.config import CacheStates, RecomputeStates, StreamStates
+from mos.feeding.contexts import load_contexts
+from mos.feeding.progress import StreamProgress
+from mos.feeding.recompute import Encode, RecomputedStates
+from mos.feeding.schedule import Demand
+from mos.feeding.stream import StreamedStates
+from mos.loader.batch import Batch
+from mos.loader.builder import BatchBuilder, StatesSource
+from mos.loader.index import SampleIndex
+from mos.tables.payloads import RowCache, StateTable
+from mos.tables.state_tables import codec_of
 from operators.context_encoder import ContextEncoder
 from pipelines.stage_job import StageJob, stage_plan
 

@@ -113,7 +113,7 @@ def choose_prompts(config: RunConfig) -> list[str]:
     if sample.source is not None:
         raise UserError(f"source = {sample.source!r} has no instruction: say what to change with prompt=...")
     from mos.evaluation.cases import shown_prompts, stored_captions
-    from mos.tables import TableVersion
+    from mos.tables.lance import TableVersion
 
     if config.shapes is not None:
         return [prompt.text for prompt in shown_prompts(sample.num_images, config.seed)]

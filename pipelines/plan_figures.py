@@ -9,21 +9,21 @@ import lance
 import pyarrow as pa
 
 from cluster.session import CLONE
-from mos.data.views import View, count_view
 from mos.encoders.prompts import Prompter
 from mos.encoders.understanding import MiniLMConfig, TowerConfig, checkpoint_of
 from mos.errors import UserError
+from mos.feeding.config import AutoStates, StatesConfig, StreamStates
 from mos.planning.flops import generation_flops, tower_flops, tower_parameters, training_flops
 from mos.planning.machine import MachineConfig
 from mos.planning.recommend import Limits, Recommendation, recommend
 from mos.planning.sizes import StatesShape, mean_at_rest
 from mos.planning.sources import StageLoad
 from mos.planning.tokens import TokenHistogram
-from mos.schema import TASK_EDIT, TASK_GENERATE
 from mos.states.keys import sample_contexts
 from mos.states.packed import FormatName
-from mos.tables import open_table, table_exists
-from mos.training.states_source import AutoStates, StatesConfig, StreamStates
+from mos.tables.lance import open_table, table_exists
+from mos.tables.schema import TASK_EDIT, TASK_GENERATE
+from mos.tables.views import View, count_view
 from pipelines.run_config import RunConfig
 from pipelines.standing_states import standing_uri
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from mos.steps import StepRecord
+from mos.ledger import StepRecord
 
 MAX_PICTURE_BYTES = 300_000
 """Larger pictures are linked, not embedded: metadata lives in Dagster's database."""

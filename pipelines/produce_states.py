@@ -11,18 +11,18 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.actor_pool import ActorPool
-from mos.blobs import plain_schema
-from mos.data.contexts import load_contexts
-from mos.data.encode_plan import num_pieces
-from mos.data.index import SampleIndex
-from mos.data.lead import Lead, LeadRule
-from mos.data.recomputed import refuse_failures
-from mos.data.state_queue import StateQueue
-from mos.data.stream_progress import StreamProgress
 from mos.errors import UserError
+from mos.feeding.config import StreamStates
+from mos.feeding.contexts import load_contexts
+from mos.feeding.lead import Lead, LeadRule
+from mos.feeding.progress import StreamProgress
+from mos.feeding.queue import StateQueue
+from mos.feeding.recompute import refuse_failures
+from mos.loader.index import SampleIndex
 from mos.states.quality import QualityReport, check_quality
-from mos.tables import create_table
-from mos.training.states_source import StreamStates
+from mos.tables.blobs import plain_schema
+from mos.tables.encode_tasks import num_pieces
+from mos.tables.lance import create_table
 from operators.encode_states import EncodeStates
 from pipelines.balance import ProducerBalance
 from pipelines.open_states import stage_demand

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from cluster.resources import available_cores, leaves_open, positive, share_cores
 from cluster.session import CLONE, ClusterConfig
 from mos.config import StrictConfig
-from mos.data.curation import CurateConfig
+from mos.curation.config import CurateConfig
 from mos.encoders.encoding import EncodeConfig
 from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
@@ -113,15 +113,15 @@ class RunConfig(StrictConfig):
         return (self.tables or f"{self.root}/tables").rstrip("/")
 
     def samples_uri(self) -> str:
-        """Table of kept samples, schema `mos.schema.samples_schema`."""
+        """Table of kept samples, schema `mos.tables.schema.samples_schema`."""
         return f"{self.tables_folder()}/samples.lance"
 
     def rejects_uri(self) -> str:
-        """Table of dropped items, schema `mos.schema.REJECTS`."""
+        """Table of dropped items, schema `mos.tables.schema.REJECTS`."""
         return f"{self.tables_folder()}/rejects.lance"
 
     def states_uri(self, name: str) -> str:
-        """Table of one tower's hidden states in one codec (`mos.data.state_tables`), schema `mos.schema.STATES`."""
+        """Table of one tower's states in one codec (`mos.tables.state_tables`), schema `mos.tables.schema.STATES`."""
         return f"{self.tables_folder()}/states/{name}.lance"
 
     def claim_uri(self, name: str) -> str:
@@ -129,15 +129,15 @@ class RunConfig(StrictConfig):
         return f"{self.tables_folder()}/calibrations/{name}.lance"
 
     def latents_uri(self, codec_id: str) -> str:
-        """Table of one codec's latents, schema `mos.schema.LATENTS`."""
+        """Table of one codec's latents, schema `mos.tables.schema.LATENTS`."""
         return f"{self.tables_folder()}/latents/{codec_id}.lance"
 
     def queue_uri(self, stage: str, short: str) -> str:
-        """Table of the states that a streaming stage has yet to train on, schema `mos.schema.STATES`.
+        """Table of the states that a streaming stage has yet to train on, schema `mos.tables.schema.STATES`.
 
         Its name has the root as well as the step's short fingerprint: runs that share a tables folder may be equal.
         """
-        from mos.data.users import user_id
+        from mos.tables.runs import user_id
 
         return f"{self.tables_folder()}/queues/{stage}-{short}-{user_id(self.root)}.lance"
 

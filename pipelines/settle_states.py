@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from mos.feeding.config import AutoStates, CacheStates, RecomputeStates, SettledStates
 from mos.planning.sources import SourceName
-from mos.training.states_source import AutoStates, CacheStates, RecomputeStates, SettledStates
 from pipelines.run_config import RunConfig
 
 

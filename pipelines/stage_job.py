@@ -9,20 +9,20 @@ import torch
 from numpy.typing import NDArray
 
 from cluster.session import CLONE
-from mos.data.decode import ImageLimits
-from mos.data.index import EncodedTables, SampleIndex
-from mos.data.plan import BatchPlan, make_plan
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.vae import VaeConfig
 from mos.errors import UserError
+from mos.feeding.config import SettledStates, StreamStates
 from mos.fingerprint import fingerprint
+from mos.images.decode import ImageLimits
+from mos.loader.index import EncodedTables, SampleIndex
+from mos.loader.plan import BatchPlan, make_plan
 from mos.model.mos import ModelConfig, MoS
 from mos.sampling.config import SamplerConfig
-from mos.tables import TableVersion
+from mos.tables.lance import TableVersion
 from mos.training.checkpoint import Checkpoint, newest_readable
 from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.stage import StageConfig
-from mos.training.states_source import SettledStates, StreamStates
 from pipelines.run_config import RunConfig
 from pipelines.settle_states import settled_states
 from pipelines.steps import TRAINING, Step, require_step, upstream

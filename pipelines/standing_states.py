@@ -1,9 +1,9 @@
 """Which states table a run reads and writes, found without loading a tower or starting Ray."""
 
 from cluster.session import CLONE
-from mos.data.state_tables import claim_name, read_claim, states_name
 from mos.encoders.understanding import TowerSpec, describe_tower
 from mos.states.payload import StateCodec
+from mos.tables.state_tables import claim_name, read_claim, states_name
 from pipelines.run_config import RunConfig
 
 

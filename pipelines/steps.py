@@ -6,10 +6,10 @@ from typing import Any
 
 from cluster.session import CLONE
 from mos.config import StrictConfig
-from mos.data.sources import inventory_id, list_units
+from mos.curation.sources import inventory_id, list_units
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
-from mos.steps import StepLedger, StepRecord
+from mos.ledger import StepLedger, StepRecord
 from pipelines.run_config import STAGES, RunConfig
 from pipelines.settle_states import deciding_sources
 

@@ -34,11 +34,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.session import CLONE
-from mos.data.inventory import Listed, list_tables
-from mos.data.payloads import REMEDY
-from mos.data.removal import MARGIN_S, compact, plan_removal, remove
-from mos.data.stream_progress import StreamProgress
-from mos.data.users import User, read_user, read_users, user_id
+from mos.feeding.progress import StreamProgress
+from mos.tables.inventory import Listed, list_tables
+from mos.tables.payloads import REMEDY
+from mos.tables.removal import MARGIN_S, compact, plan_removal, remove
+from mos.tables.runs import User, read_user, read_users, user_id
 from pipelines.run_config import RunConfig
 from pipelines.stage_lock import is_locked
 from pipelines.steps import require_step

@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 from cluster.session import ray_session
 from cluster.train import run_workers
-from mos.data.contexts import list_contexts, save_contexts
-from mos.data.fit import check_share, check_tables, check_view, repeating_buckets
-from mos.data.index import SampleIndex, build_index
-from mos.data.lost_files import refuse_lost_files
-from mos.data.payloads import REMEDY, LatentTable, RowCache, StateTable
-from mos.data.views import View
+from mos.feeding.config import CacheStates, StreamStates
+from mos.feeding.contexts import list_contexts, save_contexts
+from mos.loader.checks import check_share, check_tables, check_view, repeating_buckets
+from mos.loader.index import SampleIndex, build_index
 from mos.precision import instruction_sets
-from mos.tables import drop_table
+from mos.tables.lance import drop_table
+from mos.tables.lost_files import refuse_lost_files
+from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
+from mos.tables.views import View
 from mos.training.checkpoint_format import step_folders
 from mos.training.metrics import latest_metrics, progress_line, read_metrics
 from mos.training.notices import NewNotices
-from mos.training.states_source import CacheStates, StreamStates
 from pipelines.balance import describe_balance
 from pipelines.produce_states import producing
 from pipelines.run_config import RunConfig

@@ -7,18 +7,19 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-from mos.data.batches import BatchBuilder, DrawRule, Share, StatesSource
-from mos.data.index import NO_ROW, SampleIndex
-from mos.data.left_out import LeftOutSamples
-from mos.data.payloads import LatentTable, RowCache
-from mos.data.prefetch import prefetch
-from mos.data.randomness import ExplorationRule
-from mos.data.stream_progress import StreamProgress
 from mos.encoders.vae import load_codec
+from mos.feeding.config import StreamStates
+from mos.feeding.progress import StreamProgress
 from mos.flow.timestep import timesteps
+from mos.loader.builder import BatchBuilder, DrawRule, Share, StatesSource
+from mos.loader.index import NO_ROW, SampleIndex
+from mos.loader.left_out import LeftOutSamples
+from mos.loader.prefetch import prefetch
+from mos.loader.randomness import ExplorationRule
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import MoS
 from mos.sampling.preview import Preview, PreviewInputs
+from mos.tables.payloads import LatentTable, RowCache
 from mos.training.checkpoint import newest_checkpoint, open_checkpoint
 from mos.training.checkpoint_format import TrainState
 from mos.training.checkpoints import Checkpoints
@@ -28,7 +29,6 @@ from mos.training.export import write_export
 from mos.training.loop import train
 from mos.training.metrics import MetricsWriter, StepMetrics
 from mos.training.notices import Notices
-from mos.training.states_source import StreamStates
 from mos.training.stop import StopRequest, StopVote
 from pipelines.open_states import announced, open_states
 from pipelines.stage_job import StageJob, preview_rows, stage_plan

@@ -9,13 +9,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mos.blobs import plain_schema
-from mos.data.encode_plan import plan_contexts, plan_latents
-from mos.data.lost_files import refuse_lost_files
-from mos.data.payloads import REMEDY, LatentTable, RowCache, StateTable
 from mos.states.packed import PackedStates
 from mos.states.quantise import dequantise
-from mos.tables import TableVersion, commit_fragments, create_table, read_column
+from mos.tables.blobs import plain_schema
+from mos.tables.encode_tasks import plan_contexts, plan_latents
+from mos.tables.lance import TableVersion, commit_fragments, create_table, read_column
+from mos.tables.lost_files import refuse_lost_files
+from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 from pipelines.run_config import RunConfig

@@ -21,13 +21,14 @@ from typing import Any
 
 import torch
 
-from mos.data import append_once, encoded
-from mos.data.encode_plan import plan_contexts, plan_latents
-from mos.data.encoded import Committer
-from mos.data.journal import Journal
 from mos.encoders.understanding import describe_tower
 from mos.encoders.vae import describe_codec
-from mos.tables import TableVersion, open_table
+from mos.tables import append_once
+from mos.tables import committer as encoded
+from mos.tables.committer import Committer
+from mos.tables.encode_tasks import plan_contexts, plan_latents
+from mos.tables.journal import Journal
+from mos.tables.lance import TableVersion, open_table
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 from pipelines import encode

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 from PIL import Image
 
-from mos.schema import TASK_EDIT, TASK_GENERATE, samples_schema
-from mos.tables import TableVersion, commit_fragments, create_table, write_rows
+from mos.tables.lance import TableVersion, commit_fragments, create_table, write_rows
+from mos.tables.schema import TASK_EDIT, TASK_GENERATE, samples_schema
 
 RESOLUTIONS = (32, 48)
 

@@ -5,13 +5,13 @@ from itertools import chain
 
 from PIL import Image
 
-from mos.data.decode import ImageLimits, decode_image
-from mos.schema import TASK_EDIT, TASK_GENERATE
+from mos.images.decode import ImageLimits, decode_image
 from mos.shapes.captions import Prompt, evaluation_prompts
 from mos.shapes.edits import Edit, evaluation_edits
 from mos.shapes.render import render
 from mos.shapes.scene import Category
-from mos.tables import TableVersion
+from mos.tables.lance import TableVersion
+from mos.tables.schema import TASK_EDIT, TASK_GENERATE
 
 
 @dataclass(frozen=True)

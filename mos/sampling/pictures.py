@@ -8,9 +8,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from mos.data.buckets import Bucket, aspect_buckets, assign
-from mos.data.pictures import fit_to_bucket
 from mos.errors import UserError
+from mos.images.buckets import Bucket, aspect_buckets, assign
+from mos.images.pixels import fit_to_bucket
 from mos.sampling.arguments import whole
 
 

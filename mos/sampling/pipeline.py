@@ -19,11 +19,11 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
-from mos.data.decode import ImageLimits
 from mos.encoders.understanding import Tower, TowerConfig, load_tower
 from mos.encoders.vae import Codec, load_codec
 from mos.encoders.weights import first_line
 from mos.errors import UserError
+from mos.images.decode import ImageLimits
 from mos.model.execution import compile_blocks
 from mos.model.mos import MoS
 from mos.precision import DtypeName, fast_dtype, torch_dtype

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from mos.data.decode import ImageLimits, decode_image, decode_opened
-from mos.data.reasons import Rejected
 from mos.errors import UserError
+from mos.images.decode import ImageLimits, decode_image, decode_opened
+from mos.images.reasons import Rejected
 from mos.sampling.arguments import one_each, shown
 
 Picture = Image.Image | str | PathLike | bytes

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from mos.data.batch import Batch
+from mos.loader.batch import Batch
 from mos.model.mos import MoS
 from mos.training.checkpoint_format import TrainState
 from mos.training.checkpoints import Checkpoints

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import torch
 import torch.distributed as dist
 
-from mos.data.batch import Batch
+from mos.loader.batch import Batch
 from mos.training.checkpoint_format import TrainState
 from mos.training.metrics import StepMetrics
 from mos.training.step import StepResult

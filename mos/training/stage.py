@@ -5,10 +5,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mos.config import StrictConfig
+from mos.feeding.config import CacheStates, StatesConfig
 from mos.flow.timestep import LogitNormalTimesteps, TimestepConfig
 from mos.training.engine import EngineConfig, Fsdp2Config
 from mos.training.optimizer import OptimizerConfig
-from mos.training.states_source import CacheStates, StatesConfig
 
 
 class LoaderConfig(StrictConfig):

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mos.data.batch import Batch
 from mos.flow.loss import velocity_loss
 from mos.flow.path import interpolate, velocity
+from mos.loader.batch import Batch
 from mos.training.engine import Engine
 
 

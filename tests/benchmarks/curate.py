@@ -21,21 +21,21 @@ import pyarrow as pa
 from PIL import Image
 
 from cluster.session import CLONE, ClusterConfig, ray_session
-from mos.data.buckets import Bucket, assign
-from mos.data.curation import CurateConfig
-from mos.data.decode import ImageLimits, decode_image, decode_with_header, read_header
-from mos.data.hashing import pair_id, perceptual_hash, sample_id
-from mos.data.items import Item
-from mos.data.marks import compact, drop_copies, join, marks_schema, split_notices
-from mos.data.measure import MEASURE_SIDE_PX, measure
-from mos.data.reasons import Reason, Rejected
-from mos.data.sample_tables import add_marks, open_sample_tables
-from mos.data.shards import read_unit
-from mos.data.sources import FolderSource, SourceConfig, Unit, WebDatasetSource, list_units
+from mos.curation.config import CurateConfig
+from mos.curation.hashing import pair_id, perceptual_hash, sample_id
+from mos.curation.items import Item
+from mos.curation.manifest import compact, drop_copies, join, marks_schema, split_notices
+from mos.curation.shards import read_unit
+from mos.curation.sources import FolderSource, SourceConfig, Unit, WebDatasetSource, list_units
+from mos.curation.tables import add_marks, open_sample_tables
 from mos.fingerprint import sha256_hex
-from mos.schema import samples_schema
+from mos.images.buckets import Bucket, assign
+from mos.images.decode import ImageLimits, decode_image, decode_with_header, read_header
+from mos.images.measure import MEASURE_SIDE_PX, measure
+from mos.images.reasons import Reason, Rejected
 from mos.shapes.dataset import ShapesConfig, write_shards
-from mos.tables import write_rows
+from mos.tables.lance import write_rows
+from mos.tables.schema import samples_schema
 from operators.curate import curation
 from operators.write_samples import WriteSamples, fragment_name
 from tests.benchmarks.harness import Row, measure_interleaved, write_results

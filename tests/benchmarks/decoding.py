@@ -23,13 +23,13 @@ from jaxtyping import UInt8
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from mos.data.buckets import Bucket
-from mos.data.decode import decode_image
-from mos.data.pictures import fit_to_bucket, prepare_image
-from mos.data.reasons import Rejected
 from mos.encoders.pixel_codec import PixelCodec
 from mos.encoders.understanding import Encoded, Tower
 from mos.errors import UserError
+from mos.images.buckets import Bucket
+from mos.images.decode import decode_image
+from mos.images.pixels import fit_to_bucket, prepare_image
+from mos.images.reasons import Rejected
 from mos.sampling import MosPipeline
 from mos.sampling.config import SampleConfig, SamplerConfig
 from operators.generate_images import GenerateImages

@@ -55,7 +55,7 @@ from cluster.session import ClusterConfig, ray_session
 
 @ray.remote
 def on_worker():
-    import mos.tables
+    import mos.tables.lance
     return os.environ["HF_HUB_OFFLINE"], os.environ["TOKENIZERS_PARALLELISM"]
 
 with ray_session(ClusterConfig(num_cpus=1, object_store_mb=100)):

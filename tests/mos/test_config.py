@@ -7,10 +7,10 @@ import pytest
 from pydantic import Field, ValidationError
 
 from mos.config import StrictConfig
-from mos.data.curation import CurateConfig
-from mos.data.decode import ImageLimits
-from mos.data.sources import FolderSource
+from mos.curation.config import CurateConfig
+from mos.curation.sources import FolderSource
 from mos.errors import UserError
+from mos.images.decode import ImageLimits
 from mos.shapes.dataset import ShapesConfig
 from mos.training.stage import StageConfig
 

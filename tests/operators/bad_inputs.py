@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from mos.data.reasons import Reason
+from mos.images.reasons import Reason
 
 
 @dataclass(frozen=True)

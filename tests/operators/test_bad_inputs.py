@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mos.data.curation import CurateConfig
-from mos.data.marks import compact, drop_copies, join
-from mos.data.reasons import Reason
-from mos.data.sources import list_units
+from mos.curation.config import CurateConfig
+from mos.curation.manifest import compact, drop_copies, join
+from mos.curation.sources import list_units
+from mos.images.reasons import Reason
 from operators.assign_bucket import AssignBucket
 from operators.decode_image import DecodeImage
 from operators.drop_images import DropImages

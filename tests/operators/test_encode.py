@@ -9,21 +9,21 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mos.data.decode import ImageLimits
-from mos.data.encode_plan import plan_contexts, plan_latents
-from mos.data.encoded import latents_schema
-from mos.data.pictures import prepare_image
-from mos.data.state_tables import codec_of, states_schema
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.understanding import InternVLConfig, LlamaConfig, describe_tower, load_tower
 from mos.encoders.vae import describe_codec, load_codec
 from mos.errors import UserError
+from mos.images.decode import ImageLimits
+from mos.images.pixels import prepare_image
 from mos.states.calibration import Calibration
 from mos.states.keys import context_key
 from mos.states.latents import unpack_latent
 from mos.states.payload import StateCodec, all_layers
 from mos.states.quality import QualityBound, QualityReport, check_quality
-from mos.tables import TableVersion, commit_fragments, create_table, open_table
+from mos.tables.committer import latents_schema
+from mos.tables.encode_tasks import plan_contexts, plan_latents
+from mos.tables.lance import TableVersion, commit_fragments, create_table, open_table
+from mos.tables.state_tables import codec_of, states_schema
 from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates

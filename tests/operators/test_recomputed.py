@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from mos.data.contexts import list_contexts
-from mos.data.decode import ImageLimits
-from mos.data.encode_plan import plan_contexts
-from mos.data.payloads import RowCache, StateTable
-from mos.data.recomputed import RecomputedStates
-from mos.data.state_tables import states_schema
-from mos.data.views import View
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.understanding import InternVLConfig, LlamaConfig, describe_tower
 from mos.errors import UserError
+from mos.feeding.contexts import list_contexts
+from mos.feeding.recompute import RecomputedStates
+from mos.images.decode import ImageLimits
 from mos.states.calibration import CalibrationSample
 from mos.states.payload import StateCodec
 from mos.states.quantise import dequantise
-from mos.tables import commit_fragments, create_table, read_column
+from mos.tables.encode_tasks import plan_contexts
+from mos.tables.lance import commit_fragments, create_table, read_column
+from mos.tables.payloads import RowCache, StateTable
+from mos.tables.state_tables import states_schema
+from mos.tables.views import View
 from operators.context_encoder import ContextEncoder
 from operators.encode_states import EncodeStates
 from tests.samples import Pair, append_samples

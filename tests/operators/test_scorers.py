@@ -3,10 +3,10 @@
 import pyarrow as pa
 import pytest
 
-from mos.data.curation import AestheticConfig, ScorerConfig
-from mos.data.decode import ImageLimits
-from mos.data.reasons import Reason
+from mos.curation.config import AestheticConfig, ScorerConfig
 from mos.errors import UserError
+from mos.images.decode import ImageLimits
+from mos.images.reasons import Reason
 from operators.score_aesthetic import ScoreAesthetic
 from operators.score_alignment import ScoreAlignment
 from tests.operators.bad_inputs import encode, noise

@@ -6,13 +6,13 @@ from pathlib import Path
 import lance
 import pytest
 
-from mos.data.curation import AestheticConfig, ScorerConfig
-from mos.data.sample_tables import Curated
-from mos.data.sources import EditsSource, FolderSource, WebDatasetSource
+from mos.curation.config import AestheticConfig, ScorerConfig
+from mos.curation.sources import EditsSource, FolderSource, WebDatasetSource
+from mos.curation.tables import Curated
 from mos.errors import UserError
-from mos.schema import REJECTS, samples_schema
 from mos.shapes.dataset import ShapesConfig, read_ledger, write_shards
-from mos.tables import write_rows
+from mos.tables.lance import write_rows
+from mos.tables.schema import REJECTS, samples_schema
 from pipelines import curate
 from pipelines.run_config import RunConfig
 from pipelines.steps import require_step

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.head import LocalHead
 from cluster.session import ClusterConfig
-from mos.steps import StepRecord
+from mos.ledger import StepRecord
 from pipelines.dag import CURATION_CRON, build_definitions, defs
 from pipelines.previews import asset_metadata
 from pipelines.steps import STEPS

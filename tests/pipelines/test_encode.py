@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mos.data.decode import ImageLimits
-from mos.data.encode_plan import plan_contexts
 from mos.errors import UserError
+from mos.images.decode import ImageLimits
 from mos.states.keys import context_key
 from mos.states.payload import StateCodec, all_layers
-from mos.tables import TableVersion, open_table, read_column, table_exists
+from mos.tables.encode_tasks import plan_contexts
+from mos.tables.lance import TableVersion, open_table, read_column, table_exists
 from operators.encode_states import EncodeStates
 from pipelines import encode, tables
 from pipelines.run_config import RunConfig, load_run

@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mos.data.encoded import Committer, latents_schema, write_encoded
-from mos.data.inventory import list_tables
-from mos.data.payloads import LatentTable, RowCache, StateTable
-from mos.data.removal import compact
-from mos.data.users import read_users, register_user
-from mos.tables import create_table, latest_version, read_column
+from mos.tables.committer import Committer, latents_schema, write_encoded
+from mos.tables.inventory import list_tables
+from mos.tables.lance import create_table, latest_version, read_column
+from mos.tables.payloads import LatentTable, RowCache, StateTable
+from mos.tables.removal import compact
+from mos.tables.runs import read_users, register_user
 from pipelines.run_config import load_run
 from tests.kills import encode_without_ray, make_run
 

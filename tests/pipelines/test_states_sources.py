@@ -17,10 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mos.data.batches import BatchBuilder, Share
-from mos.data.payloads import LatentTable, RowCache
 from mos.errors import UserError
-from mos.tables import table_exists
+from mos.loader.builder import BatchBuilder, Share
+from mos.tables.lance import table_exists
+from mos.tables.payloads import LatentTable, RowCache
 from mos.training.metrics import latest_metrics, read_metrics
 from pipelines import encode, open_states, produce_states
 from pipelines.run_config import RunConfig, load_run

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mos.blobs import plain_schema
-from mos.data.removal import remove_orphans
-from mos.data.stream_progress import RankProgress, StreamProgress
-from mos.data.users import read_users, register_user, user_id
 from mos.encoders.understanding import describe_tower
 from mos.encoders.vae import describe_codec
-from mos.steps import StepLedger
-from mos.tables import (
+from mos.feeding.progress import RankProgress, StreamProgress
+from mos.ledger import StepLedger
+from mos.tables.blobs import plain_schema
+from mos.tables.lance import (
     TableVersion,
     commit_fragments,
     create_table,
@@ -25,6 +23,8 @@ from mos.tables import (
     table_exists,
     write_rows,
 )
+from mos.tables.removal import remove_orphans
+from mos.tables.runs import read_users, register_user, user_id
 from pipelines import tables
 from pipelines.run_config import RunConfig, load_run
 from pipelines.stage_lock import stage_lock

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from pipelines.run_config import RunConfig
 from pipelines.steps import open_step
-from tests.mos.data.tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, STRIDE, make_tables
+from tests.mos.tables.sample_tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, STRIDE, make_tables
 
 MODEL = (
     f"model.latent_channels={CHANNELS}",

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
-from mos.data.batch import Batch
+from mos.loader.batch import Batch
 from mos.model.mos import ModelConfig, MoS
 from mos.model.presets import MOS_L, MOS_S
 from mos.planning.flops import generation_flops, training_flops

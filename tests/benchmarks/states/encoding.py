@@ -22,14 +22,14 @@ import pyarrow as pa
 import torch
 
 from cluster.session import ray_session
-from mos.data.decode import ImageLimits
-from mos.data.encode_plan import plan_contexts
-from mos.data.state_tables import states_schema
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.understanding import MiniLMConfig, Tower, load_tower
+from mos.images.decode import ImageLimits
 from mos.states.packed import FormatName
 from mos.states.payload import StateCodec
-from mos.tables import TableVersion, commit_fragments, create_table
+from mos.tables.encode_tasks import plan_contexts
+from mos.tables.lance import TableVersion, commit_fragments, create_table
+from mos.tables.state_tables import states_schema
 from operators.encode_states import EncodeStates
 from pipelines import encode
 from pipelines.run_config import RunConfig, load_run

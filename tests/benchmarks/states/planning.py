@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mos.data.plan import BatchPlan, make_plan
+from mos.loader.plan import BatchPlan, make_plan
 from tests.benchmarks.harness import Row, measure_interleaved, write_results
 
 ROWS, BUCKETS, BATCH, REPEATS = 10_000_000, 11, 2048, 7

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lance.fragment import write_fragments
 
-from mos.data.payloads import PayloadTable, RowCache
-from mos.schema import PAYLOAD
-from mos.tables import TableVersion, commit_fragments, create_table, write_rows
+from mos.tables.lance import TableVersion, commit_fragments, create_table, write_rows
+from mos.tables.payloads import PayloadTable, RowCache
+from mos.tables.schema import PAYLOAD
 
 try:
     import webdataset

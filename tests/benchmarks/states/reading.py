@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mos.data.payloads import PayloadTable, RowCache
-from mos.data.prefetch import prefetch
-from mos.tables import latest_version
+from mos.loader.prefetch import prefetch
+from mos.tables.lance import latest_version
+from mos.tables.payloads import PayloadTable, RowCache
 from tests.benchmarks.harness import Row, measure_interleaved, write_results
 from tests.benchmarks.states import read_peers as peers
 from tests.benchmarks.states.read_peers import Work

@@ -13,19 +13,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mos.data.batch import Batch
-from mos.data.decode import ImageLimits
-from mos.data.pictures import prepare_image
 from mos.encoders.understanding import load_tower
 from mos.encoders.vae import load_codec
 from mos.flow.path import interpolate
+from mos.images.decode import ImageLimits
+from mos.images.pixels import prepare_image
+from mos.loader.batch import Batch
 from mos.model.context import Context
 from mos.model.mos import MoS
 from mos.sampling.export import Export, read_export
 from mos.states.packed import FormatName
 from mos.states.payload import StateCodec
 from mos.states.quantise import dequantise
-from mos.tables import open_table
+from mos.tables.lance import open_table
 from mos.training.step import sample_losses
 from tests.benchmarks.harness import CLONE, Row, write_results
 from tests.benchmarks.states.sizes import learn

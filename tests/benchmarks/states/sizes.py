@@ -19,14 +19,14 @@ import torch
 from jaxtyping import BFloat16
 from torch import Tensor
 
-from mos.data.state_tables import states_schema
 from mos.encoders.understanding import MiniLMConfig, load_tower
 from mos.fingerprint import fingerprint
 from mos.states.calibration import CalibrationSample
 from mos.states.packed import FormatName
 from mos.states.payload import StateCodec, all_layers
 from mos.states.quality import QualityReport, measure_quality, total
-from mos.tables import commit_fragments, create_table, write_rows
+from mos.tables.lance import commit_fragments, create_table, write_rows
+from mos.tables.state_tables import states_schema
 from tests.benchmarks.harness import CLONE, Row, write_results
 
 CAPTIONS = CLONE.parent / "shared" / "data" / "photos" / "captions.jsonl"

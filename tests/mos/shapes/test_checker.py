@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mos.data.buckets import aspect_buckets
+from mos.images.buckets import aspect_buckets
 from mos.shapes.captions import Prompt, evaluation_prompts
 from mos.shapes.checker import check, score_images
 from mos.shapes.layout import NEAR

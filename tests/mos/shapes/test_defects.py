@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mos.data.curation import CurateConfig
-from mos.data.decode import decode_image
-from mos.data.items import Item
-from mos.data.reasons import Reason, Rejected
-from mos.data.shards import read_unit
-from mos.data.sources import EditsSource, SourceConfig, WebDatasetSource, list_units
+from mos.curation.config import CurateConfig
+from mos.curation.items import Item
+from mos.curation.shards import read_unit
+from mos.curation.sources import EditsSource, SourceConfig, WebDatasetSource, list_units
+from mos.images.decode import decode_image
+from mos.images.reasons import Reason, Rejected
 from mos.shapes.dataset import ShapesConfig, edit_record, pair_record
 from mos.shapes.defects import EditDefect, Oddity, PairDefect, broken_edit, broken_pair, odd_pair
 from mos.shapes.records import Record, write_shard

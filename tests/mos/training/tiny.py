@@ -2,8 +2,8 @@
 
 import torch
 
-from mos.data.batch import Batch
-from mos.data.randomness import ExplorationRule, SampleKey, draw_noise, draw_uniform
+from mos.loader.batch import Batch
+from mos.loader.randomness import ExplorationRule, SampleKey, draw_noise, draw_uniform
 from mos.model.context import Context
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import ModelConfig, MoS

@@ -1,1 +1,0 @@
-"""Shards to samples to batches: readers, checks, measurements, buckets, plans."""

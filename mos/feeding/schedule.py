@@ -1,0 +1,66 @@
+"""Which contexts a stage will ask for, and when: a pure function of its plan and its caption dropout.
+
+Trainer and producers compute it each on their own, so no word about it passes between them.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mos.loader.builder import choose_contexts
+from mos.loader.index import SampleIndex
+from mos.loader.plan import BatchPlan
+from mos.loader.randomness import SampleKey
+
+
+class Demand:
+    """The contexts of a stage's steps, by their numbers in its list of contexts, window by window.
+
+    Args:
+        plan: of the stage.
+        index: its view, whose `state` and `null_state` are context numbers.
+        seed: of the stage's draws.
+        caption_dropout: share of samples that read their null context.
+        steps: updates of the stage.
+        window_steps: updates of a window; the last one may be shorter.
+    """
+
+    def __init__(
+        self,
+        plan: BatchPlan,
+        index: SampleIndex,
+        seed: int,
+        caption_dropout: float,
+        *,
+        steps: int,
+        window_steps: int,
+    ) -> None:
+        self.num_windows = -(-steps // window_steps)
+        self._plan = plan
+        self._index = index
+        self._seed = seed
+        self._caption_dropout = caption_dropout
+        self._steps = steps
+        self._window_steps = window_steps
+        self._epoch = lru_cache(maxsize=1)(plan.epoch)
+
+    def window_of(self, step: int) -> int:
+        """The window of a step."""
+        return step // self._window_steps
+
+    def steps_of(self, window: int) -> range:
+        """The steps of a window."""
+        return range(window * self._window_steps, min(self._steps, (window + 1) * self._window_steps))
+
+    def window(self, window: int) -> list[int]:
+        """Distinct contexts of a window, in the order in which they are first asked for."""
+        asked = np.concatenate([self.step(step) for step in self.steps_of(window)])
+        return list(dict.fromkeys(asked.tolist()))
+
+    def step(self, step: int) -> NDArray[np.int64]:
+        """Contexts of one global batch [batch_size]."""
+        epoch, place = self._plan.locate(step)
+        first = place * self._plan.batch_size
+        keys = [SampleKey(self._seed, epoch, first + column) for column in range(self._plan.batch_size)]
+        return choose_contexts(self._index, self._epoch(epoch).rows[place], keys, self._caption_dropout)

@@ -1,0 +1,91 @@
+"""What a samples table needs encoded: its distinct contexts and latents, as light rows that point back into it.
+
+A task names its image by row number and column of the pinned samples version; the bytes never pass the driver.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from mos.states.keys import context_key, latent_key
+from mos.tables.lance import TableVersion
+from mos.tables.schema import TASK_EDIT
+
+NO_IMAGE = -1
+"""Row number of a context without an image."""
+
+CONTEXT_TASKS = pa.schema(
+    [
+        pa.field("context_key", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),  # samples row whose `reference` the tower sees, or NO_IMAGE
+    ]
+)
+
+LATENT_TASKS = pa.schema(
+    [
+        pa.field("latent_key", pa.string(), nullable=False),
+        pa.field("bucket", pa.string(), nullable=False),  # "<height>x<width>" px
+        pa.field("column", pa.string(), nullable=False),  # `image` or `reference`
+        pa.field("row", pa.int64(), nullable=False),  # samples row that holds the image
+    ]
+)
+
+
+def plan_contexts(samples: TableVersion, resolutions: Iterable[int], sees_images: bool) -> pa.Table:
+    """One row of CONTEXT_TASKS per distinct context, longest text first; the null contexts are always among them.
+
+    A sample counts if it has a bucket at one of the resolutions. An edit's reference image belongs to its context,
+    and to the null context beside it, if the tower sees images.
+    """
+    tasks = {context_key(""): ("", NO_IMAGE)}
+    for row, sample in enumerate(_light_rows(samples, resolutions)):
+        if not sample["buckets"]:
+            continue
+        image = sample["reference_hash"] if sees_images else None
+        for text in (sample["caption"], ""):
+            tasks.setdefault(context_key(text, image), (text, NO_IMAGE if image is None else row))
+    # Neighbours share a forward pass: equal lengths waste no padding, and the most memory is needed first.
+    rows = sorted(((key, text, row) for key, (text, row) in tasks.items()), key=lambda task: -len(task[1]))
+    return _table(rows, CONTEXT_TASKS)
+
+
+def plan_latents(samples: TableVersion, resolutions: Iterable[int], codec_id: str) -> pa.Table:
+    """One row of LATENT_TASKS per distinct image and bucket, bucket by bucket; references share the target's bucket."""
+    tasks: dict[str, tuple[str, str, int]] = {}
+    for row, sample in enumerate(_light_rows(samples, resolutions)):
+        images = [("image", sample["image_hash"])]
+        if sample["task"] == TASK_EDIT:
+            images.append(("reference", sample["reference_hash"]))
+        for bucket in sample["buckets"]:
+            for column, image_hash in images:
+                tasks.setdefault(latent_key(image_hash, codec_id, bucket), (bucket, column, row))
+    return _table(sorted(((key, *task) for key, task in tasks.items()), key=lambda task: task[1:]), LATENT_TASKS)
+
+
+def keep_missing(tasks: pa.Table, present: Iterable[str]) -> pa.Table:
+    """The tasks whose key, their first column, is not among those present."""
+    known = set(present)
+    return tasks.filter(pa.array([key not in known for key in tasks.column(0).to_pylist()], pa.bool_()))
+
+
+def num_pieces(num_rows: int, rows_per_fragment: int, num_actors: int) -> int:
+    """Into how many fragments to cut tasks: none above its bound, one for each actor while there are rows enough."""
+    return max(-(-num_rows // rows_per_fragment), min(num_actors, num_rows))
+
+
+def _light_rows(samples: TableVersion, resolutions: Iterable[int]) -> Iterator[dict]:
+    """Task, hashes, caption and distinct buckets of every sample, in row order, without its images."""
+    buckets = [f"bucket_{resolution}" for resolution in dict.fromkeys(resolutions)]
+    columns = ["task", "caption", "image_hash", "reference_hash"]
+    for batch in samples.open().scanner(columns=columns + buckets, scan_in_order=True).to_batches():
+        for row in batch.to_pylist():
+            row["buckets"] = [bucket for bucket in dict.fromkeys(row[name] for name in buckets) if bucket]
+            yield row
+
+
+def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )

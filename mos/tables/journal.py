@@ -1,0 +1,81 @@
+"""What was written into a table and not committed yet: one small file a fragment, so that a killed run loses nothing.
+
+The files stand in the table's own folder, on whatever store that is. An actor adds its fragment once it is complete;
+whoever commits it removes the entry; a run that starts commits what it finds. An entry is a hint and never the truth:
+committing it again adds nothing, and without it the rows are encoded again.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from lance.file import LanceFileSession
+
+from mos.tables.append_once import Written
+
+FOLDER = "_journal"
+
+MAX_AGE_S = 3 * 24 * 3600
+"""Older entries are not used: Lance's own clean-up takes fragments that nobody committed for a week."""
+
+
+class Journal:
+    """The entries of one table."""
+
+    def __init__(self, uri: str) -> None:
+        self._files = LanceFileSession(uri)
+
+    def add(self, written: Written) -> None:
+        """Note a complete fragment."""
+        entry = {
+            "fragment": written.fragment,
+            "keys": written.keys,
+            "packs": dict(written.packs),
+            "written_at": time.time(),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "entry.json")
+            path.write_text(json.dumps(entry), encoding="utf-8")
+            self._files.upload_file(path, _place(written))
+
+    def read(self) -> list[Written]:
+        """Fragments of all entries that can be used, the oldest first; the others are removed."""
+        entries = []
+        for place in self._files.list(FOLDER):
+            entry = self._load(place)
+            if entry is None or "packs" not in entry or entry["written_at"] < time.time() - MAX_AGE_S:
+                self._delete(place)
+            else:
+                entries.append(entry)
+        entries.sort(key=lambda entry: entry["written_at"])
+        return [Written(entry["fragment"], tuple(entry["keys"]), entry["packs"]) for entry in entries]
+
+    def remove(self, written: Iterable[Written]) -> None:
+        """Forget fragments that are committed or not needed any more."""
+        for one in written:
+            self._delete(_place(one))
+
+    def _load(self, place: str) -> dict | None:
+        """An entry; None where its writer was killed half way, or where another process has just removed it."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "entry.json")
+            try:
+                self._files.download_file(place, path)
+                return json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, json.JSONDecodeError):
+                return None
+
+    def _delete(self, place: str) -> None:
+        if self._files.contains(place):
+            try:
+                self._files.delete_file(place)
+            except OSError:
+                if self._files.contains(place):
+                    raise
+
+
+def _place(written: Written) -> str:
+    """Named after the fragment's data file, which no other fragment has."""
+    return f"{FOLDER}/{Path(json.loads(written.fragment)['files'][0]['path']).stem}.json"

@@ -1,0 +1,68 @@
+"""A stage's view of the samples table: a filter over score columns, and what it would train on."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lance
+
+from mos.errors import UserError
+
+
+@dataclass(frozen=True)
+class View:
+    """Which rows of the samples table a stage trains on."""
+
+    resolution: int
+    """Only rows with a bucket of this resolution."""
+    filter: str = ""
+    """Lance SQL over the columns of `mos.tables.schema.samples_schema`; empty: every row."""
+    tasks: Sequence[str] = ("generate",)
+    sources: Sequence[str] = ()
+    """Source names; empty: every source."""
+
+    def predicate(self) -> str:
+        """The whole view as one SQL expression."""
+        clauses = [f"bucket_{self.resolution} IS NOT NULL", _is_one_of("task", self.tasks)]
+        if self.sources:
+            clauses.append(_is_one_of("source", self.sources))
+        if self.filter.strip():
+            clauses.append(f"({self.filter})")
+        return " AND ".join(clauses)
+
+
+@dataclass(frozen=True)
+class ViewCounts:
+    """How much a view holds."""
+
+    rows: int
+    buckets: dict[str, int]
+    """Rows by bucket, `"<height>x<width>"`."""
+    sources: dict[str, int]
+    """Rows by source."""
+
+
+def count_view(samples: lance.LanceDataset, view: View) -> ViewCounts:
+    """Rows, buckets and sources of a view.
+
+    Raises:
+        UserError: the table has no bucket of the view's resolution, or the filter is no expression over its columns.
+    """
+    column = f"bucket_{view.resolution}"
+    if column not in samples.schema.names:
+        have = sorted(int(name.removeprefix("bucket_")) for name in samples.schema.names if name.startswith("bucket_"))
+        raise UserError(
+            f"resolution {view.resolution} was not curated (the table has {have}): add it to curate.resolutions"
+        )
+    try:
+        rows = samples.to_table(columns=[column, "source"], filter=view.predicate())
+    except (ValueError, OSError) as error:
+        raise UserError(f"filter {view.filter!r} is refused: {str(error).splitlines()[0]}") from error
+    buckets = Counter(rows.column(column).to_pylist())
+    sources = Counter(rows.column("source").to_pylist())
+    return ViewCounts(rows.num_rows, dict(buckets.most_common()), dict(sources.most_common()))
+
+
+def _is_one_of(column: str, values: Sequence[str]) -> str:
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"
