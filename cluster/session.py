@@ -1,6 +1,6 @@
 """One way into Ray for every script: the surrounding job's cluster, `RAY_ADDRESS`, or a local Ray of its own.
 
-Ray is imported when a session begins: every config has a `ClusterConfig`, and what draws or plans needs no Ray.
+Ray is imported when a session begins: what draws or plans needs none.
 """
 
 import json
@@ -14,14 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from cluster.resources import WorkerConfig, available_cores
-from mos.config import StrictConfig
+from cluster.config import ClusterConfig
+from mos.checkout import CLONE
 from mos.errors import UserError
-
-CLONE = Path(__file__).resolve().parents[1]
-"""The checkout (or the unpacked working directory of a Ray job) that holds mos, operators, cluster and pipelines."""
 
 CHECKOUT_EXCLUDES = (".git", ".venv", "runs")
 """What does not travel to a cluster with the checkout, besides the entries of .gitignore."""
@@ -31,29 +26,6 @@ OLDEST_RAY = (2, 56)
 
 UNSAFE_SWITCHES = ("RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION", "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE")
 """Environment switches that let data files run code on the workers."""
-
-
-class ClusterConfig(StrictConfig):
-    """Where the run's jobs get their processes from."""
-
-    num_cpus: int | None = Field(default=None, ge=1)
-    """Cores of a local Ray; null: the physical cores that this machine lets it use. A cluster that is already there
-    keeps its own."""
-    object_store_mb: int = Field(default=512, ge=80)
-    """Shared memory of a local Ray, in MiB."""
-    hub_downloads: bool = False
-    """Let workers fetch pinned weights from the Hugging Face hub; off, they only read local paths and caches."""
-    train: WorkerConfig = WorkerConfig()
-    """The training gang: `num` is the world size."""
-    max_failures: int = Field(default=3, ge=-1)
-    """Restarts of a training gang that lost a worker, before the step fails; -1: without end."""
-    generate: WorkerConfig = WorkerConfig()
-    """The pool of actors that draw images."""
-
-    @property
-    def local_cores(self) -> int:
-        """Cores of a local Ray."""
-        return self.num_cpus or available_cores()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 DRY_RUN = "print what every stage would train on, and write nothing"
 COMMAND = Command(__name__, __doc__, section="curate", flags={"--dry-run": DRY_RUN})
@@ -26,7 +26,8 @@ COMMAND = Command(__name__, __doc__, section="curate", flags={"--dry-run": DRY_R
 import lance
 import pyarrow as pa
 
-from cluster.session import CLONE, ray_session
+from cluster.session import ray_session
+from mos.checkout import CLONE
 from mos.curation.manifest import compact, count_reasons, drop_copies, join, rejects_of, split_notices
 from mos.curation.progress import Progress, print_result, print_views
 from mos.curation.sources import Unit, list_units
@@ -36,8 +37,8 @@ from mos.tables.views import View, count_view
 from operators.curate import Sink, curation
 from operators.drop_images import DropImages
 from operators.write_samples import WriteSamples
-from pipelines.run_config import RunConfig
-from pipelines.steps import open_step
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import open_step
 
 
 def main(config: RunConfig, args: Namespace) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_USER_ERROR, Command, base_folder
+from pipelines.run.cli import DEFAULT_CONFIG, EXIT_INTERRUPTED, EXIT_USER_ERROR, Command, base_folder
 
 COMMAND = Command(__name__, __doc__)
 
@@ -38,14 +38,14 @@ from ray.job_submission import JobStatus
 
 from cluster.head import JobCluster, server_address
 from cluster.jobs import JobSpec, run_job
-from cluster.session import CLONE
+from mos.checkout import CLONE
 from mos.errors import UserError
 from mos.ledger import StepRecord
 from mos.precision import instruction_sets
-from pipelines.forecast import forecast
-from pipelines.previews import asset_metadata
-from pipelines.run_config import RunConfig, load_run
-from pipelines.steps import configured_steps, open_step, upstream
+from pipelines.cost.forecast import forecast
+from pipelines.run.config import RunConfig, load_run
+from pipelines.run.dagster_metadata import asset_metadata
+from pipelines.run.steps import configured_steps, open_step, upstream
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 """For jobs that die of the machine's faults; a user's mistake is never retried."""

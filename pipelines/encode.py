@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 COMMAND = Command(__name__, __doc__, section="encode")
 
@@ -29,7 +29,8 @@ import ray.data
 from ray.data import Dataset
 
 from cluster.room import refuse_too_many
-from cluster.session import CLONE, ray_session
+from cluster.session import ray_session
+from mos.checkout import CLONE
 from mos.encoders.understanding import TowerSpec, describe_tower, tower_id
 from mos.encoders.vae import CodecSpec, describe_codec
 from mos.errors import UserError
@@ -48,10 +49,10 @@ from mos.tables.state_tables import claim, claim_name, states_name, states_schem
 from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
-from pipelines.run_config import RunConfig
-from pipelines.settle_states import settle_sources
-from pipelines.standing_states import standing_codec
-from pipelines.steps import open_step, require_step
+from pipelines.cost.choose_source import settle_sources
+from pipelines.run.config import RunConfig
+from pipelines.run.states_table import standing_codec
+from pipelines.run.steps import open_step, require_step
 
 Operator = type[EncodeStates] | type[EncodeLatents] | type[CalibrateStates]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 COMMAND = Command(__name__, __doc__, section="evaluate")
 
@@ -24,8 +24,8 @@ from mos.evaluation.cases import scored_prompts
 from mos.evaluation.report import Report, write_report
 from mos.evaluation.scores import Scores, score_pictures
 from mos.sampling.trace import RouterTrace, routing_entropy
-from pipelines.drawing import draw, trace_router
-from pipelines.evidence import (
+from pipelines.draw.pool import draw, trace_router
+from pipelines.draw.report_inputs import (
     edit_cases,
     edit_examples,
     edit_requests,
@@ -34,9 +34,9 @@ from pipelines.evidence import (
     gather_losses,
     sampled_pictures,
 )
-from pipelines.picture_requests import Request, export_folder, text_stage
-from pipelines.run_config import RunConfig
-from pipelines.steps import open_step
+from pipelines.draw.requests import Request, export_folder, text_stage
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import open_step
 
 LEVEL = 0.99
 """A router whose weights are spread so far over the layers chooses none."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 COMMAND = Command(__name__, __doc__, section="sample")
 
@@ -29,8 +29,8 @@ from mos.evaluation.theme import LIGHT, figure_png
 from mos.evaluation.usage_figure import usage_figure
 from mos.sampling.layer_usage import LayerSubset, LayerUsage, layer_usage, suggested_subsets
 from mos.sampling.pipeline import MosPipeline
-from pipelines.picture_requests import choose_prompts, export_folder, text_stage
-from pipelines.run_config import RunConfig
+from pipelines.draw.requests import choose_prompts, export_folder, text_stage
+from pipelines.run.config import RunConfig
 
 
 def main(config: RunConfig, args: Namespace) -> None:

@@ -17,19 +17,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 MEASURE = "measure the speeds of this machine first, with the run's own tower, model and table"
 COMMAND = Command(__name__, __doc__, section="plan", flags={"--measure": MEASURE})
 
 from rich.console import Console
 
-from cluster.session import CLONE
+from mos.checkout import CLONE
 from mos.errors import UserError
 from mos.planning.recommend import recommend
-from pipelines.plan_figures import limits_of, stage_figures
-from pipelines.plan_page import plan_tree, print_plan
-from pipelines.run_config import RunConfig
+from pipelines.cost.figures import limits_of, stage_figures
+from pipelines.cost.page import plan_tree, print_plan
+from pipelines.run.config import RunConfig
 
 WIDTH = 160
 """Columns where the output is no terminal."""
@@ -39,7 +39,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     """Ask the cost model, print, keep the answer."""
     machine = config.plan.machine_for(config.cluster.train.gpus)
     if args.measure:
-        from pipelines.measuring import measure_machine
+        from pipelines.cost.measure import measure_machine
 
         machine = measure_machine(config, machine)
     figures = {name: stage_figures(config, name) for name in config.stages()}

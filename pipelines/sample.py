@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 COMMAND = Command(__name__, __doc__, section="sample", words="prompt")
 
@@ -40,7 +40,7 @@ from mos.sampling import MosPipeline
 from mos.sampling.config import SampleConfig, StageName
 from mos.sampling.export import read_export_config
 from mos.sampling.prompts import CutPromptWarning
-from pipelines.picture_requests import (
+from pipelines.draw.requests import (
     Request,
     export_folder,
     is_finished,
@@ -49,8 +49,8 @@ from pipelines.picture_requests import (
     requests_to,
     text_stage,
 )
-from pipelines.run_config import RunConfig
-from pipelines.steps import NOT_IN_OUTPUTS, open_step, require_step
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import NOT_IN_OUTPUTS, open_step, require_step
 
 
 def main(config: RunConfig, args: Namespace) -> None:
@@ -59,7 +59,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     if export is not None:
         draw_here(config, export)
         return
-    from pipelines.drawing import draw  # Ray, which a model drawn with in this process does not need
+    from pipelines.draw.pool import draw  # Ray, which a model drawn with in this process does not need
 
     config, stage = choose_stage(config)
     step = open_step("sample", config)

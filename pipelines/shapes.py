@@ -18,14 +18,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 COMMAND = Command(__name__, __doc__, section="shapes")
 
 from mos.errors import UserError
 from mos.shapes.dataset import write_shards
-from pipelines.run_config import RunConfig
-from pipelines.steps import open_step
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import open_step
 
 
 def main(config: RunConfig, args: Namespace) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 COMMAND = Command(__name__, __doc__)
 
@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cluster.session import CLONE
+from mos.checkout import CLONE
 from mos.errors import UserError
 from mos.evaluation.card import TrainedStage, model_card
 from mos.evaluation.cases import scored_prompts
@@ -34,9 +34,9 @@ from mos.evaluation.theme import LIGHT, figure_png
 from mos.sampling import MosPipeline
 from mos.sampling.export import ExportConfig, read_export, read_export_config
 from mos.shapes.captions import Prompt
-from pipelines.picture_requests import export_folder, text_stage
-from pipelines.run_config import STAGES, RunConfig
-from pipelines.steps import require_step
+from pipelines.draw.requests import export_folder, text_stage
+from pipelines.run.config import STAGES, RunConfig
+from pipelines.run.steps import require_step
 
 MOST_BYTES = 16 * 2**20
 """Of the weights: what a package may carry."""

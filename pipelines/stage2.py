@@ -22,11 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 COMMAND = Command(__name__, __doc__, section="stage2")
 
-from pipelines.train_stage import train_stage
+from pipelines.train.driver import train_stage
 
 if __name__ == "__main__":
     COMMAND.run(partial(train_stage, "stage2"))

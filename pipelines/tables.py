@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.entry import Command
+from pipelines.run.cli import Command
 
 FLAGS = {
     "--verify": "encode a sample of this run's rows again and report the drift",
@@ -33,16 +33,16 @@ COMMAND = Command(__name__, __doc__, flags=FLAGS)
 from rich.console import Console
 from rich.table import Table
 
-from cluster.session import CLONE
+from mos.checkout import CLONE
 from mos.feeding.progress import StreamProgress
 from mos.tables.inventory import Listed, list_tables
 from mos.tables.payloads import REMEDY
 from mos.tables.removal import MARGIN_S, compact, plan_removal, remove
 from mos.tables.runs import User, read_user, read_users, user_id
-from pipelines.run_config import RunConfig
-from pipelines.stage_lock import is_locked
-from pipelines.steps import require_step
-from pipelines.verify_tables import verify_run
+from operators.verify_rows import verify_rows
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import require_step
+from pipelines.train.lock import is_locked
 
 FRESH_S = 3600.0
 """A rank reports once a window."""
@@ -58,7 +58,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     print_tables(tables, users)
     if args.verify:
         encode = require_step("encode", config).outputs
-        for drift in verify_run(config.model_copy(update={"encode": config.encode.anchored(CLONE)}), encode):
+        for drift in verify_rows(encode, config.encode.anchored(CLONE), config.curate.image, config.resolutions()):
             print(drift.describe(), flush=True)
     if args.compact:
         for table in tables:

@@ -34,7 +34,8 @@ def local_ray() -> Iterator[None]:
     """A local Ray of four logical cores, shared by all tests of this process."""
     import ray
 
-    from cluster.session import ClusterConfig, ray_session
+    from cluster.config import ClusterConfig
+    from cluster.session import ray_session
 
     assert not ray.is_initialized()
     with ray_session(ClusterConfig(num_cpus=4, object_store_mb=200)):
@@ -44,7 +45,7 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture
 def demo_run(tmp_path: Path) -> Callable:
     """`demo_run("curate.x=1", ...)`: the demo config with a root of its own and overrides."""
-    from pipelines.run_config import load_run
+    from pipelines.run.config import load_run
 
     def load(*overrides: str):
         return load_run(CLONE / "pipelines/configs/demo.toml", (f"root={tmp_path / 'run'}", *overrides))

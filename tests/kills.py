@@ -32,9 +32,9 @@ from mos.tables.lance import TableVersion, open_table
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 from pipelines import encode
-from pipelines.run_config import RunConfig, load_run
-from pipelines.standing_states import standing_codec
-from pipelines.steps import open_step, require_step
+from pipelines.run.config import RunConfig, load_run
+from pipelines.run.states_table import standing_codec
+from pipelines.run.steps import open_step, require_step
 from tests.samples import Pair, append_samples, picture
 from tests.towers import save_llama
 

@@ -20,7 +20,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from cluster.session import CLONE, ClusterConfig, ray_session
+from cluster.config import ClusterConfig
+from cluster.session import ray_session
+from mos.checkout import CLONE
 from mos.curation.config import CurateConfig
 from mos.curation.hashing import pair_id, perceptual_hash, sample_id
 from mos.curation.items import Item

@@ -33,9 +33,9 @@ from mos.images.reasons import Rejected
 from mos.sampling import MosPipeline
 from mos.sampling.config import SampleConfig, SamplerConfig
 from operators.generate_images import GenerateImages
-from pipelines.entry import DEFAULT_CONFIG
-from pipelines.picture_requests import Request, requests_to
-from pipelines.run_config import RunConfig, load_run
+from pipelines.draw.requests import Request, requests_to
+from pipelines.run.cli import DEFAULT_CONFIG
+from pipelines.run.config import RunConfig, load_run
 from pipelines.sample import draw_with
 from tests.mos.sampling.tiny_export import save_export
 

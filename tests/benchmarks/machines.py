@@ -33,10 +33,10 @@ from mos.sampling.export import read_export, read_export_config
 from mos.training.checkpoint import newest_readable
 from mos.training.metrics import latest_metrics
 from mos.training.precision import PrecisionConfig
-from pipelines.measuring import step_seconds
-from pipelines.picture_requests import export_folder
-from pipelines.plan_figures import stage_figures
-from pipelines.run_config import load_run
+from pipelines.cost.figures import stage_figures
+from pipelines.cost.measure import step_seconds
+from pipelines.draw.requests import export_folder
+from pipelines.run.config import load_run
 from tests.benchmarks.harness import CLONE, Row, write_results
 from tests.mos.model.weight_size import change_by_halving, fresh, gradient_shares
 

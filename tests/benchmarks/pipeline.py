@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mos.errors import UserError
 from mos.shapes.scene import Category, Colour, Shape
-from pipelines.entry import Command
-from pipelines.run_config import RunConfig
-from pipelines.steps import require_step
+from pipelines.run.cli import Command
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import require_step
 from tests.benchmarks.curate import measure_ratio, measure_reject
 from tests.benchmarks.harness import Row, write_results
 from tests.benchmarks.model import kv_only_rows

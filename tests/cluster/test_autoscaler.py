@@ -14,7 +14,7 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import GangResourceRequest, ResourceRequest
 from ray.core.generated.common_pb2 import LabelSelectorOperator
 
-from pipelines.run_config import RunConfig, load_run
+from pipelines.run.config import RunConfig, load_run
 
 CLONE = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((CLONE / "pipelines/configs").glob("*.toml"))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from cluster.config import ClusterConfig
 from cluster.head import JobCluster, LocalHead, server_address
 from cluster.jobs import JobSpec, claim_job, job_status, run_job
-from cluster.session import ClusterConfig
 from mos.errors import UserError
 
 pytestmark = pytest.mark.slow

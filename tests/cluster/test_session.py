@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.session import ClusterConfig, ray_session, refuse_old_ray, refuse_unsafe_environment
+from cluster.config import ClusterConfig
+from cluster.session import ray_session, refuse_old_ray, refuse_unsafe_environment
 from mos.errors import UserError
 
 
@@ -51,7 +52,8 @@ SCRIPT = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import ray
-from cluster.session import ClusterConfig, ray_session
+from cluster.config import ClusterConfig
+from cluster.session import ray_session
 
 @ray.remote
 def on_worker():

@@ -9,9 +9,10 @@ import ray
 import torch
 import torch.distributed as dist
 
+from cluster.config import ClusterConfig
 from cluster.resources import WorkerConfig
 from cluster.room import num_fitting, refuse_too_many
-from cluster.session import ClusterConfig, ray_session
+from cluster.session import ray_session
 from cluster.train import run_workers
 from mos.errors import UserError
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipelines.run_config import RunConfig
-from pipelines.steps import open_step
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import open_step
 from tests.mos.sampling.tiny_export import run_of, save_export
 
 SMALL = (

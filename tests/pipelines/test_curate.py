@@ -14,8 +14,8 @@ from mos.shapes.dataset import ShapesConfig, read_ledger, write_shards
 from mos.tables.lance import write_rows
 from mos.tables.schema import REJECTS, samples_schema
 from pipelines import curate
-from pipelines.run_config import RunConfig
-from pipelines.steps import require_step
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import require_step
 from tests.operators.bad_inputs import Case, good, write_tar
 from tests.operators.tiny_clip import save_tiny_clip
 

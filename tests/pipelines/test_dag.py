@@ -7,13 +7,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from cluster.config import ClusterConfig
 from cluster.head import LocalHead
-from cluster.session import ClusterConfig
 from mos.ledger import StepRecord
 from pipelines.dag import CURATION_CRON, build_definitions, defs
-from pipelines.previews import asset_metadata
-from pipelines.steps import STEPS
-from tests.pipelines.test_interpreter import bare_path
+from pipelines.run.dagster_metadata import asset_metadata
+from pipelines.run.steps import STEPS
+from tests.pipelines.run.test_interpreter import bare_path
 
 
 def keys(definitions: dg.Definitions) -> list[str]:

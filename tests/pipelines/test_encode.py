@@ -19,11 +19,11 @@ from mos.states.payload import StateCodec, all_layers
 from mos.tables.encode_tasks import plan_contexts
 from mos.tables.lance import TableVersion, open_table, read_column, table_exists
 from operators.encode_states import EncodeStates
+from operators.verify_rows import verify_rows
 from pipelines import encode, tables
-from pipelines.run_config import RunConfig, load_run
-from pipelines.standing_states import standing_uri
-from pipelines.steps import open_step, require_step
-from pipelines.verify_tables import verify_run
+from pipelines.run.config import RunConfig, load_run
+from pipelines.run.states_table import standing_uri
+from pipelines.run.steps import open_step, require_step
 from tests.samples import Pair, append_samples, picture
 
 CONFIG = """
@@ -254,7 +254,7 @@ def test_rows_whose_files_were_lost_are_named_and_encoded_again(
         (path,) = path.with_suffix("").iterdir()
     path.unlink()
     with pytest.raises(UserError, match=rf"table {first[kind]['uri']} is damaged, a file is .*{path.name}: .*--force"):
-        list(verify_run(config, first))
+        list(verify_rows(first, config.encode, config.curate.image, config.resolutions()))
     tables.main(config, Namespace(force=False, verify=False, compact=False, remove=False))
 
     curated(config, PAIRS)
@@ -266,7 +266,8 @@ def test_rows_whose_files_were_lost_are_named_and_encoded_again(
     after = {row[0]: row for row in rows_of(again[kind])}
     assert {key: after[key] for key in before} == before
     assert len(after) == again[kind]["rows"] > len(before)
-    assert all(drift.identical == drift.rows for drift in verify_run(config, again))
+    drifts = verify_rows(again, config.encode, config.curate.image, config.resolutions())
+    assert all(drift.identical == drift.rows for drift in drifts)
 
 
 def rows_of(table: dict) -> list[tuple]:

@@ -10,7 +10,7 @@ from mos.encoders import pixel_codec, understanding
 from mos.encoders.understanding import LlamaConfig, tower_id
 from mos.states import payload
 from mos.tables.lance import TableVersion, latest_version
-from pipelines.run_config import RunConfig, load_run
+from pipelines.run.config import RunConfig, load_run
 from tests.kills import encode_without_ray, make_run
 from tests.towers import save_llama
 

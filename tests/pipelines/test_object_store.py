@@ -14,7 +14,7 @@ from mos.tables.lance import create_table, latest_version, read_column
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.tables.removal import compact
 from mos.tables.runs import read_users, register_user
-from pipelines.run_config import load_run
+from pipelines.run.config import load_run
 from tests.kills import encode_without_ray, make_run
 
 moto_server = pytest.importorskip("moto.moto_server.threaded_moto_server", reason="moto's S3 server is not installed")

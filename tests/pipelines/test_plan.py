@@ -9,19 +9,20 @@ import pyarrow as pa
 import pytest
 import torch
 
+from mos.checkout import CLONE
 from mos.errors import UserError
 from mos.planning.sources import SOURCES
 from mos.states.keys import context_key
 from mos.states.payload import StateCodec, all_layers
 from mos.tables.schema import TASK_EDIT, samples_schema
 from mos.tables.state_tables import states_schema
-from pipelines import measuring
-from pipelines.plan_figures import contexts_of, recommend_sources, stage_figures
-from pipelines.run_config import RunConfig, load_run
-from pipelines.standing_states import standing_uri
+from pipelines.cost import measure as measuring
+from pipelines.cost.figures import contexts_of, recommend_sources, stage_figures
+from pipelines.run.config import RunConfig, load_run
+from pipelines.run.states_table import standing_uri
 from tests.mos.tables import sample_tables as tables
 
-CONFIGS = sorted((Path(__file__).resolve().parents[2] / "pipelines/configs").glob("*.toml"))
+CONFIGS = sorted((CLONE / "pipelines/configs").glob("*.toml"))
 
 
 def plan(clone: Path, *arguments: str) -> int:

@@ -10,9 +10,9 @@ from mos.checkpoints import SHAPES
 from mos.errors import UserError
 from mos.sampling import MosPipeline
 from pipelines import evaluate, sample
-from pipelines.picture_requests import make_requests, text_stage
-from pipelines.run_config import RunConfig
-from pipelines.steps import require_step
+from pipelines.draw.requests import make_requests, text_stage
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import require_step
 from tests.benchmarks.pipeline import demo_rows
 from tests.mos.sampling.tiny_export import run_of, save_export
 from tests.pipelines.drawn_run import trained_run

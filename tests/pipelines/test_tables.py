@@ -26,9 +26,9 @@ from mos.tables.lance import (
 from mos.tables.removal import remove_orphans
 from mos.tables.runs import read_users, register_user, user_id
 from pipelines import tables
-from pipelines.run_config import RunConfig, load_run
-from pipelines.stage_lock import stage_lock
-from pipelines.steps import open_step, require_step
+from pipelines.run.config import RunConfig, load_run
+from pipelines.run.steps import open_step, require_step
+from pipelines.train.lock import stage_lock
 from tests.kills import encode_without_ray, make_run
 from tests.samples import Pair, append_samples
 from tests.towers import save_llama
@@ -76,7 +76,7 @@ def test_drift_is_noticed(config: RunConfig, capsys: pytest.CaptureFixture[str])
     assert "7 of 7 rows are encoded to the same values again, no drift" in capsys.readouterr().out
     save_llama(Path(config.encode.tower.path), seed=1)  # the encode step would take another table now
     outputs = StepLedger(config.root).records("encode")[0].outputs
-    states, latents = tables.verify_run(config, outputs)
+    states, latents = tables.verify_rows(outputs, config.encode, config.curate.image, config.resolutions())
     assert (states.identical, latents.identical) == (0, latents.rows)
     assert states.worst > 0.1
 

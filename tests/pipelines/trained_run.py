@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import asdict
 
-from pipelines.run_config import RunConfig
-from pipelines.steps import open_step
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import open_step
 from tests.mos.tables.sample_tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, STRIDE, make_tables
 
 MODEL = (

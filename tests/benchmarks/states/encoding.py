@@ -32,8 +32,8 @@ from mos.tables.lance import TableVersion, commit_fragments, create_table
 from mos.tables.state_tables import states_schema
 from operators.encode_states import EncodeStates
 from pipelines import encode
-from pipelines.run_config import RunConfig, load_run
-from pipelines.steps import open_step, require_step
+from pipelines.run.config import RunConfig, load_run
+from pipelines.run.steps import open_step, require_step
 from tests.benchmarks.harness import Row, measure_interleaved, write_results
 from tests.benchmarks.states.sizes import caption_states, learn
 from tests.samples import Pair, append_samples

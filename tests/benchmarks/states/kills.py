@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipelines.run_config import load_run
-from pipelines.steps import StepLedger
+from pipelines.run.config import load_run
+from pipelines.run.steps import StepLedger
 from tests.benchmarks.harness import CLONE, Row, write_results
 from tests.kills import Ledger, hash_rows, inspect_tables, make_run, run_schedule, run_unbroken, tables_of
 

@@ -15,10 +15,10 @@ from typing import Any
 from cluster.session import ray_session
 from mos.training.metrics import read_metrics
 from pipelines import curate, encode, shapes
-from pipelines.balance import stall_share
-from pipelines.run_config import RunConfig, load_run
-from pipelines.steps import require_step
-from pipelines.train_stage import train_stage
+from pipelines.run.config import RunConfig, load_run
+from pipelines.run.steps import require_step
+from pipelines.train.driver import train_stage
+from pipelines.train.producer_stats import stall_share
 from tests.benchmarks.harness import CLONE, Row, write_results
 
 STEPS, WINDOW, REPEATS = 120, 5, 3

@@ -1,0 +1,134 @@
+"""What is to be drawn: which stage's model, which prompts, which seeds, which sizes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from mos.errors import UserError
+from mos.sampling.arguments import seeds, text
+from mos.sampling.config import StageName
+from mos.sampling.pictures import bucket_size, picture_size
+from mos.sampling.prompts import read_prompts
+from mos.sampling.references import read_reference
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import require_step
+
+SHOWN_NOTICES = 5
+
+TEXT_STAGES: tuple[StageName, ...] = ("stage1", "stage2", "stage3", "stage4")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A picture to be drawn."""
+
+    model: str
+    """Stage whose export draws it, or the folder of an export."""
+    prompt: str
+    seed: int
+    """In [0, 2^64)."""
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    negative_prompt: str = ""
+    source: bytes | None = None
+    """Encoded picture to edit."""
+
+
+def text_stage(config: RunConfig, named: StageName | None) -> StageName:
+    """The stage that draws from text: the one named, else the last of stage1 to stage4 that is finished.
+
+    Raises:
+        UserError: the named stage, or every stage, is unfinished.
+    """
+    if named is not None:
+        require_step(named, config)
+        return named
+    for name in reversed(TEXT_STAGES):
+        if getattr(config, name) is not None and is_finished(config, name):
+            return name
+    raise UserError(
+        f"config {config.name!r} has no finished stage to draw with: run `python pipelines/stage1.py` first"
+    )
+
+
+def is_finished(config: RunConfig, stage: str) -> bool:
+    """Whether a training stage, and all that it stands on, is finished for this config."""
+    try:
+        require_step(stage, config)
+    except UserError:
+        return False
+    return True
+
+
+def export_folder(config: RunConfig, stage: str) -> str:
+    """Folder of a finished stage's weights."""
+    return str(require_step(stage, config).outputs["export"])
+
+
+def make_requests(config: RunConfig, stage: str) -> list[Request]:
+    """The requests to a stage's model."""
+    curate = config.curate
+    return requests_to(config, stage, config.stage(stage).resolution, curate.token_px, curate.bucket_aspect)
+
+
+def requests_to(config: RunConfig, model: str, resolution: int, token_px: int, bucket_aspect: float) -> list[Request]:
+    """One request for each prompt and repetition, with consecutive seeds.
+
+    Args:
+        config: what to draw.
+        model: who draws: a stage, or the folder of an export.
+        resolution: of that model, in pixels.
+        token_px: side of its tokens in pixels.
+        bucket_aspect: longest side over shortest side of its buckets.
+    """
+    sample = config.sample
+    source = None if sample.source is None else read_reference("source", sample.source, config.curate.image)
+    if source is None or sample.height is not None or sample.width is not None:
+        height, width = picture_size(sample.height, sample.width, resolution, token_px)
+    else:
+        height, width = bucket_size(source, resolution, token_px, bucket_aspect)
+    repeated = [prompt for prompt in choose_prompts(config) for _ in range(sample.images_per_prompt)]
+    negative_prompt = text("negative_prompt", sample.negative_prompt)
+    encoded = None if sample.source is None else Path(sample.source).read_bytes()
+    return [
+        Request(model, text("prompt", prompt), seed, height, width, negative_prompt, encoded)
+        for prompt, seed in zip(repeated, seeds(config.seed, len(repeated)), strict=True)
+    ]
+
+
+def choose_prompts(config: RunConfig) -> list[str]:
+    """The prompt or the file that was named, else prompts that suit the run's data."""
+    sample = config.sample
+    match sample.prompt, sample.prompts:
+        case str(), str():
+            raise UserError("both prompt and prompts are given: name one of them")
+        case str() as prompt, None:
+            return [prompt]
+        case None, str() as path:
+            return read_prompts(path)
+    if sample.source is not None:
+        raise UserError(f"source = {sample.source!r} has no instruction: say what to change with prompt=...")
+    from mos.evaluation.cases import shown_prompts, stored_captions
+    from mos.tables.lance import TableVersion
+
+    if config.shapes is not None:
+        return [prompt.text for prompt in shown_prompts(sample.num_images, config.seed)]
+    return stored_captions(TableVersion(**require_step("curate", config).outputs["samples"]), sample.num_images)
+
+
+def bucket_of(config: RunConfig, stage: str, picture: Image.Image) -> tuple[int, int]:
+    """(height, width) of a stage's bucket nearest to a picture's aspect, whatever the picture's size."""
+    curate = config.curate
+    return bucket_size(picture, config.stage(stage).resolution, curate.token_px, curate.bucket_aspect)
+
+
+def print_notices(label: str, notices: Sequence[str]) -> None:
+    """The first of what is to be known about the prompts, and how many more there are."""
+    for notice in notices[:SHOWN_NOTICES]:
+        print(f"{label}: {notice}", flush=True)
+    if len(notices) > SHOWN_NOTICES:
+        print(f"{label}: the same goes for {len(notices) - SHOWN_NOTICES} more prompts", flush=True)

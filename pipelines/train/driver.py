@@ -1,0 +1,172 @@
+"""The wiring that all training scripts share: records in, a gang of workers trains, a record out."""
+
+import shutil
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.session import ray_session
+from cluster.train import run_workers
+from mos.feeding.config import CacheStates, StreamStates
+from mos.feeding.contexts import list_contexts, save_contexts
+from mos.loader.checks import check_share, check_tables, check_view, repeating_buckets
+from mos.loader.index import SampleIndex, build_index
+from mos.precision import instruction_sets
+from mos.tables.lance import drop_table
+from mos.tables.lost_files import refuse_lost_files
+from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
+from mos.tables.views import View
+from mos.training.checkpoint_format import step_folders
+from mos.training.metrics import latest_metrics, progress_line, read_metrics
+from mos.training.notices import NewNotices
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import Step, open_step
+from pipelines.train.job import StageJob, make_job, newest_step, num_parameters, stage_folder, stage_plan
+from pipelines.train.lock import stage_lock
+from pipelines.train.produce_states import producing
+from pipelines.train.producer_stats import describe_balance
+from pipelines.train.stopping import stopping_in_order
+from pipelines.train.worker import train_worker
+
+PROGRESS_EVERY_S = 5.0
+"""Seconds between looks at the metrics of a running stage."""
+
+
+def train_stage(name: str, config: RunConfig, args: Namespace) -> None:
+    """Train one stage unless it is on record, from the newest checkpoint of an interrupted run where there is one."""
+    step = open_step(name, config)
+    with stage_lock(stage_folder(step, config)):
+        if not step.already_finished(args.force):
+            train(step, config, args.force)
+        # Here too where the stage finished before: that run may have been killed before it came to this, and one
+        # that reads a table now may have streamed at first.
+        drop_table(config.queue_uri(name, step.short))
+
+
+def train(step: Step, config: RunConfig, anew: bool) -> None:
+    """Train a stage and record it; `anew` begins again from its first step."""
+    job = make_job(step, config)
+    if anew:
+        shutil.rmtree(job.folder, ignore_errors=True)
+    index = prepare(job, config)
+    describe(job, index, config)
+    with (
+        ray_session(config.cluster),
+        stopping_in_order(job.name, job.folder),
+        shown_progress(job),
+        producing(job, index, config) as produced,
+    ):
+        run_workers(
+            train_worker,
+            job,
+            config.cluster.train,
+            folder=job.folder / "ray",
+            max_failures=config.cluster.max_failures,
+        )
+    reached = newest_step(job)
+    if reached < job.stage.steps:
+        print(f"{job.name}: stopped at step {reached} of {job.stage.steps}; run it again to go on", flush=True)
+        raise KeyboardInterrupt
+    latest = latest_metrics(job.folder)
+    assert latest is not None
+    balance = {}
+    if produced is not None and isinstance(job.states, StreamStates):
+        balance["balance"] = describe_balance(job, job.states, read_metrics(job.folder), produced)
+    step.finish(
+        {
+            **balance,
+            "checkpoint": str(step_folders(job.folder)[-1]),
+            "export": str(job.folder / "export"),
+            "folder": str(job.folder),
+            "metrics": str(job.folder / "metrics.jsonl"),
+            "steps": latest.step,
+            "final_loss": latest.loss,
+            "num_params": num_parameters(job.model),
+        }
+    )
+    print(f"{job.name}: {latest.step} steps, loss {latest.loss:.4f}; weights in {job.folder / 'export'}", flush=True)
+
+
+def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
+    """Check that tables, model and stage fit, and leave the joined view in the stage's folder."""
+    stage, workers = job.stage, config.cluster.train.num
+    refuse_lost_files(job.tables.samples, "put the file back, or curate again into another `tables` folder")
+    for table in (job.tables.latents, *([job.tables.states] if isinstance(job.states, CacheStates) else [])):
+        refuse_lost_files(table, REMEDY)
+    check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
+    states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
+    check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
+    view = View(stage.resolution, stage.filter, stage.tasks, tuple(stage.sources))
+    contexts = None
+    if not isinstance(job.states, CacheStates):
+        contexts = list_contexts(job.tables.samples, view, job.tables.sees_images)
+    index = build_index(job.tables, view, contexts)
+    check_view(
+        index, batch_size=stage.batch_size, token_px=latents.stride * job.model.patch, sources=dict(stage.sources)
+    )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if contexts is not None:
+        save_contexts(contexts, job.folder / "contexts.arrow")
+    index.save(job.folder / "index.npz")
+    return index
+
+
+def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
+    """Say what is about to be trained on what."""
+    plan = stage_plan(job, index)
+    start = "new weights" if job.start is None else f"the weights of {job.start.parent.parent.name}"
+    reached = newest_step(job)
+    if reached:
+        start = f"its own step {reached}"
+    left_out = f", {index.num_left_out} without encodings left out" if index.num_left_out else ""
+    print(
+        f"{job.name}: {num_parameters(job.model) / 1e6:.1f}M parameters from {start}; {job.stage.steps} steps of "
+        f"{job.stage.batch_size} on {describe_gang(job, config)}\n"
+        f"{job.name}: {len(index)} samples{left_out}, {plan.first_step(1)} batches in the first epoch; "
+        f"by source {index.counts('source')}; by bucket {index.counts('group')}; states: {job.states.type}",
+        flush=True,
+    )
+    for bucket, count in repeating_buckets(index, job.stage.batch_size).items():
+        print(
+            f"{job.name}: bucket {bucket} has {count} samples, fewer than a batch of {job.stage.batch_size}: they "
+            "repeat within batches; leave them out with the filter, or lower batch_size",
+            flush=True,
+        )
+
+
+def describe_gang(job: StageJob, config: RunConfig) -> str:
+    """Workers, what each computes with, and in which dtype."""
+    workers, precision = config.cluster.train, job.stage.engine.precision
+    each = f"{workers.gpus:g} GPU" if workers.gpus else f"{workers.cpus:g} CPU core"
+    each += "" if each.startswith("1 ") else "s"
+    sets = "" if workers.gpus else f" ({', '.join(instruction_sets())})"
+    return f"{workers.num} worker{'s' * (workers.num > 1)} of {each}{sets} in {precision.compute}"
+
+
+@contextmanager
+def shown_progress(job: StageJob) -> Iterator[None]:
+    """Print a line whenever the running stage has new metrics, and what its workers have to say."""
+    done, notices = threading.Event(), NewNotices(job.folder)
+
+    def tell() -> None:
+        for line in notices.take():
+            print(f"{job.name}: {line}", flush=True)
+
+    def watch() -> None:
+        shown = latest_metrics(job.folder)
+        while not done.wait(PROGRESS_EVERY_S):
+            tell()
+            latest = latest_metrics(job.folder)
+            if latest is not None and latest != shown:
+                print(f"{job.name}: {progress_line(latest, job.stage.steps, job.stage.batch_size)}", flush=True)
+                shown = latest
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        tell()

@@ -1,0 +1,185 @@
+"""What one training stage is given: finished records and config in, one plain `StageJob` for every worker out."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mos.checkout import CLONE
+from mos.encoders.encoding import EncodeConfig
+from mos.encoders.vae import VaeConfig
+from mos.errors import UserError
+from mos.feeding.config import AutoStates, CacheStates, RecomputeStates, SettledStates, StreamStates
+from mos.fingerprint import fingerprint
+from mos.images.decode import ImageLimits
+from mos.loader.index import EncodedTables, SampleIndex
+from mos.loader.plan import BatchPlan, make_plan
+from mos.model.mos import ModelConfig, MoS
+from mos.planning.sources import SourceName
+from mos.sampling.config import SamplerConfig
+from mos.tables.lance import TableVersion
+from mos.training.checkpoint import Checkpoint, newest_readable
+from mos.training.checkpoint_format import UnusableCheckpointError
+from mos.training.stage import StageConfig
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import TRAINING, Step, require_step, upstream
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """Everything a worker needs to train a stage; plain data."""
+
+    name: str
+    stage: StageConfig
+    model: ModelConfig
+    vae: VaeConfig
+    tables: EncodedTables
+    encode: EncodeConfig
+    """How contexts are encoded, with absolute paths."""
+    image_limits: ImageLimits
+    """Of the images that the tower sees."""
+    states: SettledStates
+    """Where hidden states come from."""
+    queue: str
+    """Table that a stream fills."""
+    seed: int
+    """Of this stage's order and draws, in [0, 2^64)."""
+    model_seed: int
+    """Of the first stage's weights."""
+    folder: Path
+    """Checkpoints, metrics, pictures and export."""
+    start: Path | None
+    """Checkpoint of the stage before, where there is one."""
+    sampler: SamplerConfig
+    provenance: dict[str, Any]
+    """Resolved config and table versions, written into every checkpoint."""
+    export: dict[str, Any]
+    """`config.json` of the export."""
+
+
+def make_job(step: Step, config: RunConfig) -> StageJob:
+    """Everything that is known before the data is looked at."""
+    name, stage = step.name, config.stage(step.name)
+    encoded = require_step("encode", config).outputs
+    curated = require_step("curate", config).outputs
+    tables = EncodedTables(
+        samples=TableVersion(**curated["samples"]),
+        states=TableVersion(**encoded["states"]),
+        latents=TableVersion(**encoded["latents"]),
+        codec_id=encoded["codec_id"],
+        sees_images=encoded["sees_images"],
+    )
+    encode = config.encode.anchored(CLONE)
+    run = {
+        "name": config.name,
+        "stage": name,
+        "resolution": stage.resolution,
+        "bucket_aspect": config.curate.bucket_aspect,
+        "fingerprint": step.fingerprint,
+        "seed": config.seed,
+        "tower_id": encoded["tower_id"],
+        "codec_id": encoded["codec_id"],
+        "tables": asdict(tables),
+        "config": stage.model_dump(mode="json"),
+    }
+    model = config.model.model_dump(mode="json")
+    states = settled_states(config, name, encoded)
+    in_queue = isinstance(states, StreamStates) and states.drop_consumed
+    return StageJob(
+        name=name,
+        stage=stage,
+        model=config.model,
+        vae=encode.vae,
+        tables=tables,
+        encode=encode,
+        image_limits=config.curate.image,
+        states=states,
+        queue=config.queue_uri(name, step.short) if in_queue else tables.states.uri,
+        seed=int(fingerprint(seed=config.seed, stage=name)[:16], 16),
+        model_seed=config.seed,
+        folder=stage_folder(step, config),
+        start=find_start(name, config),
+        sampler=config.sample.sampler,
+        provenance={**run, "model": model, "run_config": config.model_dump(mode="json")},
+        export={
+            "model": model,
+            "tower": encode.tower.model_dump(mode="json"),
+            "vae": encode.vae.model_dump(mode="json"),
+            "run": run,
+        },
+    )
+
+
+def settled_states(config: RunConfig, stage: str, encoded: dict[str, Any]) -> SettledStates:
+    """Source of a stage, as the outputs of the encode step have it where it is `auto`."""
+    states = config.stage(stage).states
+    if not isinstance(states, AutoStates):
+        return states
+    source: SourceName = encoded["sources"][stage]
+    match source:
+        case "cache":
+            return CacheStates()
+        case "stream":
+            return states.stream
+        case "recompute":
+            return RecomputeStates()
+
+
+def stage_folder(step: Step, config: RunConfig) -> Path:
+    """Where a stage leaves its checkpoints, metrics, pictures and export."""
+    return config.folder("checkpoints", step.name, step.short)
+
+
+def newest_step(job: StageJob) -> int:
+    """Updates that the trainer has done, as far as the checkpoints tell."""
+    return steps_done(job.folder)
+
+
+def steps_done(folder: Path) -> int:
+    """Updates after which a stage that trains in `folder` would go on."""
+    checkpoint = newest_readable(folder)
+    return 0 if checkpoint is None else checkpoint.state.step
+
+
+def find_start(name: str, config: RunConfig) -> Path | None:
+    """The final checkpoint of the training stage before this one.
+
+    Raises:
+        UserError: it was removed, or holds another model.
+    """
+    before = [step for step in upstream(name, config) if step in TRAINING]
+    if not before:
+        return None
+    path = Path(require_step(before[-1], config).outputs["checkpoint"])
+    try:
+        checkpoint = Checkpoint.read(path)
+    except UnusableCheckpointError as error:
+        raise UserError(
+            f"checkpoint {path} of {before[-1]} is missing or damaged ({error}): run "
+            f"`python pipelines/{before[-1]}.py --force`"
+        ) from error
+    if ModelConfig.model_validate(checkpoint.provenance["model"]) != config.model:
+        raise UserError(f"checkpoint {path} of {before[-1]} holds another model than [model] describes: use its values")
+    return path
+
+
+def stage_plan(job: StageJob, index: SampleIndex) -> BatchPlan:
+    """The batch plan of a stage over its view."""
+    ratios = {index.sources.index(name): ratio for name, ratio in job.stage.sources.items()}
+    return make_plan(index.group, index.source, batch_size=job.stage.batch_size, seed=job.seed, ratios=ratios or None)
+
+
+def preview_rows(job: StageJob, index: SampleIndex) -> NDArray[np.intp]:
+    """Samples of the stage's pictures: the first in the view's largest bucket."""
+    counts = index.counts("group")
+    group = index.groups.index(max(counts, key=lambda name: counts[name]))
+    return (index.group == group).nonzero()[0][: job.stage.num_sample_images]
+
+
+def num_parameters(model: ModelConfig) -> int:
+    """Trainable parameters of a model."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in MoS(model).parameters())

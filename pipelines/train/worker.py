@@ -1,0 +1,137 @@
+"""What every training worker runs: tables, model, engine and loop put together for one stage."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+
+import torch
+import torch.distributed as dist
+
+from mos.encoders.vae import load_codec
+from mos.feeding.config import StreamStates
+from mos.feeding.progress import StreamProgress
+from mos.flow.timestep import timesteps
+from mos.loader.builder import BatchBuilder, DrawRule, Share, StatesSource
+from mos.loader.index import NO_ROW, SampleIndex
+from mos.loader.left_out import LeftOutSamples
+from mos.loader.prefetch import prefetch
+from mos.loader.randomness import ExplorationRule
+from mos.model.fusion import RoutedFusion
+from mos.model.mos import MoS
+from mos.sampling.preview import Preview, PreviewInputs
+from mos.tables.payloads import LatentTable, RowCache
+from mos.training.checkpoint import newest_checkpoint, open_checkpoint
+from mos.training.checkpoint_format import TrainState
+from mos.training.checkpoints import Checkpoints
+from mos.training.ema import Ema
+from mos.training.engine import Engine, build_engine
+from mos.training.export import write_export
+from mos.training.loop import train
+from mos.training.metrics import MetricsWriter, StepMetrics
+from mos.training.notices import Notices
+from mos.training.stop import StopRequest, StopVote
+from pipelines.train.job import StageJob, preview_rows, stage_plan
+from pipelines.train.open_states import announced, open_states
+
+
+def train_worker(job: StageJob, device: torch.device) -> None:
+    """One rank: train to the end of the stage from the newest checkpoint, then export; or to where it is stopped.
+
+    Does nothing where the producers of its states have failed: the gang was restarted in vain, and the driver says why.
+    """
+    if isinstance(job.states, StreamStates) and StreamProgress(job.folder / "stream").failure is not None:
+        return
+    stage = job.stage
+    index = SampleIndex.load(job.folder / "index.npz")
+    engine, ema, state = start_training(job, device)
+    cache = RowCache(stage.loader.cache_bytes)
+    states, latents = open_states(job, index, cache, device), LatentTable(job.tables.latents, cache)
+    share = Share(dist.get_rank(), dist.get_world_size())
+    left_out = LeftOutSamples(index, job.tables.samples, Notices(job.folder).say)
+    plan = stage_plan(job, index)
+    builder = BatchBuilder(plan, index, states, latents, draw_rule(job), share, left_out.add)
+    build = announced(builder, states, state.step)
+    preview = make_preview(job, index, states, latents, device) if stage.sample_every else None
+    checkpoints = Checkpoints(
+        job.folder,
+        job.provenance,
+        keep=stage.keep_checkpoints,
+        background=stage.async_checkpoint,
+        patience=stage.checkpoint_patience,
+        first_step=state.step,
+    )
+    build_pinned = (lambda step: build(step).pin()) if device.type == "cuda" else build
+    batches = prefetch(build_pinned, range(state.step, stage.steps), stage.loader.prefetch_batches)
+    with closing(batches), metrics_of(job, state) as report, stoppable(job) as stop:
+        state = train(
+            engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview, stop=stop
+        )
+    if state.step < stage.steps:
+        return
+    write_export(job.folder / "export", engine, ema, job.export)
+
+
+def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, TrainState]:
+    """The sharded model with the weights to go on from: this stage's own, the last stage's, or new ones."""
+    with torch.device("meta"):
+        model = MoS(job.model)
+    model.to_empty(device="cpu").init_weights(torch.Generator().manual_seed(job.model_seed))
+    stage = job.stage
+    engine = build_engine(stage.engine, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
+    ema = Ema(engine.weights(), stage.ema_decay)
+    own = newest_checkpoint(job.folder)
+    if own is not None:
+        own.restore(engine, ema, optimizer=True)
+        return engine, ema, own.state
+    if job.start is not None:
+        open_checkpoint(job.start).restore(engine, ema, optimizer=False)
+    return engine, ema, TrainState()
+
+
+def draw_rule(job: StageJob) -> DrawRule:
+    """How the stage's samples draw their random part."""
+    fusion, exploration = job.model.fusion, None
+    if isinstance(fusion, RoutedFusion):
+        router = fusion.router
+        exploration = ExplorationRule(job.model.num_blocks, job.model.state_layers, router.top_k, router.epsilon)
+    return DrawRule(job.seed, partial(timesteps, job.stage.timesteps), job.stage.caption_dropout, exploration)
+
+
+def make_preview(
+    job: StageJob, index: SampleIndex, states: StatesSource, latents: LatentTable, device: torch.device
+) -> Preview:
+    """Pictures of the first captions in the view's largest bucket."""
+    rows = preview_rows(job, index)
+    references = index.reference[rows]
+    inputs = PreviewInputs(
+        contexts=states.read(index.state[rows].tolist()),
+        null_contexts=states.read(index.null_state[rows].tolist()),
+        latents=torch.stack(latents.read(index.latent[rows].tolist())),
+        reference=torch.stack(latents.read(references.tolist())) if (references != NO_ROW).all() else None,
+    )
+    folder = job.folder / "samples" if dist.get_rank() == 0 else None
+    return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device, Notices(job.folder).say)
+
+
+@contextmanager
+def stoppable(job: StageJob) -> Iterator[StopVote]:
+    """The ranks' vote on the driver's request to stop; the driver knows of the block, while rank 0 is in it."""
+    request = StopRequest(job.folder)
+    vote = StopVote(request)
+    if dist.get_rank() == 0:
+        request.enter()
+    try:
+        yield vote
+    finally:
+        if dist.get_rank() == 0:
+            request.leave()
+
+
+@contextmanager
+def metrics_of(job: StageJob, state: TrainState) -> Iterator[Callable[[StepMetrics], None]]:
+    """Where this rank's lines of metrics go: to files on rank 0, nowhere on the others."""
+    if dist.get_rank() != 0:
+        yield lambda _: None
+        return
+    with closing(MetricsWriter(job.folder, state.step)) as writer:
+        yield writer.write

@@ -1,0 +1,114 @@
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mos.errors import UserError
+from pipelines.run.config import RunConfig, load_run
+from pipelines.run.steps import (
+    CODE_VERSIONS,
+    NOT_IN_OUTPUTS,
+    STEPS,
+    configured_steps,
+    fingerprint_of,
+    open_step,
+    upstream,
+)
+
+
+def add_shard(config: RunConfig, name: str) -> None:
+    """A tar of no interest under the run's shards."""
+    path = config.folder("shards", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.txt"), io.BytesIO(b""))
+
+
+def finish(config: RunConfig, *names: str, identity: str = "same") -> None:
+    """Record steps as if their jobs had run."""
+    for name in names:
+        open_step(name, config).finish({"identity": f"{name}-{identity}"})
+
+
+@pytest.fixture
+def config(demo_run) -> RunConfig:
+    config = demo_run()
+    for kind in ("pairs", "edits"):
+        add_shard(config, f"{kind}-00000.tar")
+    return config
+
+
+def changed(config: RunConfig, **sections: dict) -> RunConfig:
+    """The run with some fields of some sections replaced."""
+    updates = {name: getattr(config, name).model_copy(update=fields) for name, fields in sections.items()}
+    return config.model_copy(update=updates)
+
+
+def test_every_step_is_a_script_with_a_code_version(clone: Path):
+    assert set(CODE_VERSIONS) == set(STEPS)
+    assert all((clone / f"pipelines/{name}.py").is_file() for name in STEPS)
+
+
+def test_steps_follow_the_config(clone: Path, config: RunConfig):
+    assert configured_steps(config) == STEPS
+    photos = load_run(clone / "pipelines/configs/photos.toml")
+    assert configured_steps(photos) == ("curate", "encode", "stage1", "stage2", "edit", "sample", "evaluate")
+    assert upstream("curate", photos) == ()
+    assert upstream("edit", photos) == ("encode", "stage2")
+    assert upstream("stage2", photos) == ("encode", "stage1")
+
+
+def test_an_unfinished_upstream_step_is_named_with_its_remedy(config: RunConfig):
+    with pytest.raises(UserError, match=r"step 'shapes' is not finished .*python pipelines/shapes.py"):
+        open_step("curate", config)
+    finish(config, "shapes", "curate")
+    with pytest.raises(UserError, match=r"step 'encode' is not finished .*python pipelines/encode.py"):
+        open_step("stage1", config)
+
+
+def test_finished_work_is_found_until_forced(config: RunConfig, capsys: pytest.CaptureFixture[str]):
+    finish(config, "shapes")
+    step = open_step("shapes", config)
+    assert step.already_finished()
+    assert "shapes: already finished" in capsys.readouterr().out
+    assert not step.already_finished(force=True)
+
+
+def test_a_fingerprint_covers_what_decides_the_outputs(config: RunConfig):
+    finish(config, "shapes", "curate", "encode", "stage1")
+    before = {name: fingerprint_of(name, config) for name in ("stage1", "stage2")}
+    slower = changed(config, stage1={"log_every": 1, "checkpoint_every": 7}, encode={"images_per_batch": 1})
+    assert {name: fingerprint_of(name, slower) for name in before} == before
+    longer = changed(config, stage1={"steps": 7})
+    assert fingerprint_of("stage1", longer) != before["stage1"]
+    with pytest.raises(UserError, match="step 'stage1' is not finished"):
+        fingerprint_of("stage2", longer)
+
+
+def test_new_raw_data_is_a_new_curation(config: RunConfig):
+    finish(config, "shapes", "curate", "encode")
+    stage1 = fingerprint_of("stage1", config)
+    add_shard(config, "pairs-00001.tar")
+    with pytest.raises(UserError, match="step 'curate' is not finished"):
+        open_step("encode", config)
+    finish(config, "curate")
+    assert fingerprint_of("stage1", config) == stage1  # the same samples came out
+    finish(config, "curate", identity="other")
+    with pytest.raises(UserError, match="step 'encode' is not finished"):
+        open_step("stage1", config)
+
+
+def test_a_named_stage_needs_no_later_one(config: RunConfig):
+    finish(config, "shapes", "curate", "encode", "stage1")
+    open_step("sample", changed(config, sample={"stage": "stage1"}))
+    with pytest.raises(UserError, match="step 'stage2' is not finished"):
+        open_step("sample", config)
+
+
+def test_what_is_left_out_of_fingerprints_exists():
+    sections = {"encode": "encode", "stage": "stage1", "sample": "sample", "evaluate": "evaluate"}
+    for kind, names in NOT_IN_OUTPUTS.items():
+        annotation = RunConfig.model_fields[sections[kind]].annotation
+        model = next(option for option in getattr(annotation, "__args__", (annotation,)) if option is not type(None))
+        assert names <= set(model.model_fields)
