@@ -7,7 +7,7 @@ table that no record names is not part of the run.
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ class StepRecord:
     """Wall time of the run that produced it."""
     finished_at: float
     """Unix time."""
+    settings: str = ""
+    """64 hex digits as `fingerprint`, raw data left out: of the config, and of what the step stands on."""
+    confirmed_at: float = 0.0
+    """Unix time at which a run last found nothing to do here."""
 
 
 class StepLedger:
@@ -62,11 +66,19 @@ class StepLedger:
             )
         return record
 
-    def record(self, name: str, fingerprint: str, outputs: dict[str, Any], started_at: float) -> StepRecord:
+    def record(
+        self, name: str, fingerprint: str, outputs: dict[str, Any], started_at: float, settings: str
+    ) -> StepRecord:
         """Write the record atomically; call it once every output of the step is durable."""
         now = time.time()
-        record = StepRecord(name, fingerprint, outputs, seconds=now - started_at, finished_at=now)
-        path = self._path(name, fingerprint)
+        return self._write(StepRecord(name, fingerprint, outputs, now - started_at, now, settings, now))
+
+    def confirm(self, record: StepRecord, settings: str) -> StepRecord:
+        """Note that a record still holds: of several, the one that was confirmed last is the current one."""
+        return self._write(replace(record, settings=settings, confirmed_at=time.time()))
+
+    def _write(self, record: StepRecord) -> StepRecord:
+        path = self._path(record.name, record.fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(json.dumps(asdict(record), indent=2), encoding="utf-8")

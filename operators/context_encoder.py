@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from mos.encoders.encoding import EncodeConfig
-from mos.encoders.understanding import Encoded, load_tower
+from mos.encoders.load import load_tower
+from mos.encoders.understanding import Encoded
 from mos.images.decode import ImageLimits, decode_image
 from mos.images.reasons import Reason, Rejected
 from mos.tables.encode_tasks import NO_IMAGE

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 
 from mos.encoders.encoding import EncodeConfig
-from mos.encoders.vae import load_codec
+from mos.encoders.load import load_codec
 from mos.images.decode import ImageLimits
 from mos.images.pixels import prepare_image
 from mos.images.reasons import Reason, Rejected

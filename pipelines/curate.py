@@ -38,12 +38,13 @@ from operators.curate import Sink, curation
 from operators.drop_images import DropImages
 from operators.write_samples import WriteSamples
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import open_step
+from pipelines.run.steps import Run
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Read what is new, commit it, record both tables."""
-    step = open_step("curate", config)
+    config = run.config
+    step = run.step("curate")
     record = step.find()
     if args.dry_run:
         dry_run(config, record)
@@ -57,7 +58,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     print(f"curate: {len(units)} units, {len(units) - len(new)} of them finished before", flush=True)
 
     tables = open_sample_tables(config.samples_uri(), config.rejects_uri(), config.curate.resolutions, base)
-    marks, notices = run(config, new, WriteSamples(config.samples_uri(), config.curate.resolutions).__call__)
+    marks, notices = stream(config, new, WriteSamples(config.samples_uri(), config.curate.resolutions).__call__)
     near_bits = config.curate.duplicates.near_bits
     marks = drop_copies(marks, list(tables.kept_marks(near_bits)), near_bits)
     curated = add_marks(tables, marks, ids, settings, notices)
@@ -71,7 +72,7 @@ def latest(record: StepRecord | None, settings: str, units: Sequence[str], uri: 
     return curated if curated and curated.can_grow_into(settings, units, uri) else None
 
 
-def run(config: RunConfig, units: Sequence[Unit], sink: Sink) -> tuple[pa.Table, dict[str, int]]:
+def stream(config: RunConfig, units: Sequence[Unit], sink: Sink) -> tuple[pa.Table, dict[str, int]]:
     """Stream the units through the operators; the last operator's rows in the order of the sources, and the notices."""
     progress = Progress(len(units))
     parts = []
@@ -92,7 +93,7 @@ def dry_run(config: RunConfig, record: StepRecord | None) -> None:
         print_views({name: count_view(samples, view) for name, view in views.items()})
         return
     units = list_units(config.curate.sources, CLONE, config.curate.files_per_unit)
-    marks, notices = run(config, units, DropImages().__call__)
+    marks, notices = stream(config, units, DropImages().__call__)
     marks = drop_copies(marks, [], config.curate.duplicates.near_bits)
     rejects = rejects_of(marks)
     kept = marks.filter(marks.column("reason").is_null())

@@ -43,9 +43,9 @@ from mos.errors import UserError
 from mos.ledger import StepRecord
 from mos.precision import instruction_sets
 from pipelines.cost.forecast import forecast
-from pipelines.run.config import RunConfig, load_run
+from pipelines.run.config import load_run
 from pipelines.run.dagster_metadata import asset_metadata
-from pipelines.run.steps import configured_steps, open_step, upstream
+from pipelines.run.steps import Run, configured_steps, upstream
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 """For jobs that die of the machine's faults; a user's mistake is never retried."""
@@ -70,13 +70,13 @@ class RayJobs(dg.ConfigurableResource):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["RayJobs"]:
         """Hold the cluster for the duration of a Dagster run; it starts with the first job."""
-        with JobCluster(self.run_config().cluster) as cluster:
+        with JobCluster(self.run().config.cluster) as cluster:
             self._cluster = cluster
             yield self
 
-    def run_config(self) -> RunConfig:
+    def run(self) -> Run:
         """The run, with absolute paths."""
-        return load_run(Path(self.config), tuple(self.overrides), base_folder(CLONE))
+        return Run(load_run(Path(self.config), tuple(self.overrides), base_folder(CLONE)))
 
     def run_step(self, name: str) -> StepRecord:
         """Have a step done by one job, unless it is on record.
@@ -84,9 +84,10 @@ class RayJobs(dg.ConfigurableResource):
         Raises:
             dg.Failure: the job failed; a mistake of the user is marked as not worth a retry.
         """
-        config = self.run_config()
+        run = self.run()
+        config = run.config
         try:
-            step = open_step(name, config)
+            step = run.step(name)
             if step.already_finished(self.force):
                 return step.ledger.require(name, step.fingerprint, "")
             settled = () if self._cluster.server is None else config.settled()
@@ -140,22 +141,23 @@ def step_asset(name: str, deps: tuple[str, ...]) -> dg.AssetsDefinition:
     return step
 
 
-def main(config: RunConfig, args: argparse.Namespace) -> None:
+def main(run: Run, args: argparse.Namespace) -> None:
     """Materialize every step in this process; ends with the place of the report.
 
     Raises:
         UserError: a step failed.
     """
+    config = run.config
     definitions = build_definitions(args.config, args.overrides, force=args.force)
     if server_address(os.environ) is None and not config.cluster.train.gpus:
-        say_how_long(config, again=args.force)
+        say_how_long(run, again=args.force)
     run_job_quietly(definitions)
     print(f"\nreport: {config.folder('report', 'report.html')}", flush=True)
 
 
-def say_how_long(config: RunConfig, *, again: bool) -> None:
+def say_how_long(run: Run, *, again: bool) -> None:
     """Print what this machine computes with, and how long the run, or what is left of it, will take on it."""
-    expected = forecast(config, again=again)
+    config, expected = run.config, forecast(run, again=again)
     if expected is None:
         return
     workers, dtypes = config.cluster.train, {config.stage(name).engine.precision.compute for name in config.stages()}

@@ -31,8 +31,8 @@ from ray.data import Dataset
 from cluster.room import refuse_too_many
 from cluster.session import ray_session
 from mos.checkout import CLONE
-from mos.encoders.understanding import TowerSpec, describe_tower, tower_id
-from mos.encoders.vae import CodecSpec, describe_codec
+from mos.encoders.load import CodecSpec, TowerSpec, describe_codec, describe_tower
+from mos.encoders.understanding import tower_id
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.planning.sources import SourceName
@@ -52,15 +52,16 @@ from operators.encode_states import EncodeStates
 from pipelines.cost.choose_source import settle_sources
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import standing_codec
-from pipelines.run.steps import open_step, require_step
+from pipelines.run.steps import Run
 
 Operator = type[EncodeStates] | type[EncodeLatents] | type[CalibrateStates]
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Encode what is missing, commit it, record both tables."""
-    step = open_step("encode", config)
-    samples = TableVersion(**require_step("curate", config).outputs["samples"])
+    config = run.config
+    step = run.step("encode")
+    samples = TableVersion(**run.require("curate").outputs["samples"])
     config = config.model_copy(update={"encode": config.encode.anchored(CLONE)})
     record = step.find()
     replaced = record is not None and record.outputs["tower_id"] != tower_id(config.encode.tower)

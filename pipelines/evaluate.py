@@ -35,29 +35,29 @@ from pipelines.draw.report_inputs import (
     sampled_pictures,
 )
 from pipelines.draw.requests import Request, export_folder, text_stage
-from pipelines.run.config import RunConfig
-from pipelines.run.steps import open_step
+from pipelines.run.steps import Run
 
 LEVEL = 0.99
 """A router whose weights are spread so far over the layers chooses none."""
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Draw what is judged, check it, gather what the other steps left, write the report."""
-    step = open_step("evaluate", config)
+    config = run.config
+    step = run.step("evaluate")
     page = config.folder("report", "report.html")
     if step.already_finished(args.force) and page.is_file():
         print(f"evaluate: the report is {page}", flush=True)
         return
-    settings, stage = config.evaluate, text_stage(config, config.evaluate.stage)
+    settings, stage = config.evaluate, text_stage(run, config.evaluate.stage)
     print(f"evaluate: judging {stage}", flush=True)
     prompts = []
     if config.shapes is not None:
         prompts = scored_prompts(settings.single_object_prompts, settings.prompts_per_category, settings.seed)
     side = config.stage(stage).resolution
     requests = [Request(stage, prompt.text, settings.seed + i, side, side) for i, prompt in enumerate(prompts)]
-    cases = edit_cases(config)
-    exports: dict[str, str] = {name: export_folder(config, name) for name in ({stage, "edit"} if cases else {stage})}
+    cases = edit_cases(run)
+    exports: dict[str, str] = {name: export_folder(run, name) for name in ({stage, "edit"} if cases else {stage})}
     with ray_session(config.cluster):
         pictures = draw(
             requests + edit_requests(config, cases),
@@ -76,14 +76,14 @@ def main(config: RunConfig, args: Namespace) -> None:
             pool=config.cluster.generate,
         )
     scores = score_pictures(pictures[: len(prompts)], prompts) if prompts else None
-    counts, buckets = gather_counts(config)
+    counts, buckets = gather_counts(run)
     report = Report(
         name=config.name,
-        facts=gather_facts(config, stage),
+        facts=gather_facts(run, stage),
         counts=counts,
         buckets=buckets,
-        losses=gather_losses(config),
-        pictures=sampled_pictures(config),
+        losses=gather_losses(run),
+        pictures=sampled_pictures(run),
         scores=scores,
         edits=edit_examples(cases, pictures[len(prompts) :]),
         router=router,

@@ -30,15 +30,16 @@ from mos.evaluation.usage_figure import usage_figure
 from mos.sampling.layer_usage import LayerSubset, LayerUsage, layer_usage, suggested_subsets
 from mos.sampling.pipeline import MosPipeline
 from pipelines.draw.requests import choose_prompts, export_folder, text_stage
-from pipelines.run.config import RunConfig
+from pipelines.run.steps import Run
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Draw the prompts with the router's choices kept, add them up, name the layers worth holding."""
-    stage = text_stage(config, config.sample.stage)
-    pipeline = MosPipeline.from_export(export_folder(config, stage), device=config.cluster.generate.device)
+    config = run.config
+    stage = text_stage(run, config.sample.stage)
+    pipeline = MosPipeline.from_export(export_folder(run, stage), device=config.cluster.generate.device)
     traces = []
-    for number, prompt in enumerate(choose_prompts(config)):
+    for number, prompt in enumerate(choose_prompts(run)):
         traces.append(pipeline.trace(prompt, config.sample.sampler, seed=config.seed + number).trace)
         print(f"layers: {number + 1} pictures traced", flush=True)
     usage = layer_usage(traces)

@@ -30,13 +30,15 @@ from mos.planning.recommend import recommend
 from pipelines.cost.figures import limits_of, stage_figures
 from pipelines.cost.page import plan_tree, print_plan
 from pipelines.run.config import RunConfig
+from pipelines.run.steps import Run
 
 WIDTH = 160
 """Columns where the output is no terminal."""
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Ask the cost model, print, keep the answer."""
+    config = run.config
     machine = config.plan.machine_for(config.cluster.train.gpus)
     if args.measure:
         from pipelines.cost.measure import measure_machine

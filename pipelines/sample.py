@@ -43,33 +43,33 @@ from mos.sampling.prompts import CutPromptWarning
 from pipelines.draw.requests import (
     Request,
     export_folder,
-    is_finished,
     make_requests,
     print_notices,
     requests_to,
     text_stage,
 )
-from pipelines.run.config import RunConfig
-from pipelines.run.steps import NOT_IN_OUTPUTS, open_step, require_step
+from pipelines.run.steps import NOT_IN_OUTPUTS, Run
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Choose the model, draw every request, write pictures, sidecars and grid."""
-    export = chosen_export(config, args)
+    config = run.config
+    export = chosen_export(run, args)
     if export is not None:
-        draw_here(config, export)
+        draw_here(run, export)
         return
     from pipelines.draw.pool import draw  # Ray, which a model drawn with in this process does not need
 
-    config, stage = choose_stage(config)
-    step = open_step("sample", config)
+    run, stage = choose_stage(run)
+    config = run.config
+    step = run.step("sample")
     print(f"sample: drawing with {stage}", flush=True)
     folder = config.folder("images", step.short)
     if step.already_finished(args.force):
         print(f"sample: pictures are in {folder}", flush=True)
         return
-    requests = make_requests(config, stage)
-    exports: dict[str, str] = {stage: export_folder(config, stage)}
+    requests = make_requests(run, stage)
+    exports: dict[str, str] = {stage: export_folder(run, stage)}
     sampler = config.sample.sampler
     with ray_session(config.cluster):
         pictures = draw(
@@ -88,27 +88,27 @@ def main(config: RunConfig, args: Namespace) -> None:
     print(f"sample: pictures are in {folder}, and together in {folder / 'grid.png'}", flush=True)
 
 
-def chosen_export(config: RunConfig, args: Namespace) -> str | None:
+def chosen_export(run: Run, args: Namespace) -> str | None:
     """The exported model that was named; the one that ships, where nothing was named and nothing is trained."""
-    sample = config.sample
+    config, sample = run.config, run.config.sample
     if sample.export is not None:
         if sample.stage is not None:
             raise UserError(f"both export = {sample.export!r} and stage = {sample.stage!r} are given: name one of them")
         return sample.export
     if args.named or sample.stage is not None or sample.source is not None:
         return None
-    if any(is_finished(config, name) for name in config.stages()):
+    if any(run.is_finished(name) for name in config.stages()):
         return None
     print("sample: the demo has trained no model yet, so the one that ships draws: coloured shapes", flush=True)
     return str(SHAPES)
 
 
-def draw_here(config: RunConfig, export: str) -> None:
+def draw_here(run: Run, export: str) -> None:
     """Draw with an exported model in this process, without Ray."""
-    sample = config.sample
+    config, sample = run.config, run.config.sample
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = MosPipeline.from_export(export, limits=config.curate.image, device=device, compile=sample.compile)
-    requests = requests_to(config, export, pipe.resolution, pipe.token_px, pipe.bucket_aspect)
+    requests = requests_to(run, export, pipe.resolution, pipe.token_px, pipe.bucket_aspect)
     pictures = draw_with(pipe, requests, sample)
     what = sample.model_dump(mode="json", exclude=NOT_IN_OUTPUTS["sample"])
     digest = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=what)
@@ -136,9 +136,9 @@ def draw_with(pipe: MosPipeline, requests: list[Request], sample: SampleConfig) 
         )
 
 
-def choose_stage(config: RunConfig) -> tuple[RunConfig, StageName]:
+def choose_stage(run: Run) -> tuple[Run, StageName]:
     """The stage that draws; where the run is not finished yet, the choice becomes part of the config."""
-    sample = config.sample
+    config, sample = run.config, run.config.sample
     if sample.source is not None:
         stage: StageName = sample.stage or "edit"
         if "edit" not in config.stage(stage).tasks:
@@ -146,12 +146,12 @@ def choose_stage(config: RunConfig) -> tuple[RunConfig, StageName]:
                 f"{stage} is trained on text alone and cannot edit source = {sample.source!r}: leave sample.stage out, "
                 "and `edit` draws"
             )
-        require_step(stage, config)
+        run.require(stage)
     else:
-        stage = text_stage(config, sample.stage)
-    if all(is_finished(config, name) for name in config.stages()):
-        return config, stage
-    return config.model_copy(update={"sample": sample.model_copy(update={"stage": stage})}), stage
+        stage = text_stage(run, sample.stage)
+    if all(run.is_finished(name) for name in config.stages()):
+        return run, stage
+    return Run(config.model_copy(update={"sample": sample.model_copy(update={"stage": stage})})), stage
 
 
 def write_pictures(folder: Path, requests: list[Request], pictures: list[Image.Image], sidecar: dict) -> list[str]:

@@ -24,13 +24,13 @@ COMMAND = Command(__name__, __doc__, section="shapes")
 
 from mos.errors import UserError
 from mos.shapes.dataset import write_shards
-from pipelines.run.config import RunConfig
-from pipelines.run.steps import open_step
+from pipelines.run.steps import Run
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Write the shards unless they are there."""
-    step = open_step("shapes", config)
+    config = run.config
+    step = run.step("shapes")
     if step.already_finished(args.force):
         return
     if config.shapes is None:

@@ -36,7 +36,7 @@ from mos.sampling.export import ExportConfig, read_export, read_export_config
 from mos.shapes.captions import Prompt
 from pipelines.draw.requests import export_folder, text_stage
 from pipelines.run.config import STAGES, RunConfig
-from pipelines.run.steps import require_step
+from pipelines.run.steps import Run
 
 MOST_BYTES = 16 * 2**20
 """Of the weights: what a package may carry."""
@@ -45,19 +45,20 @@ KEPT = ("name", "stage", "resolution", "bucket_aspect", "fingerprint", "seed", "
 GRID_COLUMNS = 6
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Write the weights, draw with what was written, score it, write the card."""
+    config = run.config
     if config.shapes is None:
         raise UserError(f"config {config.name!r} has no [shapes] section: the checker scores drawn scenes alone")
-    stage = text_stage(config, None)
+    stage = text_stage(run, None)
     folder = CLONE / "mos" / "checkpoints" / config.name
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(Path(export_folder(config, stage)), folder)
+    write_weights(Path(export_folder(run, stage)), folder)
     prompts = scored_prompts(config.evaluate.single_object_prompts, config.evaluate.prompts_per_category, 0)
     pictures = draw_all(folder, prompts, config)
     scores = score_pictures(pictures, prompts)
     write_scores(folder, prompts, pictures, scores)
-    stages = trained_stages(config, stage)
+    stages = trained_stages(run, stage)
     workers = config.cluster.train
     machine = f"{workers.num} GPUs" if workers.gpus else f"{workers.num} CPU cores"
     card = model_card(config.name, machine, read_export(folder), stages, scores, config.evaluate.sampler)
@@ -102,10 +103,10 @@ def write_scores(folder: Path, prompts: list[Prompt], pictures: list[Image.Image
     (folder / "samples.png").write_bytes(figure_png(partial(picture_grid, shown, columns=GRID_COLUMNS), LIGHT))
 
 
-def trained_stages(config: RunConfig, last: str) -> list[TrainedStage]:
+def trained_stages(run: Run, last: str) -> list[TrainedStage]:
     """The stages up to the one that is shipped, with the hours their records tell."""
-    names = [name for name in STAGES[: STAGES.index(last) + 1] if getattr(config, name) is not None]
-    stages = [(name, config.stage(name), require_step(name, config)) for name in names]
+    names = [name for name in STAGES[: STAGES.index(last) + 1] if name in run.config.stages()]
+    stages = [(name, run.config.stage(name), run.require(name)) for name in names]
     return [
         TrainedStage(name, stage.resolution, stage.steps, stage.batch_size, record.seconds / 3600)
         for name, stage, record in stages

@@ -40,16 +40,16 @@ from mos.tables.payloads import REMEDY
 from mos.tables.removal import MARGIN_S, compact, plan_removal, remove
 from mos.tables.runs import User, read_user, read_users, user_id
 from operators.verify_rows import verify_rows
-from pipelines.run.config import RunConfig
-from pipelines.run.steps import require_step
+from pipelines.run.steps import Run
 from pipelines.train.lock import is_locked
 
 FRESH_S = 3600.0
 """A rank reports once a window."""
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """List, then do what was asked."""
+    config = run.config
     folder = config.tables_folder()
     users = read_users(folder)
     if config.root not in [user.root for user in users] and Path(config.root).is_dir():
@@ -57,7 +57,7 @@ def main(config: RunConfig, args: Namespace) -> None:
     tables = list_tables(folder, users)
     print_tables(tables, users)
     if args.verify:
-        encode = require_step("encode", config).outputs
+        encode = run.require("encode").outputs
         for drift in verify_rows(encode, config.encode.anchored(CLONE), config.curate.image, config.resolutions()):
             print(drift.describe(), flush=True)
     if args.compact:

@@ -21,8 +21,7 @@ from typing import Any
 
 import torch
 
-from mos.encoders.understanding import describe_tower
-from mos.encoders.vae import describe_codec
+from mos.encoders.load import describe_codec, describe_tower
 from mos.tables import append_once
 from mos.tables import committer as encoded
 from mos.tables.committer import Committer
@@ -34,7 +33,7 @@ from operators.encode_states import EncodeStates
 from pipelines import encode
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.states_table import standing_codec
-from pipelines.run.steps import open_step, require_step
+from pipelines.run.steps import Run
 from tests.samples import Pair, append_samples, picture
 from tests.towers import save_llama
 
@@ -144,13 +143,13 @@ def make_run(folder: Path, num_samples: int) -> Path:
         for n in range(num_samples)
     ]
     samples = append_samples(Path(config.tables_folder()), pairs)
-    open_step("curate", config).finish({"identity": str(num_samples), "samples": asdict(samples)})
+    Run(config).step("curate").finish({"identity": str(num_samples), "samples": asdict(samples)})
     return path
 
 
 def encode_without_ray(config: RunConfig, rows_per_fragment: int) -> tuple[TableVersion, TableVersion]:
     """The encode step, its operators called one fragment after another in this process."""
-    samples = TableVersion(**require_step("curate", config).outputs["samples"])
+    samples = TableVersion(**Run(config).require("curate").outputs["samples"])
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
     contexts = plan_contexts(samples, config.resolutions(), tower.sees_images)
     images = plan_latents(samples, config.resolutions(), codec.codec_id)

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from mos.config import StrictConfig
 from mos.encoders.batches import PassShape
-from mos.encoders.weights import Checkpoint, first_line, locate
+from mos.encoders.weights import Checkpoint, locate
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
-from mos.precision import Precision, settle
+from mos.precision import Precision
 
 CODE_VERSION = 2
 """Raise it when the states of a context change: every table of older states is then left aside."""
@@ -169,62 +169,6 @@ class PerceptionLMConfig(_Checkpoint):
 
 
 TowerConfig = Annotated[MiniLMConfig | LlamaConfig | InternVLConfig | PerceptionLMConfig, Field(discriminator="type")]
-
-
-def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
-    """Load the frozen tower that a config names; transformers is imported only here.
-
-    Raises:
-        UserError: the weights are missing, incomplete or of another architecture, or a package is not installed.
-    """
-    config = config.model_copy(update={"dtype": settle(config.dtype, device)})
-    match config:
-        case MiniLMConfig() | LlamaConfig():
-            from mos.encoders.text_tower import TextTower
-
-            return TextTower.load(config, device)
-        case InternVLConfig() | PerceptionLMConfig():
-            from mos.encoders.vision_tower import VisionTower
-
-            return VisionTower.load(config, device)
-
-
-@dataclass(frozen=True)
-class TowerSpec:
-    """What can be said of a tower without loading its weights."""
-
-    tower_id: str
-    num_layers: int
-    """m."""
-    dim: int
-    sees_images: bool
-
-
-def describe_tower(config: TowerConfig) -> TowerSpec:
-    """Read a tower's shape from its checkpoint's own config.
-
-    Raises:
-        UserError: there is no such checkpoint, or it is of another architecture.
-    """
-    from transformers import AutoConfig
-
-    checkpoint = checkpoint_of(config)
-    try:
-        model = AutoConfig.from_pretrained(**checkpoint.options(), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{checkpoint.path} has no readable config: {first_line(error)}") from error
-    if model.model_type != MODEL_TYPES[config.type]:
-        raise UserError(
-            f"{checkpoint.path} is a {model.model_type} checkpoint, tower type {config.type!r} loads "
-            f"{MODEL_TYPES[config.type]}: correct `type` or `path`"
-        )
-    text = model.get_text_config()
-    sees_images = isinstance(config, InternVLConfig | PerceptionLMConfig)
-    return TowerSpec(tower_id(config), text.num_hidden_layers, text.hidden_size, sees_images)
-
-
-MODEL_TYPES = {"minilm": "bert", "llama": "llama", "internvl": "internvl", "perceptionlm": "perception_lm"}
-"""The `model_type` in a checkpoint's config.json that each type of tower loads."""
 
 
 def tower_id(config: TowerConfig) -> str:

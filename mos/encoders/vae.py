@@ -6,7 +6,6 @@ Dimension key
     channels, h, w  latent channels and grid: h = height / stride
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from jaxtyping import Float, UInt8
@@ -82,49 +81,6 @@ class WanConfig(StrictConfig):
 
 
 VaeConfig = Annotated[PixelConfig | WanConfig, Field(discriminator="type")]
-
-
-def load_codec(config: VaeConfig, device: str = "cpu") -> Codec:
-    """Build the codec that a config names; diffusers is imported only here.
-
-    Raises:
-        UserError: the weights are missing, incomplete or of another architecture.
-    """
-    match config:
-        case PixelConfig():
-            from mos.encoders.pixel_codec import PixelCodec
-
-            return PixelCodec(config)
-        case WanConfig():
-            from mos.encoders.wan_vae import WanCodec
-
-            return WanCodec.load(config, device)
-
-
-@dataclass(frozen=True)
-class CodecSpec:
-    """What can be said of a codec without loading a checkpoint's weights."""
-
-    codec_id: str
-    channels: int
-    stride: int
-
-
-def describe_codec(config: VaeConfig) -> CodecSpec:
-    """Identity and geometry of a codec; a random Wan VAE is built for it, its weights being its identity.
-
-    Raises:
-        UserError: there is no such checkpoint.
-    """
-    match config:
-        case PixelConfig():
-            from mos.encoders import pixel_codec
-
-            return CodecSpec(pixel_codec.codec_id(config), 3 * config.stride**2, config.stride)
-        case WanConfig():
-            from mos.encoders import wan_vae
-
-            return CodecSpec(wan_vae.codec_id(config), wan_vae.CHANNELS, wan_vae.STRIDE)
 
 
 def require_multiple(images: UInt8[Tensor, "batch 3 height width"], stride: int) -> None:

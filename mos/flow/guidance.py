@@ -6,15 +6,15 @@ from torch import Tensor
 
 
 def guide(
-    conditional: Float[Tensor, "batch *rest"], unconditional: Float[Tensor, "batch *rest"], scale: float
-) -> Float[Tensor, "batch *rest"]:
+    conditional: Float[Tensor, " batch *rest"], unconditional: Float[Tensor, " batch *rest"], scale: float
+) -> Float[Tensor, " batch *rest"]:
     """v_u + scale (v_c - v_u); scale 1 is the conditional velocity, the paper uses 5.0 to 7.5."""
     return unconditional + scale * (conditional - unconditional)
 
 
 def rescale(
-    guided: Float[Tensor, "batch *rest"], conditional: Float[Tensor, "batch *rest"], phi: float
-) -> Float[Tensor, "batch *rest"]:
+    guided: Float[Tensor, " batch *rest"], conditional: Float[Tensor, " batch *rest"], phi: float
+) -> Float[Tensor, " batch *rest"]:
     """Bring the guided velocity back to the conditional one's standard deviation (Lin et al. 2024, eq. 15-16).
 
     A guided velocity without any spread, as an untrained model gives, stays as it is.

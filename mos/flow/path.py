@@ -9,28 +9,28 @@ from torch import Tensor
 
 
 def interpolate(
-    z0: Float[Tensor, "batch *rest"], z1: Float[Tensor, "batch *rest"], t: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch *rest"]:
+    z0: Float[Tensor, " batch *rest"], z1: Float[Tensor, " batch *rest"], t: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch *rest"]:
     """Noised latent z_t = (1 - t) z0 + t z1, t in [0, 1]."""
     t = _expand(t, z0)
     return (1 - t) * z0 + t * z1
 
 
-def velocity(z0: Float[Tensor, "batch *rest"], z1: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
+def velocity(z0: Float[Tensor, " batch *rest"], z1: Float[Tensor, " batch *rest"]) -> Float[Tensor, " batch *rest"]:
     """Target velocity v = dz_t/dt = z1 - z0, the same at every t."""
     return z1 - z0
 
 
 def velocity_to_data(
-    z_t: Float[Tensor, "batch *rest"], v: Float[Tensor, "batch *rest"], t: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch *rest"]:
+    z_t: Float[Tensor, " batch *rest"], v: Float[Tensor, " batch *rest"], t: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch *rest"]:
     """The data end of the line through z_t with velocity v: z0 = z_t - t v."""
     return z_t - _expand(t, z_t) * v
 
 
 def velocity_to_noise(
-    z_t: Float[Tensor, "batch *rest"], v: Float[Tensor, "batch *rest"], t: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch *rest"]:
+    z_t: Float[Tensor, " batch *rest"], v: Float[Tensor, " batch *rest"], t: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch *rest"]:
     """The noise end of the line through z_t with velocity v: z1 = z_t + (1 - t) v."""
     return z_t + (1 - _expand(t, z_t)) * v
 

@@ -45,18 +45,18 @@ def linear_quadratic_schedule(num_steps: int, threshold: float = 0.025) -> Float
 
 
 def euler_step(
-    z_t: Float[Tensor, "batch *rest"], v: Float[Tensor, "batch *rest"], t: float, t_next: float
-) -> Float[Tensor, "batch *rest"]:
+    z_t: Float[Tensor, " batch *rest"], v: Float[Tensor, " batch *rest"], t: float, t_next: float
+) -> Float[Tensor, " batch *rest"]:
     """Follow the tangent at t: z_t + (t_next - t) v."""
     return z_t + (t_next - t) * v
 
 
 def integrate(
     field: Callable[[Tensor, float], Tensor],
-    z1: Float[Tensor, "batch *rest"],
+    z1: Float[Tensor, " batch *rest"],
     schedule: Float[Tensor, " steps_plus_1"],
     on_step: Callable[[int, Tensor, Tensor, float], None] | None = None,
-) -> Float[Tensor, "batch *rest"]:
+) -> Float[Tensor, " batch *rest"]:
     """Euler integration of dz/dt = field(z, t) along a falling schedule.
 
     Args:

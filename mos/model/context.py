@@ -43,12 +43,12 @@ class ContextLayout(NamedTuple):
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         return cls(offsets, mask, mask.flatten().nonzero()[:, 0])
 
-    def pad(self, tokens: Shaped[Tensor, "token *rest"]) -> Shaped[Tensor, "batch ctx *rest"]:
+    def pad(self, tokens: Shaped[Tensor, " token *rest"]) -> Shaped[Tensor, " batch ctx *rest"]:
         """Give tokens their places in the padded batch; the others are zero."""
         padded = tokens.new_zeros(self.mask.numel(), *tokens.shape[1:])
         return padded.index_copy(0, self.rows, tokens).unflatten(0, self.mask.shape)
 
-    def unpad(self, padded: Shaped[Tensor, "batch ctx *rest"]) -> Shaped[Tensor, "token *rest"]:
+    def unpad(self, padded: Shaped[Tensor, " batch ctx *rest"]) -> Shaped[Tensor, " token *rest"]:
         """The real tokens of a padded batch."""
         return padded.flatten(0, 1)[self.rows]
 

@@ -19,8 +19,9 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
-from mos.encoders.understanding import Tower, TowerConfig, load_tower
-from mos.encoders.vae import Codec, load_codec
+from mos.encoders.load import load_codec, load_tower
+from mos.encoders.understanding import Tower, TowerConfig
+from mos.encoders.vae import Codec
 from mos.encoders.weights import first_line
 from mos.errors import UserError
 from mos.images.decode import ImageLimits

@@ -68,7 +68,7 @@ def fit_shape(opacity: Float[np.ndarray, "height width"], strength: float) -> Sh
     return ShapeFit(best.error, best.shape, best.x + columns.start, best.y + rows.start, best.size)
 
 
-def _span(occupied: Bool[np.ndarray, "side"]) -> slice:
+def _span(occupied: Bool[np.ndarray, " side"]) -> slice:
     """The part of a side that holds the object and some border."""
     (places,) = np.nonzero(occupied)
     padding = 2 + round(PADDING * len(places))
@@ -109,6 +109,6 @@ def _body(shape: Shape) -> _Body:
     return _Body(float(mass.sum()) / size**2, x, y)
 
 
-def _middles(num: int) -> Float[np.ndarray, "num"]:
+def _middles(num: int) -> Float[np.ndarray, " num"]:
     """Coordinates of pixel centres along a side."""
     return np.arange(num) + 0.5

@@ -49,7 +49,7 @@ class PackedStates:
     """
 
     format: FormatName
-    offsets: Int[Tensor, "batch+1"]
+    offsets: Int[Tensor, " batch+1"]
     """Context b owns the tokens offsets[b] to offsets[b + 1]; starts at 0, ends at `token`."""
     codes: Shaped[Tensor, "token layer code"]
     """bf16 (`bf16`), int8 (`int8`) or uint8 (`int4`)."""

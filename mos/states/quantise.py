@@ -23,7 +23,7 @@ def quantise(
     states: BFloat16[Tensor, "token layer dim"],
     calibration: Calibration | None,
     format: FormatName,
-    offsets: Int[Tensor, "batch+1"] | None = None,
+    offsets: Int[Tensor, " batch+1"] | None = None,
 ) -> PackedStates:
     """Pack the states of one context, or of several whose tokens follow each other.
 

@@ -1,19 +1,24 @@
-"""The training loop of one stage: batches in, weights, average, checkpoints and metrics out."""
+"""The training loop of one stage, its step and its loss: batches in, weights, average, checkpoints, metrics out."""
 
 from collections.abc import Callable, Iterable
 
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mos.flow.loss import velocity_loss
+from mos.flow.path import interpolate, velocity
 from mos.loader.batch import Batch
 from mos.model.mos import MoS
 from mos.training.checkpoint_format import TrainState
 from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.engine import Engine
-from mos.training.meter import Meter
+from mos.training.meter import Meter, StepResult
 from mos.training.metrics import StepMetrics
 from mos.training.nonfinite import SkippedUpdates
 from mos.training.optimizer import learning_rate
 from mos.training.stage import StageConfig
-from mos.training.step import update
 from mos.training.stop import StopVote
 
 SampleGrid = Callable[[MoS, int], None]
@@ -81,6 +86,29 @@ def train(
         stop.close()
     checkpoints.finish()
     return state
+
+
+def update(engine: Engine, batch: Batch, lr: float, micro_batch_size: int | None = None) -> StepResult:
+    """One optimiser step (Algorithm 1) on a global batch, of which `batch` is this rank's share, on the CPU.
+
+    The gradient is that of the mean over the global batch, whatever the number of ranks and of micro batches; nothing
+    waits for the device.
+    """
+    total = torch.zeros((), device=engine.device)
+    parts = list(batch.split(micro_batch_size))
+    for number, part in enumerate(parts):
+        loss = sample_losses(engine.model, part.to(engine.device)).sum() / len(batch)
+        engine.backward(loss, last=number == len(parts) - 1)
+        total += loss.detach()
+    return StepResult(total, engine.step(lr))
+
+
+def sample_losses(model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
+    """Loss of each sample: squared error of the velocity at its own z_t; 0 for a sample that is left out."""
+    z_t = interpolate(batch.latents, batch.noise, batch.timesteps)
+    predicted = model(z_t, batch.timesteps, batch.context, reference=batch.reference, exploration=batch.exploration)
+    losses = velocity_loss(predicted, velocity(batch.latents, batch.noise))
+    return losses if batch.weight is None else losses * batch.weight
 
 
 def _due(step: int, every: int, last: int) -> bool:

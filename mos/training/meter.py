@@ -2,14 +2,26 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
 
 from mos.loader.batch import Batch
 from mos.training.checkpoint_format import TrainState
 from mos.training.metrics import StepMetrics
-from mos.training.step import StepResult
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one update saw, before it changed the weights."""
+
+    loss: Float[Tensor, ""]
+    """Mean over this rank's samples, on the device."""
+    grad_norm: Float[Tensor, ""]
+    """Global L2 norm before clipping, on the device; not finite: the update was skipped."""
 
 
 class Meter:

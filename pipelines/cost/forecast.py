@@ -11,7 +11,7 @@ from mos.errors import UserError
 from pipelines.cost.figures import stage_figures
 from pipelines.cost.measure import step_seconds
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import TRAINING, configured_steps, open_step
+from pipelines.run.steps import TRAINING, Run, configured_steps
 from pipelines.train.job import stage_folder, steps_done
 
 MEASURED_S = 1.5
@@ -51,16 +51,17 @@ class Forecast:
         return f"about {_minutes(self.total_s)}, {_minutes(self.training_s)} of them training steps"
 
 
-def forecast(config: RunConfig, *, again: bool = False) -> Forecast | None:
+def forecast(run: Run, *, again: bool = False) -> Forecast | None:
     """What is left of a run on this machine; None where no training is left, or where it is not known on how much data.
 
     The steps measured are those of one worker's share, with the threads it has.
 
     Args:
-        config: of the run.
+        run: to be run, or gone on with.
         again: all of it is left, also what is on record.
     """
-    left = list(configured_steps(config)) if again else steps_left(config)
+    config = run.config
+    left = list(configured_steps(config)) if again else steps_left(run)
     stages = [name for name in left if name in TRAINING]
     if not stages:
         return None
@@ -77,7 +78,7 @@ def forecast(config: RunConfig, *, again: bool = False) -> Forecast | None:
     start_s = time.perf_counter() - started
     first = stages[0]
     begun = left[0] == first and not again
-    done = steps_done(stage_folder(open_step(first, config), config)) if begun else 0
+    done = steps_done(stage_folder(run.step(first), config)) if begun else 0
     return Forecast(
         training_s=WITHIN_A_RUN
         * (sum(config.stage(name).steps * seconds[name] for name in stages) - done * seconds[first]),
@@ -86,11 +87,11 @@ def forecast(config: RunConfig, *, again: bool = False) -> Forecast | None:
     )
 
 
-def steps_left(config: RunConfig) -> list[str]:
+def steps_left(run: Run) -> list[str]:
     """The steps of a run that are not on record; all that follow one of them count."""
-    names = list(configured_steps(config))
+    names = list(configured_steps(run.config))
     for number, name in enumerate(names):
-        if open_step(name, config).find() is None:
+        if run.step(name).find() is None:
             return names[number:]
     return []
 

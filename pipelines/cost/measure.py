@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from mos.checkout import CLONE
-from mos.encoders.understanding import load_tower
+from mos.encoders.load import load_tower
 from mos.errors import UserError
 from mos.loader.batch import Batch
 from mos.model.context import Context
@@ -20,7 +20,7 @@ from mos.tables.lance import TableVersion, open_table, table_exists
 from mos.tables.payloads import RowCache, StateTable
 from mos.tables.schema import TASK_EDIT
 from mos.training.engine import build_engine
-from mos.training.step import update
+from mos.training.loop import update
 from pipelines.cost.figures import StageFigures, stage_figures, tower_params
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import standing_uri

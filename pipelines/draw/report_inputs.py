@@ -19,15 +19,15 @@ from mos.tables.lance import TableVersion
 from mos.training.metrics import read_metrics
 from pipelines.draw.requests import Request, bucket_of
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import configured_steps, require_step
+from pipelines.run.steps import Run, configured_steps
 
 SHOWN_PX = 512
 """Longest side of a source picture in the report."""
 
 
-def gather_counts(config: RunConfig) -> tuple[Counts, dict[str, dict[str, int]]]:
+def gather_counts(run: Run) -> tuple[Counts, dict[str, dict[str, int]]]:
     """What curation read, kept and rejected, and the kept samples' buckets."""
-    outputs = require_step("curate", config).outputs
+    outputs = run.require("curate").outputs
     buckets = {f"{resolution} px": counts for resolution, counts in outputs["buckets"].items()}
     return Counts(outputs["read"], outputs["kept"], outputs["rejected"]), buckets
 
@@ -38,30 +38,31 @@ def judged_stages(config: RunConfig) -> tuple[str, ...]:
     return stages if named is None else stages[: stages.index(named) + 1]
 
 
-def gather_losses(config: RunConfig) -> list[LossCurve]:
+def gather_losses(run: Run) -> list[LossCurve]:
     """The loss curve of every stage covered."""
     curves = []
-    for stage in judged_stages(config):
-        lines = read_metrics(Path(require_step(stage, config).outputs["folder"]))
+    for stage in judged_stages(run.config):
+        lines = read_metrics(Path(run.require(stage).outputs["folder"]))
         if lines:
             curves.append(LossCurve(stage, tuple(line.step for line in lines), tuple(line.loss for line in lines)))
     return curves
 
 
-def gather_facts(config: RunConfig, stage: str) -> dict[str, str]:
+def gather_facts(run: Run, stage: str) -> dict[str, str]:
     """The head of the report."""
-    encoded = require_step("encode", config).outputs
+    config = run.config
+    encoded = run.require("encode").outputs
     covered = judged_stages(config)
     before = [step for step in configured_steps(config) if step in ("shapes", "curate", "encode", *covered)]
-    balances = {name: require_step(name, config).outputs.get("balance") for name in covered}
+    balances = {name: run.require(name).outputs.get("balance") for name in covered}
     streamed = [
         f"{name}: trainer waited {balance['trainer_stall']:.0%}, producers idle {balance['producer_idle']:.0%}"
         for name, balance in balances.items()
         if balance is not None
     ]
-    minutes = sum(require_step(step, config).seconds for step in before) / 60
+    minutes = sum(run.require(step).seconds for step in before) / 60
     return {
-        "model": f"{require_step(stage, config).outputs['num_params'] / 1e6:.1f} M parameters",
+        "model": f"{run.require(stage).outputs['num_params'] / 1e6:.1f} M parameters",
         "understanding tower": f"{encoded['tower_id']}, {encoded['num_layers']} layers",
         "codec": f"{encoded['codec_id']}, {encoded['channels']} channels, stride {encoded['stride']}",
         "judged": f"{stage} at {config.stage(stage).resolution} px",
@@ -73,11 +74,12 @@ def gather_facts(config: RunConfig, stage: str) -> dict[str, str]:
     }
 
 
-def sampled_pictures(config: RunConfig) -> list[Captioned]:
+def sampled_pictures(run: Run) -> list[Captioned]:
     """What the sample step drew, checked where its prompts are the demo's own; none for a report on a named stage."""
+    config = run.config
     if config.evaluate.stage is not None:
         return []
-    paths = [Path(path) for path in require_step("sample", config).outputs["images"]]
+    paths = [Path(path) for path in run.require("sample").outputs["images"]]
     prompts = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["prompt"] for path in paths]
     pictures = [from_png(path.read_bytes()) for path in paths]
     known = [] if config.shapes is None else shown_prompts(config.sample.num_images, config.seed)
@@ -88,13 +90,14 @@ def sampled_pictures(config: RunConfig) -> list[Captioned]:
     ]
 
 
-def edit_cases(config: RunConfig) -> list[EditCase]:
+def edit_cases(run: Run) -> list[EditCase]:
     """Held-out edits where the data was drawn, else the first of the table's own; none before the editing stage."""
+    config = run.config
     if "edit" not in judged_stages(config):
         return []
     if config.shapes is not None:
         return drawn_edits(config.evaluate.num_edits, config.evaluate.seed, config.stage("edit").resolution)
-    samples = TableVersion(**require_step("curate", config).outputs["samples"])
+    samples = TableVersion(**run.require("curate").outputs["samples"])
     return stored_edits(samples, config.evaluate.num_edits, config.curate.image)
 
 

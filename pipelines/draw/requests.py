@@ -13,7 +13,7 @@ from mos.sampling.pictures import bucket_size, picture_size
 from mos.sampling.prompts import read_prompts
 from mos.sampling.references import read_reference
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import require_step
+from pipelines.run.steps import Run
 
 SHOWN_NOTICES = 5
 
@@ -38,60 +38,51 @@ class Request:
     """Encoded picture to edit."""
 
 
-def text_stage(config: RunConfig, named: StageName | None) -> StageName:
+def text_stage(run: Run, named: StageName | None) -> StageName:
     """The stage that draws from text: the one named, else the last of stage1 to stage4 that is finished.
 
     Raises:
         UserError: the named stage, or every stage, is unfinished.
     """
     if named is not None:
-        require_step(named, config)
+        run.require(named)
         return named
     for name in reversed(TEXT_STAGES):
-        if getattr(config, name) is not None and is_finished(config, name):
+        if name in run.config.stages() and run.is_finished(name):
             return name
     raise UserError(
-        f"config {config.name!r} has no finished stage to draw with: run `python pipelines/stage1.py` first"
+        f"config {run.config.name!r} has no finished stage to draw with: run `python pipelines/stage1.py` first"
     )
 
 
-def is_finished(config: RunConfig, stage: str) -> bool:
-    """Whether a training stage, and all that it stands on, is finished for this config."""
-    try:
-        require_step(stage, config)
-    except UserError:
-        return False
-    return True
-
-
-def export_folder(config: RunConfig, stage: str) -> str:
+def export_folder(run: Run, stage: str) -> str:
     """Folder of a finished stage's weights."""
-    return str(require_step(stage, config).outputs["export"])
+    return str(run.require(stage).outputs["export"])
 
 
-def make_requests(config: RunConfig, stage: str) -> list[Request]:
+def make_requests(run: Run, stage: str) -> list[Request]:
     """The requests to a stage's model."""
-    curate = config.curate
-    return requests_to(config, stage, config.stage(stage).resolution, curate.token_px, curate.bucket_aspect)
+    curate = run.config.curate
+    return requests_to(run, stage, run.config.stage(stage).resolution, curate.token_px, curate.bucket_aspect)
 
 
-def requests_to(config: RunConfig, model: str, resolution: int, token_px: int, bucket_aspect: float) -> list[Request]:
+def requests_to(run: Run, model: str, resolution: int, token_px: int, bucket_aspect: float) -> list[Request]:
     """One request for each prompt and repetition, with consecutive seeds.
 
     Args:
-        config: what to draw.
+        run: its config says what to draw.
         model: who draws: a stage, or the folder of an export.
         resolution: of that model, in pixels.
         token_px: side of its tokens in pixels.
         bucket_aspect: longest side over shortest side of its buckets.
     """
-    sample = config.sample
+    config, sample = run.config, run.config.sample
     source = None if sample.source is None else read_reference("source", sample.source, config.curate.image)
     if source is None or sample.height is not None or sample.width is not None:
         height, width = picture_size(sample.height, sample.width, resolution, token_px)
     else:
         height, width = bucket_size(source, resolution, token_px, bucket_aspect)
-    repeated = [prompt for prompt in choose_prompts(config) for _ in range(sample.images_per_prompt)]
+    repeated = [prompt for prompt in choose_prompts(run) for _ in range(sample.images_per_prompt)]
     negative_prompt = text("negative_prompt", sample.negative_prompt)
     encoded = None if sample.source is None else Path(sample.source).read_bytes()
     return [
@@ -100,9 +91,9 @@ def requests_to(config: RunConfig, model: str, resolution: int, token_px: int, b
     ]
 
 
-def choose_prompts(config: RunConfig) -> list[str]:
+def choose_prompts(run: Run) -> list[str]:
     """The prompt or the file that was named, else prompts that suit the run's data."""
-    sample = config.sample
+    config, sample = run.config, run.config.sample
     match sample.prompt, sample.prompts:
         case str(), str():
             raise UserError("both prompt and prompts are given: name one of them")
@@ -117,7 +108,7 @@ def choose_prompts(config: RunConfig) -> list[str]:
 
     if config.shapes is not None:
         return [prompt.text for prompt in shown_prompts(sample.num_images, config.seed)]
-    return stored_captions(TableVersion(**require_step("curate", config).outputs["samples"]), sample.num_images)
+    return stored_captions(TableVersion(**run.require("curate").outputs["samples"]), sample.num_images)
 
 
 def bucket_of(config: RunConfig, stage: str, picture: Image.Image) -> tuple[int, int]:

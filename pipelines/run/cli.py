@@ -15,7 +15,7 @@ from pipelines.run.help import describe_section, sections
 from pipelines.run.interpreter import use_project_python
 
 if TYPE_CHECKING:
-    from pipelines.run.config import RunConfig
+    from pipelines.run.steps import Run
 
 DEFAULT_CONFIG = CLONE / "pipelines" / "configs" / "demo.toml"
 """What a script runs when no config is named."""
@@ -26,7 +26,7 @@ OVERRIDE = re.compile(r"[\w.-]+=")
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-Main = Callable[["RunConfig", argparse.Namespace], None]
+Main = Callable[["Run", argparse.Namespace], None]
 
 
 class Command:
@@ -61,7 +61,7 @@ class Command:
             self._args = parse(doc, flags or {}, sys.argv[1:], settings, words)
 
     def run(self, main: Main) -> None:
-        """Load the config, run `main(config, args)` and exit with its status.
+        """Load the config, call `main(run, args)` and exit with its status.
 
         `UserError` ends in one sentence on stderr and status 2.
         """
@@ -69,9 +69,10 @@ class Command:
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         try:
             from pipelines.run.config import load_run
+            from pipelines.run.steps import Run
 
             args = self._args
-            main(load_run(args.config, qualify(args.overrides, self._section), base_folder(CLONE)), args)
+            main(Run(load_run(args.config, qualify(args.overrides, self._section), base_folder(CLONE))), args)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(EXIT_USER_ERROR)

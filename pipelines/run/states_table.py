@@ -1,7 +1,7 @@
 """Which states table a run reads and writes, found without loading a tower or starting Ray."""
 
 from mos.checkout import CLONE
-from mos.encoders.understanding import TowerSpec, describe_tower
+from mos.encoders.load import TowerSpec, describe_tower
 from mos.states.payload import StateCodec
 from mos.tables.state_tables import claim_name, read_claim, states_name
 from pipelines.run.config import RunConfig

@@ -1,6 +1,7 @@
 """The steps of a run, what each depends on, and its fingerprint: the name under which finished work is found again."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,9 @@ TRAINING = (*STAGES, "edit")
 
 CODE_VERSIONS = {"shapes": 1, "curate": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(TRAINING, 3)
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
+
+DRAWING = ("sample", "evaluate")
+"""The steps that use a trained model."""
 
 NOT_IN_OUTPUTS = {
     "encode": {"actors", "images_per_batch", "rows_per_fragment", "fragments_per_commit", "quality"},
@@ -48,6 +52,8 @@ class Step:
     fingerprint: str
     """64 hex digits over everything that decides the outputs."""
     ledger: StepLedger
+    settings: str
+    """The same, raw data left out: those of a curation."""
     started_at: float = field(default_factory=time.time)
     """Unix time."""
 
@@ -64,6 +70,7 @@ class Step:
         """Whether there is nothing to do; says so on stdout. `force` runs the step again regardless."""
         record = None if force else self.find()
         if record is not None:
+            self.ledger.confirm(record, self.settings)
             print(f"{self.name}: already finished ({self.short}, took {record.seconds:.0f} s)", flush=True)
         return record is not None
 
@@ -73,26 +80,112 @@ class Step:
         `identity` names what later steps would see: two runs whose outputs are equal may share it.
         """
         return self.ledger.record(
-            self.name, self.fingerprint, {"identity": self.fingerprint, **outputs}, self.started_at
+            self.name, self.fingerprint, {"identity": self.fingerprint, **outputs}, self.started_at, self.settings
         )
 
 
-def open_step(name: str, config: RunConfig) -> Step:
-    """The step of this run, with the fingerprint of its config and of its finished upstream steps.
+class Run:
+    """One run: its config, and its steps as its records have them.
 
-    Raises:
-        UserError: the config lacks the step's section, or an upstream step is not finished.
+    What is finished is read from the records, never from the raw data: a new shard in a source's folder is a matter of
+    the next curation alone. Several curations of the same config may stand in the records; the one made, or confirmed,
+    last is the newest. A training step and `encode` stand on the newest. What draws stands on the newest for which all
+    that it needs is finished, so that a trained model stays usable while newer samples wait to be trained on.
     """
-    return Step(name, fingerprint_of(name, config), StepLedger(config.root))
 
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.ledger = StepLedger(config.root)
+        self._known: dict[tuple[str, str], str] = {}
 
-def require_step(name: str, config: RunConfig) -> StepRecord:
-    """The record of a finished step.
+    def step(self, name: str) -> Step:
+        """The step about to start, with the fingerprint of its config and of its finished upstream steps.
 
-    Raises:
-        UserError: it is not finished; names the command that finishes it.
-    """
-    return StepLedger(config.root).require(name, fingerprint_of(name, config), _remedy(name))
+        Raises:
+            UserError: the config lacks the step's section, an upstream step is not finished, or a source is missing.
+        """
+        if getattr(self.config, name) is None:
+            raise UserError(f"config {self.config.name!r} has no [{name}] section: add one, or choose a step it has")
+        if name == "curate":
+            settings = self._fingerprint(name, None)
+            return Step(name, self._curation_fingerprint(), self.ledger, settings)
+        curation = self._curation_for(name)
+        identity = self._fingerprint(name, curation)
+        return Step(name, identity, self.ledger, identity)
+
+    def find(self, name: str) -> StepRecord | None:
+        """The record of a finished step; None where it, or what it stands on, is not finished."""
+        for curation in self._curations():
+            with suppress(UserError):
+                return self._require(name, curation)
+        return None
+
+    def require(self, name: str) -> StepRecord:
+        """The record of a finished step.
+
+        Raises:
+            UserError: it is not finished; names the first step that is missing, and the command that finishes it.
+        """
+        return self.find(name) or self._require(name, self._curations()[0])
+
+    def is_finished(self, name: str) -> bool:
+        """Whether a step, and all that it stands on, is finished for this config."""
+        return self.find(name) is not None
+
+    def _curations(self) -> list[StepRecord | None]:
+        """Records of `curate` under this config, the newest first; [None] where there is none."""
+        try:
+            settings = self._fingerprint("curate", None)
+        except UserError:  # the drawn data it reads are not finished
+            return [None]
+        records = [record for record in self.ledger.records("curate") if record.settings == settings]
+        return [*sorted(records, key=lambda record: record.confirmed_at, reverse=True)] or [None]
+
+    def _curation_for(self, name: str) -> StepRecord | None:
+        """The curation that a step about to start stands on."""
+        newest, *earlier = self._curations()
+        if name not in DRAWING or self._stands(name, newest):
+            return newest
+        for curation in earlier:
+            if self._stands(name, curation):
+                print(f"{name}: the newest samples are not trained on yet, so the model of earlier ones is used")
+                return curation
+        return newest
+
+    def _stands(self, name: str, curation: StepRecord | None) -> bool:
+        """Whether all that a step reads is finished for a curation."""
+        with suppress(UserError):
+            self._fingerprint(name, curation)
+            return True
+        return False
+
+    def _require(self, name: str, curation: StepRecord | None) -> StepRecord:
+        remedy = f"python pipelines/{name}.py <config>"
+        if name != "curate":
+            return self.ledger.require(name, self._fingerprint(name, curation), remedy)
+        if curation is None:
+            self._fingerprint(name, None)  # raises where what it stands on is missing
+            raise UserError(f"step 'curate' is not finished for this config: run `{remedy}` first")
+        return curation
+
+    def _curation_fingerprint(self) -> str:
+        """Of the curation of the raw data as they stand."""
+        curate, identities = self.config.curate, self._identities("curate", None)
+        units = list_units(curate.sources, CLONE, curate.files_per_unit)
+        parts = {"settings": curate.settings_id(), "inventory": inventory_id(units)}
+        return fingerprint(step="curate", code=CODE_VERSIONS["curate"], parts=parts, upstream=identities)
+
+    def _identities(self, name: str, curation: StepRecord | None) -> dict[str, str]:
+        """Of the outputs of each upstream step."""
+        return {step: self._require(step, curation).outputs["identity"] for step in upstream(name, self.config)}
+
+    def _fingerprint(self, name: str, curation: StepRecord | None) -> str:
+        """64 hex digits over code version, deciding config and upstream identities; the raw data left out."""
+        key = (name, "" if curation is None else curation.fingerprint)
+        if key not in self._known:
+            parts, identities = _deciding_parts(name, self.config), self._identities(name, curation)
+            self._known[key] = fingerprint(step=name, code=CODE_VERSIONS[name], parts=parts, upstream=identities)
+        return self._known[key]
 
 
 def configured_steps(config: RunConfig) -> tuple[str, ...]:
@@ -120,38 +213,13 @@ def upstream(name: str, config: RunConfig) -> tuple[str, ...]:
             return ("encode", *trained[-1:])
 
 
-def fingerprint_of(name: str, config: RunConfig) -> str:
-    """64 hex digits over the step's code version, the config that decides its outputs and its upstream identities.
-
-    Raises:
-        UserError: the config lacks the step's section, an upstream step is not finished, or a source is missing.
-    """
-    if getattr(config, name) is None:
-        raise UserError(f"config {config.name!r} has no [{name}] section: add one, or choose a step it has")
-    return _fingerprint(name, config, {})
-
-
-def _fingerprint(name: str, config: RunConfig, known: dict[str, str]) -> str:
-    """As `fingerprint_of`; `known` keeps each step's so that none is computed twice."""
-    if name not in known:
-        ledger = StepLedger(config.root)
-        identities = {
-            step: ledger.require(step, _fingerprint(step, config, known), _remedy(step)).outputs["identity"]
-            for step in upstream(name, config)
-        }
-        parts = _deciding_parts(name, config)
-        known[name] = fingerprint(step=name, code=CODE_VERSIONS[name], parts=parts, upstream=identities)
-    return known[name]
-
-
 def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
-    """Everything in the config, and of the raw data, that decides a step's outputs."""
+    """Everything in the config that decides a step's outputs."""
     match name:
         case "shapes":
             return {"shapes": config.shapes}
         case "curate":
-            units = list_units(config.curate.sources, CLONE, config.curate.files_per_unit)
-            return {"settings": config.curate.settings_id(), "inventory": inventory_id(units)}
+            return {"settings": config.curate.settings_id(), "sources": config.curate.sources}
         case "encode":
             parts = {"encode": _without(config.encode, "encode"), "resolutions": config.resolutions()}
             return parts | _deciding_sources(config)
@@ -175,7 +243,3 @@ def _deciding_sources(config: RunConfig) -> dict[str, Any]:
 
 def _without(section: StrictConfig, kind: str) -> dict[str, Any]:
     return section.model_dump(mode="json", exclude=NOT_IN_OUTPUTS[kind])
-
-
-def _remedy(name: str) -> str:
-    return f"python pipelines/{name}.py <config>"

@@ -21,7 +21,7 @@ from mos.training.checkpoint_format import step_folders
 from mos.training.metrics import latest_metrics, progress_line, read_metrics
 from mos.training.notices import NewNotices
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import Step, open_step
+from pipelines.run.steps import Run, Step
 from pipelines.train.job import StageJob, make_job, newest_step, num_parameters, stage_folder, stage_plan
 from pipelines.train.lock import stage_lock
 from pipelines.train.produce_states import producing
@@ -33,20 +33,20 @@ PROGRESS_EVERY_S = 5.0
 """Seconds between looks at the metrics of a running stage."""
 
 
-def train_stage(name: str, config: RunConfig, args: Namespace) -> None:
+def train_stage(name: str, run: Run, args: Namespace) -> None:
     """Train one stage unless it is on record, from the newest checkpoint of an interrupted run where there is one."""
-    step = open_step(name, config)
+    config, step = run.config, run.step(name)
     with stage_lock(stage_folder(step, config)):
         if not step.already_finished(args.force):
-            train(step, config, args.force)
+            train(step, run, args.force)
         # Here too where the stage finished before: that run may have been killed before it came to this, and one
         # that reads a table now may have streamed at first.
         drop_table(config.queue_uri(name, step.short))
 
 
-def train(step: Step, config: RunConfig, anew: bool) -> None:
+def train(step: Step, run: Run, anew: bool) -> None:
     """Train a stage and record it; `anew` begins again from its first step."""
-    job = make_job(step, config)
+    config, job = run.config, make_job(step, run)
     if anew:
         shutil.rmtree(job.folder, ignore_errors=True)
     index = prepare(job, config)

@@ -25,7 +25,7 @@ from mos.training.checkpoint import Checkpoint, newest_readable
 from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.stage import StageConfig
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import TRAINING, Step, require_step, upstream
+from pipelines.run.steps import TRAINING, Run, Step, upstream
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,12 @@ class StageJob:
     """`config.json` of the export."""
 
 
-def make_job(step: Step, config: RunConfig) -> StageJob:
+def make_job(step: Step, run: Run) -> StageJob:
     """Everything that is known before the data is looked at."""
+    config = run.config
     name, stage = step.name, config.stage(step.name)
-    encoded = require_step("encode", config).outputs
-    curated = require_step("curate", config).outputs
+    encoded = run.require("encode").outputs
+    curated = run.require("curate").outputs
     tables = EncodedTables(
         samples=TableVersion(**curated["samples"]),
         states=TableVersion(**encoded["states"]),
@@ -73,7 +74,7 @@ def make_job(step: Step, config: RunConfig) -> StageJob:
         sees_images=encoded["sees_images"],
     )
     encode = config.encode.anchored(CLONE)
-    run = {
+    about = {
         "name": config.name,
         "stage": name,
         "resolution": stage.resolution,
@@ -101,14 +102,14 @@ def make_job(step: Step, config: RunConfig) -> StageJob:
         seed=int(fingerprint(seed=config.seed, stage=name)[:16], 16),
         model_seed=config.seed,
         folder=stage_folder(step, config),
-        start=find_start(name, config),
+        start=find_start(name, run),
         sampler=config.sample.sampler,
-        provenance={**run, "model": model, "run_config": config.model_dump(mode="json")},
+        provenance={**about, "model": model, "run_config": config.model_dump(mode="json")},
         export={
             "model": model,
             "tower": encode.tower.model_dump(mode="json"),
             "vae": encode.vae.model_dump(mode="json"),
-            "run": run,
+            "run": about,
         },
     )
 
@@ -144,16 +145,16 @@ def steps_done(folder: Path) -> int:
     return 0 if checkpoint is None else checkpoint.state.step
 
 
-def find_start(name: str, config: RunConfig) -> Path | None:
+def find_start(name: str, run: Run) -> Path | None:
     """The final checkpoint of the training stage before this one.
 
     Raises:
         UserError: it was removed, or holds another model.
     """
-    before = [step for step in upstream(name, config) if step in TRAINING]
+    before = [step for step in upstream(name, run.config) if step in TRAINING]
     if not before:
         return None
-    path = Path(require_step(before[-1], config).outputs["checkpoint"])
+    path = Path(run.require(before[-1]).outputs["checkpoint"])
     try:
         checkpoint = Checkpoint.read(path)
     except UnusableCheckpointError as error:
@@ -161,7 +162,7 @@ def find_start(name: str, config: RunConfig) -> Path | None:
             f"checkpoint {path} of {before[-1]} is missing or damaged ({error}): run "
             f"`python pipelines/{before[-1]}.py --force`"
         ) from error
-    if ModelConfig.model_validate(checkpoint.provenance["model"]) != config.model:
+    if ModelConfig.model_validate(checkpoint.provenance["model"]) != run.config.model:
         raise UserError(f"checkpoint {path} of {before[-1]} holds another model than [model] describes: use its values")
     return path
 

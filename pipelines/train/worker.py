@@ -7,7 +7,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-from mos.encoders.vae import load_codec
+from mos.encoders.load import load_codec
 from mos.feeding.config import StreamStates
 from mos.feeding.progress import StreamProgress
 from mos.flow.timestep import timesteps

@@ -25,7 +25,7 @@ import psutil
 import torch
 
 from mos.checkpoints import SHAPES
-from mos.encoders.understanding import load_tower
+from mos.encoders.load import load_tower
 from mos.model.context import Context
 from mos.model.mos import MoS
 from mos.model.presets import DEMO
@@ -37,6 +37,7 @@ from pipelines.cost.figures import stage_figures
 from pipelines.cost.measure import step_seconds
 from pipelines.draw.requests import export_folder
 from pipelines.run.config import load_run
+from pipelines.run.steps import Run
 from tests.benchmarks.harness import CLONE, Row, write_results
 from tests.mos.model.weight_size import change_by_halving, fresh, gradient_shares
 
@@ -165,7 +166,7 @@ def demo_rows(suffix: str) -> list[Row]:
     root = Path(tempfile.gettempdir()) / "mos-demo-run"  # stays, to be looked at
     shutil.rmtree(root, ignore_errors=True)
     minutes, log = _timed([sys.executable, "pipelines/dag.py", str(DEMO_CONFIG), f"root={root}"], "demo")
-    trained = read_export(export_folder(load_run(DEMO_CONFIG, (f"root={root}",)), "stage4")).model
+    trained = read_export(export_folder(Run(load_run(DEMO_CONFIG, (f"root={root}",))), "stage4")).model
     said = re.search(r": about (\d+) minutes", log)
     if said is None:
         raise RuntimeError(f"the demo did not say how long it takes: {log[:500]}")

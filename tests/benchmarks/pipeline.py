@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mos.errors import UserError
 from mos.shapes.scene import Category, Colour, Shape
 from pipelines.run.cli import Command
-from pipelines.run.config import RunConfig
-from pipelines.run.steps import require_step
+from pipelines.run.steps import Run
 from tests.benchmarks.curate import measure_ratio, measure_reject
 from tests.benchmarks.harness import Row, write_results
 from tests.benchmarks.model import kv_only_rows
@@ -26,23 +25,23 @@ NUM_PROMPTS = 64
 REPEATS = 5
 
 
-def main(config: RunConfig, args: Namespace) -> None:
+def main(run: Run, args: Namespace) -> None:
     """Read the scores of the evaluate step, measure the model and curation, and record each as it is done."""
-    write_results("pipeline", demo_rows(config))
+    write_results("pipeline", demo_rows(run))
     write_results("pipeline", kv_only_rows())
     write_results("pipeline", [measure_reject(REPEATS)])
     write_results("pipeline", [measure_ratio(REPEATS)])
 
 
-def demo_rows(config: RunConfig) -> list[Row]:
+def demo_rows(run: Run) -> list[Row]:
     """`demo.colour` and `demo.shape` of a finished run, and the share of right pictures in each category.
 
     Raises:
         UserError: the run is not evaluated, has no scores, or was scored on another number of prompts.
     """
-    scores = require_step("evaluate", config).outputs["scores"]
+    scores = run.require("evaluate").outputs["scores"]
     if scores is None:
-        raise UserError(f"run {config.name!r} has no scores: only the demo's drawn scenes are scored")
+        raise UserError(f"run {run.config.name!r} has no scores: only the demo's drawn scenes are scored")
     categories = scores["categories"]
     single = categories[str(Category.SINGLE_OBJECT)]
     if single["num"] != NUM_PROMPTS:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mos.encoders.encoding import EncodeConfig
-from mos.encoders.understanding import InternVLConfig, LlamaConfig, describe_tower, load_tower
-from mos.encoders.vae import describe_codec, load_codec
+from mos.encoders.load import describe_codec, describe_tower, load_codec, load_tower
+from mos.encoders.understanding import InternVLConfig, LlamaConfig
 from mos.errors import UserError
 from mos.images.decode import ImageLimits
 from mos.images.pixels import prepare_image

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mos.encoders.encoding import EncodeConfig
-from mos.encoders.understanding import InternVLConfig, LlamaConfig, describe_tower
+from mos.encoders.load import describe_tower
+from mos.encoders.understanding import InternVLConfig, LlamaConfig
 from mos.errors import UserError
 from mos.feeding.contexts import list_contexts
 from mos.feeding.recompute import RecomputedStates

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import open_step
+from pipelines.run.steps import Run
 from tests.mos.sampling.tiny_export import run_of, save_export
 
 SMALL = (
@@ -24,19 +24,19 @@ def trained_run(demo_run: Callable[..., RunConfig], *overrides: str, stages: Seq
     config.folder("shards").mkdir(parents=True)
     for name in ("pairs-0.tar", "edits-0.tar"):  # what curate would read is part of its fingerprint
         config.folder("shards", name).touch()
-    open_step("shapes", config).finish({})
+    Run(config).step("shapes").finish({})
     buckets = {"32": {"32x32": 5, "24x44": 2}, "64": {"64x64": 4}}
-    open_step("curate", config).finish(
+    Run(config).step("curate").finish(
         {"read": 9, "kept": 7, "rejected": {"caption_empty": 2}, "buckets": buckets, "samples": {}}
     )
     tower = {"tower_id": "minilm-0123456789ab", "num_layers": 6}
     codec = {"codec_id": "pixel-0123456789ab", "channels": 12, "stride": 2}
-    open_step("encode", config).finish({**tower, **codec})
+    Run(config).step("encode").finish({**tower, **codec})
     for name in config.stages() if stages is None else stages:
         folder = config.folder("checkpoints", name)
         export = save_export(folder / "export", run=run_of(config.stage(name).resolution, config.stage(name).tasks))
         write_metrics(folder)
-        open_step(name, config).finish({"export": str(export), "folder": str(folder), "num_params": 12_345})
+        Run(config).step(name).finish({"export": str(export), "folder": str(folder), "num_params": 12_345})
     return config
 
 

@@ -15,7 +15,7 @@ from mos.tables.lance import write_rows
 from mos.tables.schema import REJECTS, samples_schema
 from pipelines import curate
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import require_step
+from pipelines.run.steps import Run
 from tests.operators.bad_inputs import Case, good, write_tar
 from tests.operators.tiny_clip import save_tiny_clip
 
@@ -43,8 +43,8 @@ def own(demo_run, tmp_path):
 
 
 def run(config: RunConfig, dry_run: bool = False, force: bool = False) -> Curated | None:
-    curate.main(config, Namespace(dry_run=dry_run, force=force))
-    return None if dry_run else Curated.from_outputs(require_step("curate", config).outputs)
+    curate.main(Run(config), Namespace(dry_run=dry_run, force=force))
+    return None if dry_run else Curated.from_outputs(Run(config).require("curate").outputs)
 
 
 def tars(folder: Path) -> dict:

@@ -23,7 +23,7 @@ from operators.verify_rows import verify_rows
 from pipelines import encode, tables
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.states_table import standing_uri
-from pipelines.run.steps import open_step, require_step
+from pipelines.run.steps import Run
 from tests.samples import Pair, append_samples, picture
 
 CONFIG = """
@@ -92,13 +92,13 @@ def config_path(tmp_path: Path) -> Path:
 def curated(config: RunConfig, pairs: list[Pair]) -> TableVersion:
     """Append to the samples table and record it as the curate step would."""
     samples = append_samples(Path(config.tables_folder()), pairs)
-    open_step("curate", config).finish({"identity": f"{samples.rows} samples", "samples": asdict(samples)})
+    Run(config).step("curate").finish({"identity": f"{samples.rows} samples", "samples": asdict(samples)})
     return samples
 
 
 def encoded(config: RunConfig, args: Namespace = ARGS) -> dict:
-    encode.main(config, args)
-    return require_step("encode", config).outputs
+    encode.main(Run(config), args)
+    return Run(config).require("encode").outputs
 
 
 def test_only_what_is_missing_is_encoded(
@@ -195,11 +195,11 @@ def test_a_killed_run_keeps_its_commits_and_the_next_one_does_the_rest(config_pa
     kept = open_table(uri).count_rows()
     assert 0 < kept < 201, "the run was to be killed half way"
     with pytest.raises(UserError, match="not finished"):
-        require_step("encode", config)
+        Run(config).require("encode")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (there,) = re.findall(r"(\d+) already there", done.stdout.split("latents")[0])
     assert kept <= int(there) < 201, "committed rows, and those that were written but not yet committed"
-    keys = read_column(TableVersion(**require_step("encode", config).outputs["states"]), "context_key")
+    keys = read_column(TableVersion(**Run(config).require("encode").outputs["states"]), "context_key")
     assert len(keys) == len(set(keys)) == 201
 
 
@@ -221,14 +221,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     config = load_run(config_path, (override,))
     curated(config, PAIRS[:1])
     with pytest.raises(UserError, match=message):
-        encode.main(config, ARGS)
+        encode.main(Run(config), ARGS)
     assert not Path(config.tables_folder(), "states").exists()
     assert not Path(config.tables_folder(), "latents").exists()
 
 
 def test_curation_comes_first(config_path: Path) -> None:
     with pytest.raises(UserError, match=r"run `python pipelines/curate.py"):
-        encode.main(load_run(config_path), ARGS)
+        encode.main(Run(load_run(config_path)), ARGS)
 
 
 def test_relative_weights_stand_in_the_checkout(config_path: Path, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_rows_whose_files_were_lost_are_named_and_encoded_again(
     path.unlink()
     with pytest.raises(UserError, match=rf"table {first[kind]['uri']} is damaged, a file is .*{path.name}: .*--force"):
         list(verify_rows(first, config.encode, config.curate.image, config.resolutions()))
-    tables.main(config, Namespace(force=False, verify=False, compact=False, remove=False))
+    tables.main(Run(config), Namespace(force=False, verify=False, compact=False, remove=False))
 
     curated(config, PAIRS)
     with pytest.raises(UserError, match=rf"table {first[kind]['uri']} is damaged, a file is .*{path.name}: .*--force"):

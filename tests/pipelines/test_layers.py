@@ -4,12 +4,13 @@ import json
 from argparse import Namespace
 
 from pipelines.layers import main
+from pipelines.run.steps import Run
 from tests.pipelines.drawn_run import trained_run
 
 
 def test_usage_of_a_finished_run(demo_run, capsys):
     config = trained_run(demo_run, "sample.num_images=2")
-    main(config, Namespace())
+    main(Run(config), Namespace())
     tree = json.loads(config.folder("report", "layers.json").read_text(encoding="utf-8"))
     assert [round(sum(row), 5) for row in tree["by_step"]] == [1.0] * len(tree["timesteps"])
     assert tree["subsets"][0]["missed"] == 0

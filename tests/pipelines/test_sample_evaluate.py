@@ -12,7 +12,7 @@ from mos.sampling import MosPipeline
 from pipelines import evaluate, sample
 from pipelines.draw.requests import make_requests, text_stage
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import require_step
+from pipelines.run.steps import Run
 from tests.benchmarks.pipeline import demo_rows
 from tests.mos.sampling.tiny_export import run_of, save_export
 from tests.pipelines.drawn_run import trained_run
@@ -25,8 +25,8 @@ def test_a_finished_run_is_sampled_and_reported(
     demo_run: Callable[..., RunConfig], local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = trained_run(demo_run)
-    sample.main(config, ONCE)
-    drawn = require_step("sample", config).outputs
+    sample.main(Run(config), ONCE)
+    drawn = Run(config).require("sample").outputs
     assert drawn["stage"] == "stage4"
     side = config.stage("stage4").resolution
     assert [Image.open(path).size for path in drawn["images"]] == [(side, side)] * 6
@@ -34,18 +34,18 @@ def test_a_finished_run_is_sampled_and_reported(
     assert told["seed"] == 1
     assert told["sampler"]["steps"] == 2
 
-    evaluate.main(config, ONCE)
-    outputs = require_step("evaluate", config).outputs
+    evaluate.main(Run(config), ONCE)
+    outputs = Run(config).require("evaluate").outputs
     page = Path(outputs["report"]).read_text(encoding="utf-8")
     assert told["prompt"] in page
     assert "Left out" not in page
     assert outputs["scores"]["categories"]["single_object"]["num"] == 3
     with pytest.raises(UserError, match="single_object_prompts=64"):
-        demo_rows(config)
+        demo_rows(Run(config))
 
     capsys.readouterr()
-    sample.main(config, ONCE)
-    evaluate.main(config, ONCE)
+    sample.main(Run(config), ONCE)
+    evaluate.main(Run(config), ONCE)
     said = capsys.readouterr().out
     assert "sample: already finished" in said
     assert "evaluate: already finished" in said
@@ -58,8 +58,8 @@ def test_a_picture_is_edited_at_its_own_aspect(
     source = tmp_path / "wide.png"
     Image.new("RGB", (200, 100), "red").save(source)
     config = trained_run(demo_run, f"sample.source={source}", "sample.prompt=make it blue")
-    sample.main(config, ONCE)
-    drawn = require_step("sample", config).outputs
+    sample.main(Run(config), ONCE)
+    drawn = Run(config).require("sample").outputs
     assert drawn["stage"] == "edit"
     width, height = Image.open(drawn["images"][0]).size
     assert width > 1.5 * height
@@ -67,18 +67,18 @@ def test_a_picture_is_edited_at_its_own_aspect(
 
 def test_the_last_finished_stage_draws(demo_run: Callable[..., RunConfig]) -> None:
     config = trained_run(demo_run, "sample.prompt=a ring", stages=("stage1", "stage2"))
-    chosen, stage = sample.choose_stage(config)
-    assert stage == chosen.sample.stage == "stage2"
-    assert text_stage(config, "stage1") == "stage1"
+    chosen, stage = sample.choose_stage(Run(config))
+    assert stage == chosen.config.sample.stage == "stage2"
+    assert text_stage(Run(config), "stage1") == "stage1"
     with pytest.raises(UserError, match=r"stage3.* is not finished"):
-        text_stage(config, "stage4")
+        text_stage(Run(config), "stage4")
 
 
 def test_repeated_prompts_have_seeds_of_their_own(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a ring\na star\n", encoding="utf-8")
     config = demo_run(f"sample.prompts={prompts}", "sample.images_per_prompt=2", "seed=10", "sample.width=40")
-    requests = make_requests(config, "stage1")
+    requests = make_requests(Run(config), "stage1")
     assert [(request.prompt, request.seed) for request in requests] == [
         ("a ring", 10),
         ("a ring", 11),
@@ -102,14 +102,14 @@ def test_mistakes_are_found_before_anything_is_drawn(
     demo_run: Callable[..., RunConfig], overrides: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        make_requests(demo_run(*overrides), "stage1")
+        make_requests(Run(demo_run(*overrides)), "stage1")
 
 
 def test_a_source_needs_an_instruction(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     Image.new("RGB", (40, 30)).save(source)
     with pytest.raises(UserError, match="has no instruction"):
-        make_requests(demo_run(f"sample.source={source}"), "edit")
+        make_requests(Run(demo_run(f"sample.source={source}")), "edit")
 
 
 def test_a_stage_of_text_alone_does_not_edit(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_stage_of_text_alone_does_not_edit(demo_run: Callable[..., RunConfig],
     Image.new("RGB", (40, 30)).save(source)
     config = trained_run(demo_run, "sample.prompt=a", f"sample.source={source}", "sample.stage=stage1")
     with pytest.raises(UserError, match=r"stage1 is trained on text alone and cannot edit .*: leave sample.stage out"):
-        sample.main(config, ONCE)
+        sample.main(Run(config), ONCE)
 
 
 def test_an_export_of_text_alone_does_not_edit(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_an_export_of_text_alone_does_not_edit(demo_run: Callable[..., RunConfig
     Image.new("RGB", (40, 30)).save(source)
     export = save_export(tmp_path / "export", run=run_of(16, ["generate"]))
     with pytest.raises(UserError, match="cannot edit a picture: load the `export` of an `edit` stage"):
-        sample.main(demo_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}"), ONCE)
+        sample.main(Run(demo_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}")), ONCE)
 
 
 def test_an_export_edits_at_the_aspect_of_the_source(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_an_export_edits_at_the_aspect_of_the_source(demo_run: Callable[..., Run
     Image.new("RGB", (90, 30)).save(source)
     export = save_export(tmp_path / "export")
     config = demo_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}", "sample.sampler.steps=1")
-    sample.main(config, ONCE)
+    sample.main(Run(config), ONCE)
     (drawn,) = config.folder("images").glob("*/00000.png")
     assert Image.open(drawn).size == MosPipeline.from_export(export)("a", reference=source, steps=1)[0].size == (20, 12)
 
@@ -145,7 +145,7 @@ def test_a_prompt_that_is_cut_is_told_of(
     lines = [f"{number} " + " ".join(["a red circle"] * 100) for number in range(7)]
     prompts.write_text("\n".join(["a ring", *lines]), encoding="utf-8")
     export = save_export(tmp_path / "export")
-    sample.main(demo_run(f"sample.export={export}", f"sample.prompts={prompts}", "sample.sampler.steps=1"), ONCE)
+    sample.main(Run(demo_run(f"sample.export={export}", f"sample.prompts={prompts}", "sample.sampler.steps=1")), ONCE)
     said = capsys.readouterr()
     assert said.out.count("sample: a prompt is longer than what the model reads: it is cut after") == 5
     assert "sample: the same goes for 2 more prompts" in said.out
@@ -157,12 +157,12 @@ def test_a_pool_tells_of_prompts_and_of_problems(
     demo_run: Callable[..., RunConfig], local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = trained_run(demo_run, "sample.prompt=" + " ".join(["a red circle"] * 100), "seed=-1")
-    sample.main(config, ONCE)
+    sample.main(Run(config), ONCE)
     assert "sample: a prompt is longer than what the model reads" in capsys.readouterr().out
-    weights = Path(require_step("stage4", config).outputs["export"]) / "model.safetensors"
+    weights = Path(Run(config).require("stage4").outputs["export"]) / "model.safetensors"
     weights.write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"^weights .* cannot be used"):
-        sample.main(config, Namespace(force=True, named=True))
+        sample.main(Run(config), Namespace(force=True, named=True))
 
 
 @pytest.mark.parametrize(
@@ -171,21 +171,21 @@ def test_a_pool_tells_of_prompts_and_of_problems(
 def test_seeds_are_those_of_the_pipeline(demo_run: Callable[..., RunConfig], seed: int, message: str) -> None:
     config = demo_run("sample.prompt=a", "sample.images_per_prompt=2").model_copy(update={"seed": seed})
     with pytest.raises(UserError, match=message):
-        make_requests(config, "stage1")
-    requests = make_requests(config.model_copy(update={"seed": -1}), "stage1")
+        make_requests(Run(config), "stage1")
+    requests = make_requests(Run(config.model_copy(update={"seed": -1})), "stage1")
     assert [request.seed for request in requests] == [2**64 - 1, 0]
 
 
 def test_without_any_stage_the_remedy_is_named(demo_run: Callable[..., RunConfig]) -> None:
     with pytest.raises(UserError, match=r"run `python pipelines/stage1.py` first"):
-        sample.main(demo_run(), ONCE)
+        sample.main(Run(demo_run()), ONCE)
 
 
 def test_before_any_training_the_shipped_model_draws(
     demo_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = demo_run("sample.prompt=a red circle", "sample.images_per_prompt=2", "sample.sampler.steps=2")
-    sample.main(config, Namespace(force=False, named=False))
+    sample.main(Run(config), Namespace(force=False, named=False))
     said = capsys.readouterr().out
     assert "the one that ships draws" in said
     folder = Path(said.split("pictures are in ")[1].split(",")[0])
@@ -195,8 +195,8 @@ def test_before_any_training_the_shipped_model_draws(
 
 def test_an_export_is_named_instead_of_a_stage(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name one of them"):
-        sample.main(demo_run(f"sample.export={SHAPES}", "sample.stage=stage1"), ONCE)
+        sample.main(Run(demo_run(f"sample.export={SHAPES}", "sample.stage=stage1")), ONCE)
     with pytest.raises(UserError, match="holds no exported model"):
-        sample.main(demo_run(f"sample.export={tmp_path}"), ONCE)
+        sample.main(Run(demo_run(f"sample.export={tmp_path}")), ONCE)
     with pytest.raises(UserError, match="width = 40 is not a multiple"):
-        sample.main(demo_run(f"sample.export={SHAPES}", "sample.width=40"), ONCE)
+        sample.main(Run(demo_run(f"sample.export={SHAPES}", "sample.width=40")), ONCE)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mos.encoders.understanding import describe_tower
-from mos.encoders.vae import describe_codec
+from mos.encoders.load import describe_codec, describe_tower
 from mos.feeding.progress import RankProgress, StreamProgress
 from mos.ledger import StepLedger
 from mos.tables.blobs import plain_schema
@@ -27,7 +26,7 @@ from mos.tables.removal import remove_orphans
 from mos.tables.runs import read_users, register_user, user_id
 from pipelines import tables
 from pipelines.run.config import RunConfig, load_run
-from pipelines.run.steps import open_step, require_step
+from pipelines.run.steps import Run
 from pipelines.train.lock import stage_lock
 from tests.kills import encode_without_ray, make_run
 from tests.samples import Pair, append_samples
@@ -45,18 +44,18 @@ def config(tmp_path: Path) -> RunConfig:
 
 def record(config: RunConfig) -> TableVersion:
     """Encode in small fragments and leave the record that the encode step leaves."""
-    samples = require_step("curate", config).outputs["samples"]
+    samples = Run(config).require("curate").outputs["samples"]
     register_user(config.tables_folder(), config.root, config.name)
     states, latents = encode_without_ray(config, 2)
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
     outputs = {"states": asdict(states), "latents": asdict(latents), "samples": samples, **asdict(tower)}
-    open_step("encode", config).finish(outputs | asdict(codec) | {"resolutions": list(config.resolutions())})
+    Run(config).step("encode").finish(outputs | asdict(codec) | {"resolutions": list(config.resolutions())})
     return states
 
 
 def run(config: RunConfig, *flags: str) -> None:
     names = ("verify", "compact", "remove", "yes", "now")
-    tables.main(config, Namespace(**{name: name in flags for name in names}))
+    tables.main(Run(config), Namespace(**{name: name in flags for name in names}))
 
 
 def test_tables_are_listed_with_size_identity_and_users(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +81,7 @@ def test_drift_is_noticed(config: RunConfig, capsys: pytest.CaptureFixture[str])
 
 
 def test_compaction_keeps_every_row_and_every_pinned_version(config: RunConfig) -> None:
-    states = TableVersion(**require_step("encode", config).outputs["states"])
+    states = TableVersion(**Run(config).require("encode").outputs["states"])
     before = states.open().scanner(blob_handling="all_binary").to_table()
     run(config, "compact")
     latest = latest_version(states.uri)
@@ -95,12 +94,12 @@ def test_compaction_keeps_every_row_and_every_pinned_version(config: RunConfig) 
 def test_only_what_no_view_asks_for_is_removed_and_only_when_confirmed(
     config: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    needed = set(read_column(TableVersion(**require_step("encode", config).outputs["states"]), "context_key"))
+    needed = set(read_column(TableVersion(**Run(config).require("encode").outputs["states"]), "context_key"))
     curated = StepLedger(config.root).records("curate")[0]
     samples = append_samples(Path(config.tables_folder()), [Pair("a caption that is dropped again", "red")])
-    open_step("curate", config).finish({"identity": "more", "samples": asdict(samples)})
+    Run(config).step("curate").finish({"identity": "more", "samples": asdict(samples)})
     uri = encode_without_ray(config, 2)[0].uri
-    open_step("curate", config).finish(curated.outputs)
+    Run(config).step("curate").finish(curated.outputs)
     run(config, "remove")
     assert "a run may be at work" in capsys.readouterr().out
     run(config, "remove", "now")
@@ -114,7 +113,7 @@ def test_only_what_no_view_asks_for_is_removed_and_only_when_confirmed(
 def test_a_table_goes_only_when_no_record_names_it_and_every_run_can_be_asked(
     config: RunConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    uri = require_step("encode", config).outputs["states"]["uri"]
+    uri = Run(config).require("encode").outputs["states"]["uri"]
     for path in StepLedger(config.root).folder.glob("encode/*.json"):
         path.unlink()
     register_user(config.tables_folder(), str(tmp_path / "elsewhere"), "another")
@@ -136,7 +135,7 @@ def test_looking_registers_nobody(config: RunConfig) -> None:
 def test_a_queue_at_work_is_neither_compacted_nor_removed(
     config: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    states = TableVersion(**require_step("encode", config).outputs["states"])
+    states = TableVersion(**Run(config).require("encode").outputs["states"])
     uri = config.queue_uri("stage1", "abc")
     create_table(uri, plain_schema(states.open().schema))
     rows = states.open().scanner(blob_handling="all_binary").to_table().cast(plain_schema(states.open().schema))
@@ -157,7 +156,7 @@ def test_a_queue_at_work_is_neither_compacted_nor_removed(
 
 
 def test_files_that_no_commit_names_go_after_a_week(config: RunConfig) -> None:
-    uri = require_step("encode", config).outputs["states"]["uri"]
+    uri = Run(config).require("encode").outputs["states"]["uri"]
     rows = open_table(uri).scanner(blob_handling="all_binary").to_table()
     kept = {path for path in Path(uri, "data").glob("**/*") if path.is_file()}
     write_rows(uri, rows.cast(plain_schema(open_table(uri).schema)))

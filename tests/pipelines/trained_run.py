@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import open_step
+from pipelines.run.steps import Run
 from tests.mos.tables.sample_tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, STRIDE, make_tables
 
 MODEL = (
@@ -46,10 +46,10 @@ def encoded_run(demo_run: Callable[..., RunConfig], *overrides: str, without: tu
         for name in ("pairs-0.tar", "edits-0.tar"):  # what curate would read is part of its fingerprint
             config.folder("shards", name).touch()
         tables = make_tables(config.folder("tables"))
-        open_step("shapes", config).finish({})
-        open_step("curate", config).finish({"identity": "samples", "samples": asdict(tables.samples)})
+        Run(config).step("shapes").finish({})
+        Run(config).step("curate").finish({"identity": "samples", "samples": asdict(tables.samples)})
         encoded = {"states": asdict(tables.states), "latents": asdict(tables.latents)}
         tower = {"tower_id": "tower-x", "num_layers": NUM_STATES - 1, "dim": DIM, "sees_images": False}
         codec = {"codec_id": "codec-x", "channels": CHANNELS, "stride": STRIDE}
-        open_step("encode", config).finish({"identity": "encoded", **encoded, **tower, **codec})
+        Run(config).step("encode").finish({"identity": "encoded", **encoded, **tower, **codec})
     return config

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import ModelConfig
-from mos.training.step import update
+from mos.training.loop import update
 from tests.benchmarks.device.training import WARMUP, build, random_batch
 from tests.benchmarks.harness import Row
 

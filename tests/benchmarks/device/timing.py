@@ -49,10 +49,14 @@ def gpu_ms(candidates: Mapping[str, Callable[[], Any]], repeats: int = 15, warmu
 
 def measure_ceilings() -> Ceilings:
     """Copy bandwidth and matrix rate."""
-    source = torch.randn(2**30, device="cuda")
-    target = torch.empty_like(source)
-    copy = gpu_ms({"copy": lambda: target.copy_(source)})["copy"] / 1e3
-    del source, target
+    copy = _copy_seconds()
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     product = gpu_ms({"matmul": lambda: a @ b})["matmul"] / 1e3
     return Ceilings(8 * 2**30 / copy, 2 * 8192**3 / product)
+
+
+def _copy_seconds() -> float:
+    """Of 4 GiB, read and written; their memory is free again afterwards."""
+    source = torch.randn(2**30, device="cuda")
+    target = torch.empty_like(source)
+    return gpu_ms({"copy": lambda: target.copy_(source)})["copy"] / 1e3

@@ -23,7 +23,8 @@ import torch
 
 from cluster.session import ray_session
 from mos.encoders.encoding import EncodeConfig
-from mos.encoders.understanding import MiniLMConfig, Tower, load_tower
+from mos.encoders.load import load_tower
+from mos.encoders.understanding import MiniLMConfig, Tower
 from mos.images.decode import ImageLimits
 from mos.states.packed import FormatName
 from mos.states.payload import StateCodec
@@ -33,7 +34,7 @@ from mos.tables.state_tables import states_schema
 from operators.encode_states import EncodeStates
 from pipelines import encode
 from pipelines.run.config import RunConfig, load_run
-from pipelines.run.steps import open_step, require_step
+from pipelines.run.steps import Run
 from tests.benchmarks.harness import Row, measure_interleaved, write_results
 from tests.benchmarks.states.sizes import caption_states, learn
 from tests.samples import Pair, append_samples
@@ -141,7 +142,7 @@ def again_rows() -> list[Row]:
         with ray_session(config.cluster):
             first = _seconds(config, force=False)
             second = _seconds(config, force=True)
-        made = require_step("encode", config).outputs["encoded"]["states"]
+        made = Run(config).require("encode").outputs["encoded"]["states"]
     return [
         Row("encode.again", second / first, "of the first run's time", "mark", MARK_AGAIN, MARK_AGAIN * first / second),
         Row("encode.again.seconds", second, "s", "first run", first, first / second),
@@ -156,8 +157,8 @@ def make_run(folder: Path) -> RunConfig:
         (folder / "shards" / name).touch()
     config = load_run(encode.CLONE / "pipelines" / "configs" / "demo.toml", (f"root={folder}", *RESOLUTIONS))
     samples = append_samples(Path(config.tables_folder()), [Pair(caption) for caption in captions(MANY)])
-    open_step("shapes", config).finish({})
-    open_step("curate", config).finish({"identity": "captions", "samples": asdict(samples)})
+    Run(config).step("shapes").finish({})
+    Run(config).step("curate").finish({"identity": "captions", "samples": asdict(samples)})
     return config
 
 
@@ -168,7 +169,7 @@ RESOLUTIONS = ("curate.resolutions=[32,48]", *(f"{stage}.resolution=32" for stag
 
 def _seconds(config: RunConfig, force: bool) -> float:
     started = time.perf_counter()
-    encode.main(config, Namespace(force=force))
+    encode.main(Run(config), Namespace(force=force))
     return time.perf_counter() - started
 
 

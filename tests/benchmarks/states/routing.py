@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mos.encoders.understanding import load_tower
-from mos.encoders.vae import load_codec
+from mos.encoders.load import load_codec, load_tower
 from mos.flow.path import interpolate
 from mos.images.decode import ImageLimits
 from mos.images.pixels import prepare_image
@@ -26,7 +25,7 @@ from mos.states.packed import FormatName
 from mos.states.payload import StateCodec
 from mos.states.quantise import dequantise
 from mos.tables.lance import open_table
-from mos.training.step import sample_losses
+from mos.training.loop import sample_losses
 from tests.benchmarks.harness import CLONE, Row, write_results
 from tests.benchmarks.states.sizes import learn
 

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import BFloat16
 from torch import Tensor
 
-from mos.encoders.understanding import MiniLMConfig, load_tower
+from mos.encoders.load import load_tower
+from mos.encoders.understanding import MiniLMConfig
 from mos.fingerprint import fingerprint
 from mos.states.calibration import CalibrationSample
 from mos.states.packed import FormatName

@@ -16,7 +16,7 @@ from cluster.session import ray_session
 from mos.training.metrics import read_metrics
 from pipelines import curate, encode, shapes
 from pipelines.run.config import RunConfig, load_run
-from pipelines.run.steps import require_step
+from pipelines.run.steps import Run
 from pipelines.train.driver import train_stage
 from pipelines.train.producer_stats import stall_share
 from tests.benchmarks.harness import CLONE, Row, write_results
@@ -33,8 +33,8 @@ def streaming_rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         streamed, cached = (demo(Path(folder), *overrides) for overrides in ((STREAMED,), ()))
         for step in (shapes, curate, encode):
-            step.main(streamed, FIRST)
-        encode.main(cached, FIRST)
+            step.main(Run(streamed), FIRST)
+        encode.main(Run(cached), FIRST)
         runs: dict[str, list[dict[str, Any]]] = {"stream": [], "cache": []}
         with ray_session(streamed.cluster):
             for _ in range(REPEATS):
@@ -60,8 +60,8 @@ def demo(folder: Path, *overrides: str) -> RunConfig:
 
 def run_stage(config: RunConfig) -> dict[str, Any]:
     """Train the stage anew and say how it went after its first window."""
-    train_stage("stage1", config, AGAIN)
-    outputs = require_step("stage1", config).outputs
+    train_stage("stage1", Run(config), AGAIN)
+    outputs = Run(config).require("stage1").outputs
     lines = read_metrics(Path(outputs["folder"]))
     late = [line for line in lines if line.step > WINDOW]
     batch = config.stage("stage1").batch_size

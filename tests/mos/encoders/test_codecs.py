@@ -2,7 +2,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mos.encoders.vae import Codec, PixelConfig, RandomWan, WanConfig, describe_codec, load_codec
+from mos.encoders.load import describe_codec, load_codec
+from mos.encoders.vae import Codec, PixelConfig, RandomWan, WanConfig
 from mos.errors import UserError
 from mos.states.latents import pack_latent, unpack_latent
 

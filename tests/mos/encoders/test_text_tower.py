@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, BertModel, LlamaModel
 
-from mos.encoders.understanding import LlamaConfig, MiniLMConfig, Tower, describe_tower, load_tower
+from mos.encoders.load import describe_tower, load_tower
+from mos.encoders.understanding import LlamaConfig, MiniLMConfig, Tower
 from mos.errors import UserError
 from tests.towers import save_llama
 

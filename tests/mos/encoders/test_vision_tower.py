@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, InternVLModel
 
-from mos.encoders.understanding import InternVLConfig, PerceptionLMConfig, Tower, describe_tower, load_tower
+from mos.encoders.load import describe_tower, load_tower
+from mos.encoders.understanding import InternVLConfig, PerceptionLMConfig, Tower
 from mos.errors import UserError
 from tests.towers import save_internvl, save_perceptionlm
 

@@ -5,7 +5,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mos.encoders.understanding import MiniLMConfig, load_tower
+from mos.encoders.load import load_tower
+from mos.encoders.understanding import MiniLMConfig
 from mos.model.context import Context
 from mos.model.fusion import CrossAttentionFusion, RoutedFusion, SelfAttentionFusion
 from mos.model.mos import ModelConfig, MoS

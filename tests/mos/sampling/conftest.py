@@ -1,7 +1,8 @@
 import pytest
 
+from mos.encoders.load import load_tower
 from mos.encoders.pixel_codec import PixelCodec
-from mos.encoders.understanding import MiniLMConfig, Tower, load_tower
+from mos.encoders.understanding import MiniLMConfig, Tower
 from mos.encoders.vae import PixelConfig
 from mos.sampling import MosPipeline
 from tests.mos.sampling.tiny_export import random_model

@@ -13,10 +13,9 @@ from mos.training.checkpoint import Checkpoint, newest_checkpoint
 from mos.training.checkpoint_format import MARKER, TrainState
 from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
-from mos.training.loop import train
-from mos.training.meter import Meter
+from mos.training.loop import sample_losses, train, update
+from mos.training.meter import Meter, StepResult
 from mos.training.nonfinite import SkippedUpdates
-from mos.training.step import StepResult, sample_losses, update
 from tests.mos.training.gloo import process_group
 from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_stage
 

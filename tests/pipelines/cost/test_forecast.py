@@ -3,18 +3,18 @@
 import pytest
 
 from pipelines.cost.forecast import drawing_seconds, forecast, steps_left
-from pipelines.run.steps import TRAINING, open_step
+from pipelines.run.steps import TRAINING, Run
 from tests.pipelines.trained_run import encoded_run, stage
 
 
 def test_all_is_left_of_a_new_run_and_nothing_of_a_finished_one(demo_run):
     config = encoded_run(demo_run, *stage("stage1"), without=("stage2", "stage3", "stage4", "edit"))
-    assert steps_left(config) == ["stage1", "sample", "evaluate"]
+    assert steps_left(Run(config)) == ["stage1", "sample", "evaluate"]
     for name in ("stage1", "sample", "evaluate"):
-        open_step(name, config).finish({})
-    assert steps_left(config) == []
-    assert forecast(config) is None
-    again = forecast(config, again=True)
+        Run(config).step(name).finish({})
+    assert steps_left(Run(config)) == []
+    assert forecast(Run(config)) is None
+    again = forecast(Run(config), again=True)
     assert again is not None
     assert again.training_s > 0
 
@@ -23,7 +23,7 @@ def test_all_is_left_of_a_new_run_and_nothing_of_a_finished_one(demo_run):
 def test_more_steps_take_longer_by_their_number(demo_run):
     """The demo's own stages, unfinished: what is said grows with the steps that are left."""
     config = demo_run("stage1.steps=1000", "stage2.steps=1000")
-    expected = forecast(config)
+    expected = forecast(Run(config))
     assert expected is not None
     assert 0 < expected.training_s < expected.total_s
     assert str(expected).startswith("about ")

@@ -10,9 +10,8 @@ from pipelines.run.steps import (
     CODE_VERSIONS,
     NOT_IN_OUTPUTS,
     STEPS,
+    Run,
     configured_steps,
-    fingerprint_of,
-    open_step,
     upstream,
 )
 
@@ -28,7 +27,7 @@ def add_shard(config: RunConfig, name: str) -> None:
 def finish(config: RunConfig, *names: str, identity: str = "same") -> None:
     """Record steps as if their jobs had run."""
     for name in names:
-        open_step(name, config).finish({"identity": f"{name}-{identity}"})
+        Run(config).step(name).finish({"identity": f"{name}-{identity}"})
 
 
 @pytest.fixture
@@ -61,15 +60,15 @@ def test_steps_follow_the_config(clone: Path, config: RunConfig):
 
 def test_an_unfinished_upstream_step_is_named_with_its_remedy(config: RunConfig):
     with pytest.raises(UserError, match=r"step 'shapes' is not finished .*python pipelines/shapes.py"):
-        open_step("curate", config)
+        Run(config).step("curate")
     finish(config, "shapes", "curate")
     with pytest.raises(UserError, match=r"step 'encode' is not finished .*python pipelines/encode.py"):
-        open_step("stage1", config)
+        Run(config).step("stage1")
 
 
 def test_finished_work_is_found_until_forced(config: RunConfig, capsys: pytest.CaptureFixture[str]):
     finish(config, "shapes")
-    step = open_step("shapes", config)
+    step = Run(config).step("shapes")
     assert step.already_finished()
     assert "shapes: already finished" in capsys.readouterr().out
     assert not step.already_finished(force=True)
@@ -77,33 +76,74 @@ def test_finished_work_is_found_until_forced(config: RunConfig, capsys: pytest.C
 
 def test_a_fingerprint_covers_what_decides_the_outputs(config: RunConfig):
     finish(config, "shapes", "curate", "encode", "stage1")
-    before = {name: fingerprint_of(name, config) for name in ("stage1", "stage2")}
+    before = {name: Run(config).step(name).fingerprint for name in ("stage1", "stage2")}
     slower = changed(config, stage1={"log_every": 1, "checkpoint_every": 7}, encode={"images_per_batch": 1})
-    assert {name: fingerprint_of(name, slower) for name in before} == before
+    assert {name: Run(slower).step(name).fingerprint for name in before} == before
     longer = changed(config, stage1={"steps": 7})
-    assert fingerprint_of("stage1", longer) != before["stage1"]
+    assert Run(longer).step("stage1").fingerprint != before["stage1"]
     with pytest.raises(UserError, match="step 'stage1' is not finished"):
-        fingerprint_of("stage2", longer)
+        Run(longer).step("stage2")
 
 
-def test_new_raw_data_is_a_new_curation(config: RunConfig):
-    finish(config, "shapes", "curate", "encode")
-    stage1 = fingerprint_of("stage1", config)
+def test_new_raw_data_concern_the_next_curation_alone(config: RunConfig):
+    finish(config, "shapes", "curate", "encode", "stage1")
     add_shard(config, "pairs-00001.tar")
-    with pytest.raises(UserError, match="step 'curate' is not finished"):
-        open_step("encode", config)
+    assert Run(config).step("curate").find() is None
+    assert Run(config).is_finished("stage1")
+    assert Run(config).step("stage1").find() is not None
+
+
+def test_a_new_curation_of_the_same_samples_repeats_nothing(config: RunConfig):
+    finish(config, "shapes", "curate", "encode", "stage1")
+    add_shard(config, "pairs-00001.tar")
     finish(config, "curate")
-    assert fingerprint_of("stage1", config) == stage1  # the same samples came out
+    assert Run(config).step("stage1").find() is not None
+
+
+def test_a_trained_model_stays_usable_while_newer_samples_wait(config: RunConfig, capsys: pytest.CaptureFixture[str]):
+    finish(config, "shapes", "curate", "encode", *config.stages())
+    drawn = Run(config).step("sample").fingerprint
+    add_shard(config, "pairs-00001.tar")
     finish(config, "curate", identity="other")
+    run = Run(config)
     with pytest.raises(UserError, match="step 'encode' is not finished"):
-        open_step("stage1", config)
+        run.step("stage1")
+    assert run.is_finished("edit")
+    assert run.require("encode").outputs["identity"] == "encode-same"
+    assert run.require("curate").outputs["identity"] == "curate-other"
+    assert run.step("sample").fingerprint == drawn
+    assert "the newest samples are not trained on yet" in capsys.readouterr().out
+
+
+def test_raw_data_that_come_back_are_the_current_ones_again(config: RunConfig):
+    finish(config, "shapes", "curate")
+    add_shard(config, "pairs-00001.tar")
+    finish(config, "curate", identity="other")
+    config.folder("shards", "pairs-00001.tar").unlink()
+    assert Run(config).require("curate").outputs["identity"] == "curate-other"
+    assert Run(config).step("curate").already_finished()
+    assert Run(config).require("curate").outputs["identity"] == "curate-same"
+
+
+@pytest.mark.parametrize("change", [{"max_upscale": 9.0}, {"sources": ()}], ids=str)
+def test_a_curation_of_another_config_is_not_taken(config: RunConfig, change: dict):
+    finish(config, "shapes", "curate", "encode")
+    with pytest.raises(UserError, match="step 'curate' is not finished"):
+        Run(changed(config, curate=change)).require("encode")
+
+
+def test_what_is_missing_first_is_named_first(config: RunConfig):
+    finish(config, "shapes", "curate", "encode", "stage1")
+    fewer = changed(config, shapes={"num_scenes": 7})
+    with pytest.raises(UserError, match="step 'shapes' is not finished"):
+        Run(fewer).require("stage1")
 
 
 def test_a_named_stage_needs_no_later_one(config: RunConfig):
     finish(config, "shapes", "curate", "encode", "stage1")
-    open_step("sample", changed(config, sample={"stage": "stage1"}))
+    Run(changed(config, sample={"stage": "stage1"})).step("sample")
     with pytest.raises(UserError, match="step 'stage2' is not finished"):
-        open_step("sample", config)
+        Run(config).step("sample")
 
 
 def test_what_is_left_out_of_fingerprints_exists():

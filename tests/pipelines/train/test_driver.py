@@ -17,7 +17,7 @@ from cluster.train import run_workers
 from mos.errors import UserError
 from mos.training.metrics import latest_metrics, read_metrics
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import open_step, require_step
+from pipelines.run.steps import Run
 from pipelines.train.driver import prepare, train_stage
 from pipelines.train.job import make_job
 from pipelines.train.worker import train_worker
@@ -28,7 +28,7 @@ TWO_WORKERS = "cluster.train={num=2, cpus=1}"
 
 
 def folder_of(name: str, config: RunConfig) -> Path:
-    return config.folder("checkpoints", name, open_step(name, config).short)
+    return config.folder("checkpoints", name, Run(config).step(name).short)
 
 
 def kill_a_worker_after(folder: Path, step: int, killed: list[int]) -> None:
@@ -47,13 +47,13 @@ def test_a_killed_worker_changes_nothing(local_ray, demo_run):
     folder, killed = folder_of("stage1", config), []
     killer = threading.Thread(target=kill_a_worker_after, args=(folder, 50, killed), daemon=True)
     killer.start()
-    train_stage("stage1", config, ARGS)
+    train_stage("stage1", Run(config), ARGS)
     killer.join()
     broken = load_file(folder / "export" / "model.safetensors")
     broken_metrics = [(line.step, line.loss) for line in read_metrics(folder)]
     assert 50 <= killed[0] < 120
 
-    train_stage("stage1", config, Namespace(force=True))
+    train_stage("stage1", Run(config), Namespace(force=True))
     unbroken = load_file(folder / "export" / "model.safetensors")
     assert all(torch.equal(broken[name], unbroken[name]) for name in unbroken)
     assert broken_metrics == [(line.step, line.loss) for line in read_metrics(folder)]
@@ -75,10 +75,10 @@ def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray,
         without=("stage2", "stage3", "stage4"),
     )
     with pytest.raises(UserError, match="step 'stage1' is not finished"):
-        train_stage("edit", config, ARGS)
-    train_stage("stage1", config, ARGS)
-    train_stage("edit", config, ARGS)
-    first, edit = (require_step(name, config).outputs for name in ("stage1", "edit"))
+        train_stage("edit", Run(config), ARGS)
+    train_stage("stage1", Run(config), ARGS)
+    train_stage("edit", Run(config), ARGS)
+    first, edit = (Run(config).require(name).outputs for name in ("stage1", "edit"))
     one, other = (load_file(Path(outputs["export"], "model.safetensors")) for outputs in (first, edit))
     for name in one:
         torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=0)
@@ -90,7 +90,7 @@ def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray,
         "step-000000006.png",
     ]
     capsys.readouterr()
-    train_stage("edit", config, ARGS)
+    train_stage("edit", Run(config), ARGS)
     assert "already finished" in capsys.readouterr().out
 
 
@@ -105,7 +105,7 @@ def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray,
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(demo_run, override, message):
     config = encoded_run(demo_run, *stage("stage1", "micro_batch_size=1"), override)
-    job = make_job(open_step("stage1", config), config)
+    job = make_job(Run(config).step("stage1"), Run(config))
     with pytest.raises(UserError, match=message):
         prepare(job, config)
     assert not job.folder.exists()
@@ -121,14 +121,14 @@ def forget(config: RunConfig) -> None:
 @pytest.mark.timeout(900)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(local_ray, demo_run, capsys):
     config = encoded_run(demo_run, *stage("stage1"), TWO_WORKERS)
-    train_stage("stage1", config, ARGS)
+    train_stage("stage1", Run(config), ARGS)
     folder = folder_of("stage1", config)
     whole = load_file(folder / "export" / "model.safetensors")
     forget(config)
     marker = folder / "step-000000006" / "COMPLETE.json"
     marker.write_text("null")
     capsys.readouterr()
-    train_stage("stage1", config, ARGS)
+    train_stage("stage1", Run(config), ARGS)
     out = capsys.readouterr().out
     (line,) = [line for line in out.splitlines() if "is not usable" in line]
     assert line.startswith(f"stage1: checkpoint {marker.parent} is not usable: COMPLETE.json")
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(local_ray, de
 @pytest.mark.parametrize("kind", ["states", "latents"])
 def test_a_lost_file_of_a_table_ends_a_stage_at_once(local_ray, demo_run, kind):
     config = encoded_run(demo_run, *stage("stage1"))
-    job = make_job(open_step("stage1", config), config)
+    job = make_job(Run(config).step("stage1"), Run(config))
     table = getattr(job.tables, kind)
     (pack,) = Path(table.uri, "data").rglob("*.blob")
     kept = pack.read_bytes()
@@ -163,12 +163,12 @@ def test_a_lost_file_of_a_table_ends_a_stage_at_once(local_ray, demo_run, kind):
 @pytest.mark.timeout(900)
 def test_a_sample_without_a_number_is_named_while_the_others_train(local_ray, demo_run, capsys):
     config = encoded_run(demo_run, *stage("stage1", "steps=12", "batch_size=8"), TWO_WORKERS)
-    job = make_job(open_step("stage1", config), config)
+    job = make_job(Run(config).step("stage1"), Run(config))
     (pack,) = Path(job.tables.latents.uri, "data").rglob("*.blob")
     content = bytearray(pack.read_bytes())
     content[:2] = b"\x00\x7e"  # NaN in float16, in the first picture
     pack.write_bytes(content)
-    train_stage("stage1", config, ARGS)
+    train_stage("stage1", Run(config), ARGS)
     out = capsys.readouterr().out
     named = [line for line in out.splitlines() if "is left out" in line]
     assert named
@@ -181,4 +181,4 @@ def test_a_sample_without_a_number_is_named_while_the_others_train(local_ray, de
 def test_a_gang_that_never_fits_is_refused(local_ray, demo_run):
     config = encoded_run(demo_run, *stage("stage1"), "cluster.train={num=8, cpus=1}", "stage1.micro_batch_size=1")
     with pytest.raises(UserError, match=r"8 workers of 1 CPU each \(cluster.train.num\) do not fit the cluster"):
-        train_stage("stage1", config, ARGS)
+        train_stage("stage1", Run(config), ARGS)

@@ -25,7 +25,7 @@ from mos.tables.payloads import LatentTable, RowCache
 from mos.training.metrics import latest_metrics, read_metrics
 from pipelines import encode
 from pipelines.run.config import RunConfig, load_run
-from pipelines.run.steps import open_step, require_step
+from pipelines.run.steps import Run
 from pipelines.train import open_states, produce_states
 from pipelines.train.driver import prepare, train_stage
 from pipelines.train.job import StageJob, make_job, stage_plan
@@ -100,7 +100,7 @@ def curated(
         folder / "tables", [Pair(f"a {colour} {word}", colour) for colour in COLOURS for word in WORDS]
     )
     config = load_run(path)
-    open_step("curate", config).finish({"identity": "samples", "samples": asdict(samples)})
+    Run(config).step("curate").finish({"identity": "samples", "samples": asdict(samples)})
 
     def load(*overrides: str) -> RunConfig:
         return load_run(path, overrides)
@@ -109,12 +109,12 @@ def curated(
 
 
 def encoded(config: RunConfig) -> dict:
-    encode.main(config, ARGS)
-    return require_step("encode", config).outputs
+    encode.main(Run(config), ARGS)
+    return Run(config).require("encode").outputs
 
 
 def prepared(config: RunConfig) -> tuple[StageJob, object]:
-    job = make_job(open_step("stage1", config), config)
+    job = make_job(Run(config).step("stage1"), Run(config))
     return job, prepare(job, config)
 
 
@@ -185,7 +185,7 @@ def kill_after(folder: Path, step: int, name: str, killed: list[str]) -> None:
 
 def kill_driver_after(config: RunConfig, path: Path, step: int, *overrides: str) -> None:
     """Run the stage as its script, on a Ray of its own, and SIGKILL driver and all of it once it has come so far."""
-    folder = config.folder("checkpoints", "stage1", open_step("stage1", config).short)
+    folder = config.folder("checkpoints", "stage1", Run(config).step("stage1").short)
     command = [sys.executable, "pipelines/stage1.py", str(path), *overrides]
     process = subprocess.Popen(command, cwd=CLONE, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
@@ -208,7 +208,7 @@ def test_two_ranks_stream_through_the_death_of_driver_producer_and_worker(tmp_pa
     settings = STREAM.format(window=3, lead=0.8)
     config = load(settings)
     encoded(config)
-    folder = config.folder("checkpoints", "stage1", open_step("stage1", config).short)
+    folder = config.folder("checkpoints", "stage1", Run(config).step("stage1").short)
     kill_driver_after(config, tmp_path / "run.toml", 10, settings, "cluster.num_cpus=3")
     job, _ = prepared(config)
     assert table_exists(job.queue)
@@ -216,9 +216,9 @@ def test_two_ranks_stream_through_the_death_of_driver_producer_and_worker(tmp_pa
     killed: list[str] = []
     for step, name in ((24, "_Host"), (40, "RayTrainWorker")):
         threading.Thread(target=kill_after, args=(folder, step, name, killed), daemon=True).start()
-    train_stage("stage1", config, ARGS)
+    train_stage("stage1", Run(config), ARGS)
     assert sorted(killed) == ["RayTrainWorker", "_Host"]
-    outputs = require_step("stage1", config).outputs
+    outputs = Run(config).require("stage1").outputs
     assert outputs["steps"] == 60
     assert outputs["balance"]["producers_lost"] == 1
     assert outputs["balance"]["contexts_dropped"] > 0
@@ -229,8 +229,8 @@ def test_two_ranks_stream_through_the_death_of_driver_producer_and_worker(tmp_pa
 
     cached = load()
     encoded(cached)
-    assert open_step("stage1", cached).fingerprint == open_step("stage1", config).fingerprint
-    train_stage("stage1", cached, Namespace(force=True))
+    assert Run(cached).step("stage1").fingerprint == Run(config).step("stage1").fingerprint
+    train_stage("stage1", Run(cached), Namespace(force=True))
     weights = load_file(folder / "export" / "model.safetensors")
     assert all(torch.equal(streamed[name], weights[name]) for name in weights)
     assert lines == [(line.step, line.loss) for line in read_metrics(folder)]
@@ -250,7 +250,7 @@ def test_states_beyond_the_bound_end_a_stage_that_streams_them(tmp_path, local_r
     encoded(load(settings))
     strict = load(settings, "encode.quality.max_whitened_error=1e-4", "cluster.max_failures=-1")
     with pytest.raises(UserError, match=r"producers of states failed: int8 states: layer 0 has a whitened error of"):
-        train_stage("stage1", strict, ARGS)
+        train_stage("stage1", Run(strict), ARGS)
 
 
 def test_workers_on_nodes_of_their_own_leave_all_room_to_producers(tmp_path, local_ray):
@@ -262,5 +262,5 @@ def test_auto_is_settled_by_encode(tmp_path, local_ray, capsys):
     config = curated(tmp_path)("stage1.states={type='auto'}")
     outputs = encoded(config)
     assert f"stage1: states = {outputs['sources']['stage1']}: " in capsys.readouterr().out
-    job = make_job(open_step("stage1", config), config)
+    job = make_job(Run(config).step("stage1"), Run(config))
     assert job.states.type == outputs["sources"]["stage1"]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mos.training.checkpoint import newest_readable
 from mos.training.metrics import latest_metrics
 from mos.training.stop import StopRequest
-from pipelines.run.steps import open_step
+from pipelines.run.steps import Run
 from pipelines.train.stopping import stopping_in_order
 from tests.pipelines.trained_run import MODEL, encoded_run, stage
 
@@ -39,7 +39,7 @@ def wait_for(step: int, folder: Path) -> None:
 @pytest.mark.timeout(900)
 def test_a_stopped_stage_goes_on_where_it_was_and_ends_as_if_unbroken(clone: Path, demo_run):
     config = encoded_run(demo_run, *TINY)
-    folder = config.folder("checkpoints", "stage1", open_step("stage1", config).short)
+    folder = config.folder("checkpoints", "stage1", Run(config).step("stage1").short)
     for send, number, after in ((os.killpg, signal.SIGINT, 20), (os.kill, signal.SIGTERM, 100)):
         run = start(clone, config.root)
         wait_for(after, folder)
