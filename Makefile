@@ -59,7 +59,7 @@ lint: $(PROJECT_STAMP)
 	$(BIN)/lint-imports
 
 test: lint $(TEST_STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 demo: $(PROJECT_STAMP)
 	@$(BIN)/python pipelines/dag.py $(CONFIG) $(ARGS)

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -40,6 +41,8 @@ def run_workers(
         ray.train.TrainingFailedError: the gang failed once more than `max_failures`.
     """
     refuse_too_many("cluster.train.num", workers.num, workers.actor_options())
+    if len(ray.nodes()) == 1:  # one process less to start: a lone node that is taken away takes the gang with it
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     resources: dict[str, float] = {"CPU": workers.cpus}
     if workers.gpus:
         resources["GPU"] = workers.gpus

@@ -1,11 +1,20 @@
 """A run whose curate and encode steps are finished, over tiny tables: what a training script starts from."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
+
+from mos.training.metrics import read_metrics
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
+from pipelines.train.driver import prepare
+from pipelines.train.job import make_job
+from pipelines.train.worker import train_worker
 from tests.mos.tables.sample_tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, STRIDE, make_tables
+from tests.mos.training.gloo import run_ranks
 
 MODEL = (
     f"model.latent_channels={CHANNELS}",
@@ -53,3 +62,13 @@ def encoded_run(demo_run: Callable[..., RunConfig], *overrides: str, without: tu
         codec = {"codec_id": "codec-x", "channels": CHANNELS, "stride": STRIDE}
         Run(config).step("encode").finish({"identity": "encoded", **encoded, **tower, **codec})
     return config
+
+
+def undisturbed(config: RunConfig, name: str, folder: Path) -> tuple[dict[str, torch.Tensor], list[tuple[int, float]]]:
+    """Weights and (step, loss) of a stage trained in `folder` by plain processes, without Ray and in one go."""
+    job = make_job(Run(config).step(name), Run(config))
+    reference = replace(job, folder=folder)
+    prepare(reference, config)
+    run_ranks(train_worker, config.cluster.train.num, reference, torch.device("cpu"))
+    metrics = [(line.step, line.loss) for line in read_metrics(folder)]
+    return load_file(folder / "export" / "model.safetensors"), metrics
