@@ -57,6 +57,7 @@ lint: $(PROJECT_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(BIN)/python tests/house.py
 
 test: lint $(TEST_STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile

@@ -14,9 +14,9 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import GangResourceRequest, ResourceRequest
 from ray.core.generated.common_pb2 import LabelSelectorOperator
 
+from mos.checkout import CLONE
 from pipelines.run.config import RunConfig, load_run
 
-CLONE = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((CLONE / "pipelines/configs").glob("*.toml"))
 LARGE = ("mos_s", "mos_l")
 
