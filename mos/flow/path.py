@@ -28,12 +28,5 @@ def velocity_to_data(
     return z_t - _expand(t, z_t) * v
 
 
-def velocity_to_noise(
-    z_t: Float[Tensor, " batch *rest"], v: Float[Tensor, " batch *rest"], t: Float[Tensor, " batch"]
-) -> Float[Tensor, " batch *rest"]:
-    """The noise end of the line through z_t with velocity v: z1 = z_t + (1 - t) v."""
-    return z_t + (1 - _expand(t, z_t)) * v
-
-
 def _expand(t: Tensor, like: Tensor) -> Tensor:
     return t.view(-1, *[1] * (like.ndim - 1))

@@ -114,12 +114,6 @@ def routing_entropy(trace: RouterTrace) -> Float[Tensor, " step"]:
     return entropy / torch.log(torch.tensor(float(weights.shape[2])))
 
 
-def pick_shares(trace: RouterTrace) -> Float[Tensor, "layer block"]:
-    """Share of a block's picks that went to each layer, over all steps and tokens; columns sum to 1."""
-    counts = trace.picked.float().sum(dim=(0, 1))
-    return counts / counts.sum(dim=0, keepdim=True)
-
-
 def last_layer_share(trace: RouterTrace) -> Float[Tensor, " step"]:
     """Weight of the tower's last layer, the one most models condition on; 1/m is indifference."""
     return layer_profile(trace)[:, -1]

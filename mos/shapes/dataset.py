@@ -127,11 +127,6 @@ def write_shards(config: ShapesConfig, folder: Path, on_progress: OnProgress = l
     )
 
 
-def read_ledger(folder: Path) -> dict[str, str]:
-    """Key of every broken item that `write_shards` put into a folder -> its defect."""
-    return json.loads((folder / LEDGER).read_text(encoding="utf-8"))
-
-
 def _pairs(config: ShapesConfig) -> Iterator[_Item]:
     """Every pair in order; what a duplicate repeats is the last sound pair before it."""
     defects = _in_turn(list(PairDefect), "pair", config.seed)

@@ -173,11 +173,6 @@ class StateCodec:
         return ends[1:]
 
 
-def all_layers(num_states: int) -> tuple[int, ...]:
-    """Every hidden state of a tower with `num_states` (m + 1) of them."""
-    return tuple(range(num_states))
-
-
 def _aligned(position: int) -> int:
     return position + -position % ALIGNMENT
 

@@ -18,7 +18,7 @@ from mos.images.pixels import prepare_image
 from mos.states.calibration import Calibration
 from mos.states.keys import context_key
 from mos.states.latents import unpack_latent
-from mos.states.payload import StateCodec, all_layers
+from mos.states.payload import StateCodec
 from mos.states.quality import QualityBound, QualityReport, check_quality
 from mos.tables.committer import latents_schema
 from mos.tables.encode_tasks import plan_contexts, plan_latents
@@ -159,7 +159,7 @@ def test_a_broken_reference_fails_alone(tmp_path: Path) -> None:
     tower = InternVLConfig(path=str(save_internvl(tmp_path / "internvl")), dtype="bfloat16")
     config = EncodeConfig(tower=tower)
     spec = describe_tower(tower)
-    codec = StateCodec("bf16", all_layers(4), 32)
+    codec = StateCodec("bf16", tuple(range(4)), 32)
     uri = create_table(str(tmp_path / "s.lance"), states_schema(spec.tower_id, codec)).uri
     rows, failures = commit(uri, EncodeStates(config, samples, uri, broken)(plan_contexts(samples, (32,), True)))
     assert set(rows) == {context_key("a red circle"), context_key("")}

@@ -15,7 +15,7 @@ import pytest
 from mos.errors import UserError
 from mos.images.decode import ImageLimits
 from mos.states.keys import context_key
-from mos.states.payload import StateCodec, all_layers
+from mos.states.payload import StateCodec
 from mos.tables.encode_tasks import plan_contexts
 from mos.tables.lance import TableVersion, open_table, read_column, table_exists
 from operators.encode_states import EncodeStates
@@ -134,7 +134,7 @@ def test_fragments_that_a_killed_run_never_committed_are_not_seen(config_path: P
     config = load_run(config_path)
     samples = curated(config, PAIRS[:3])
     tower, codec = encode.describe_tower(config.encode.tower), encode.describe_codec(config.encode.vae)
-    states, _ = encode.open_tables(config, tower, StateCodec("bf16", all_layers(7), 384), codec)
+    states, _ = encode.open_tables(config, tower, StateCodec("bf16", tuple(range(7)), 384), codec)
     operator = EncodeStates(config.encode, samples, states.table.uri, ImageLimits())
     operator(plan_contexts(samples, (32,), sees_images=False))
     assert open_table(states.table.uri).count_rows() == 0

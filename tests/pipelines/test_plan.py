@@ -13,7 +13,7 @@ from mos.checkout import CLONE
 from mos.errors import UserError
 from mos.planning.sources import SOURCES
 from mos.states.keys import context_key
-from mos.states.payload import StateCodec, all_layers
+from mos.states.payload import StateCodec
 from mos.tables.schema import TASK_EDIT, samples_schema
 from mos.tables.state_tables import states_schema
 from pipelines.cost import measure as measuring
@@ -91,7 +91,7 @@ def write_states(config: RunConfig, captions: list[str]) -> None:
     """A states table where the run would look for its own."""
     uri = standing_uri(config)
     assert uri is not None
-    codec = StateCodec("bf16", all_layers(7), 384)
+    codec = StateCodec("bf16", tuple(range(7)), 384)
     states = codec.quantise(torch.randn(5, 7, 384).bfloat16())
     rows = {
         "context_key": [context_key(caption) for caption in captions],

@@ -24,7 +24,7 @@ from mos.encoders.understanding import MiniLMConfig
 from mos.fingerprint import fingerprint
 from mos.states.calibration import CalibrationSample
 from mos.states.packed import FormatName
-from mos.states.payload import StateCodec, all_layers
+from mos.states.payload import StateCodec
 from mos.states.quality import QualityReport, measure_quality, total
 from mos.tables.lance import commit_fragments, create_table, write_rows
 from mos.tables.state_tables import states_schema
@@ -82,7 +82,7 @@ def plant_massive(states: States) -> States:
 def learn(name: FormatName, sample: list[States]) -> StateCodec:
     """The codec that the encode step would settle on from this sample."""
     _, num_states, dim = sample[0].shape
-    codec = StateCodec(name, all_layers(num_states), dim)
+    codec = StateCodec(name, tuple(range(num_states)), dim)
     if name == "bf16":
         return codec
     sums = CalibrationSample()

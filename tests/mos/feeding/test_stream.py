@@ -15,7 +15,7 @@ from mos.feeding.queue import StateQueue
 from mos.feeding.stream import StreamedStates
 from mos.loader.index import build_index
 from mos.states.packed import PackedStates
-from mos.states.payload import StateCodec, all_layers
+from mos.states.payload import StateCodec
 from mos.states.quantise import dequantise
 from mos.tables.committer import write_encoded
 from mos.tables.inventory import list_tables
@@ -26,7 +26,7 @@ from mos.tables.state_tables import states_schema
 from mos.tables.views import View
 from tests.mos.tables.sample_tables import DIM, NUM_STATES, RESOLUTION, content, make_tables
 
-CODEC = StateCodec("bf16", all_layers(NUM_STATES), DIM)
+CODEC = StateCodec("bf16", tuple(range(NUM_STATES)), DIM)
 SCHEMA = states_schema("tower-x", CODEC)
 KEYS = [f"{number:064x}" for number in range(12)]
 CONTEXTS = pa.table({"context_key": KEYS})

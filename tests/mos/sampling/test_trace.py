@@ -10,7 +10,6 @@ from mos.sampling.trace import (
     last_layer_share,
     layer_profile,
     nearest_step,
-    pick_shares,
     routing_entropy,
     token_divergence,
     token_maps,
@@ -36,7 +35,6 @@ def random_trace() -> RouterTrace:
 def test_every_view_is_a_distribution(random_trace: RouterTrace) -> None:
     torch.testing.assert_close(layer_profile(random_trace).sum(dim=1), torch.ones(STEPS))
     torch.testing.assert_close(token_maps(random_trace).sum(dim=1), torch.ones(TOKENS, BLOCKS))
-    torch.testing.assert_close(pick_shares(random_trace).sum(dim=0), torch.ones(BLOCKS))
 
 
 def test_picks_are_the_heaviest_layers(random_trace: RouterTrace) -> None:

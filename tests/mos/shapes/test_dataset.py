@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mos.shapes.checker import check
-from mos.shapes.dataset import ShapesConfig, edit_record, pair_record, read_ledger, write_shards
+from mos.shapes.dataset import LEDGER, ShapesConfig, edit_record, pair_record, write_shards
 from mos.shapes.edits import training_edit
 from mos.shapes.scene import Category, scene_from_dict
 
@@ -49,7 +49,7 @@ def test_other_seeds_give_other_pictures() -> None:
 def test_counts_ledger_and_shards_agree(tmp_path: Path) -> None:
     progress = []
     counts = write_shards(SMALL, tmp_path, lambda done, total: progress.append((done, total)))
-    ledger = read_ledger(tmp_path)
+    ledger = json.loads((tmp_path / LEDGER).read_text(encoding="utf-8"))
     assert (counts.pairs, counts.edits, counts.shards) == (150, 40, 4)
     assert counts.broken == Counter(ledger.values())
     assert progress == [(64, 190), (128, 190), (150, 190), (190, 190)]

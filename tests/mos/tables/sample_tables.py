@@ -10,7 +10,7 @@ import torch
 from mos.loader.index import EncodedTables
 from mos.states.keys import latent_key, sample_contexts
 from mos.states.latents import pack_latent
-from mos.states.payload import StateCodec, all_layers
+from mos.states.payload import StateCodec
 from mos.tables.committer import latents_schema
 from mos.tables.lance import TableVersion, commit_fragments, create_table, write_rows
 from mos.tables.schema import TASK_EDIT, TASK_GENERATE, samples_schema
@@ -35,7 +35,7 @@ def make_tables(folder: Path, num_pairs: int = 40, num_edits: int = 10, failed: 
                 latents[latent_key(image, "codec-x", bucket)] = content(image, (CHANNELS, height, width))
     for row in samples[num_pairs - failed : num_pairs]:
         del latents[latent_key(row["image_hash"], "codec-x", row[f"bucket_{RESOLUTION}"])]
-    codec = StateCodec("bf16", all_layers(NUM_STATES), DIM)
+    codec = StateCodec("bf16", tuple(range(NUM_STATES)), DIM)
     state_rows = {
         "context_key": list(states),
         "num_tokens": [len(value) for value in states.values()],
