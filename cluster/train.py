@@ -17,6 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from cluster.resources import WorkerConfig
 from cluster.room import refuse_too_many
 from mos.errors import UserError
+from mos.files import written_whole
 
 Job = TypeVar("Job")
 
@@ -106,7 +107,6 @@ def _run_worker(config: dict[str, Any]) -> None:
     try:
         config["worker"](config["job"], device)
     except UserError as error:
-        partial = mistake.with_suffix(f".{os.getpid()}")
-        partial.write_text(str(error), encoding="utf-8")
-        partial.replace(mistake)
+        with written_whole(mistake) as partial:
+            partial.write_text(str(error), encoding="utf-8")
         raise

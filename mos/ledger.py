@@ -5,13 +5,13 @@ table that no record names is not part of the run.
 """
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mos.errors import UserError
+from mos.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,8 @@ class StepLedger:
     def _write(self, record: StepRecord) -> StepRecord:
         path = self._path(record.name, record.fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(asdict(record), indent=2), encoding="utf-8")
-        partial.replace(path)
+        with written_whole(path) as partial:
+            partial.write_text(json.dumps(asdict(record), indent=2), encoding="utf-8")
         return record
 
     def _path(self, name: str, fingerprint: str) -> Path:

@@ -33,12 +33,13 @@ from mos.curation.progress import Progress, print_result, print_views
 from mos.curation.sources import Unit, list_units
 from mos.curation.tables import Curated, add_marks, count_buckets, open_sample_tables
 from mos.ledger import StepRecord
-from mos.tables.views import View, count_view
+from mos.tables.views import count_view
 from operators.curate import Sink, curation
 from operators.drop_images import DropImages
 from operators.write_samples import WriteSamples
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
+from pipelines.run.views import view_of
 
 
 def main(run: Run, args: Namespace) -> None:
@@ -103,12 +104,6 @@ def dry_run(config: RunConfig, record: StepRecord | None) -> None:
         buckets = count_buckets(samples)
     print_result(marks.num_rows, kept.num_rows, count_reasons(rejects), buckets, notices)
     print_views(counts)
-
-
-def view_of(config: RunConfig, name: str) -> View:
-    """What one stage trains on."""
-    stage = config.stage(name)
-    return View(stage.resolution, stage.filter, stage.tasks, tuple(stage.sources))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from mos.evaluation.router_figure import RouterStory, router_figure
 from mos.evaluation.scores import Scores
 from mos.evaluation.theme import DARK, LIGHT, Theme, figure_png
 from mos.evaluation.usage_figure import usage_figure
+from mos.files import written_whole
 from mos.sampling.layer_usage import layer_usage, suggested_subsets
 from mos.sampling.pictures import to_png
 from mos.sampling.trace import RouterTrace, last_layer_share, routing_entropy, token_divergence
@@ -82,9 +83,8 @@ def write_report(report: Report, folder: Path) -> Path:
     if report.router is not None:
         report.router.trace.save(folder / "router_trace.npz")
     page = folder / "report.html"
-    partial_page = page.with_suffix(".partial")
-    partial_page.write_text(render_page(report, figures), encoding="utf-8")
-    partial_page.replace(page)
+    with written_whole(page) as partial:
+        partial.write_text(render_page(report, figures), encoding="utf-8")
     return page
 
 

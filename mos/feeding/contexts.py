@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from mos.files import written_whole
 from mos.states.keys import context_key
 from mos.tables.encode_tasks import CONTEXT_TASKS, NO_IMAGE
 from mos.tables.lance import TableVersion
@@ -33,10 +34,12 @@ def list_contexts(samples: TableVersion, view: View, sees_images: bool) -> pa.Ta
 
 def save_contexts(contexts: pa.Table, path: Path) -> None:
     """Write them in one rename."""
-    partial = path.with_name(f".{path.name}.partial")
-    with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, contexts.schema) as writer:
+    with (
+        written_whole(path) as partial,
+        pa.OSFile(str(partial), "wb") as file,
+        pa.ipc.new_file(file, contexts.schema) as writer,
+    ):
         writer.write_table(contexts)
-    partial.replace(path)
 
 
 def load_contexts(path: Path) -> pa.Table:

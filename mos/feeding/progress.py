@@ -7,10 +7,11 @@ The files are renamed into place, so that nobody reads half of one.
 """
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from mos.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,5 @@ class StreamProgress:
         return max((path.stat().st_mtime for path in self._folder.glob("rank-*.json")), default=0.0)
 
     def _write(self, name: str, text: str) -> None:
-        partial = self._folder / f".{name}.{os.getpid()}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self._folder / name)
+        with written_whole(self._folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mos.errors import UserError
+from mos.files import written_whole
 from mos.states.keys import latent_key, sample_contexts
 from mos.tables.lance import TableVersion
 from mos.tables.schema import TASK_EDIT
@@ -60,10 +61,9 @@ class SampleIndex:
 
     def save(self, path: Path) -> None:
         """Write the index in one rename."""
-        partial = path.with_name(f".{path.stem}.partial.npz")
         arrays: dict[str, Any] = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        np.savez(partial, **arrays)
-        partial.replace(path)
+        with written_whole(path) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "SampleIndex":

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mos.files import written_whole
+
 
 @dataclass(frozen=True)
 class Member:
@@ -31,12 +33,10 @@ def write_shard(path: Path, records: Iterable[Record]) -> None:
 
     The file appears under its name only when it is complete.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with written_whole(path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
         for record in records:
             for member in record.members:
                 tar.addfile(_header(record.key, member), io.BytesIO(member.data))
-    partial.replace(path)
 
 
 def _header(key: str, member: Member) -> tarfile.TarInfo:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mos.errors import UserError
+from mos.files import written_whole
 from mos.training.appended import AppendedFile
 
 if TYPE_CHECKING:
@@ -59,11 +60,10 @@ class MetricsWriter:
         self._lines = AppendedFile(path)
         self._board: SummaryWriter | None = None
         kept = b"".join(_line(metrics) for metrics in read_metrics(folder) if metrics.step <= first_step)
-        partial = folder / ".metrics.jsonl.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(kept)
-            partial.replace(path)
+            with written_whole(path) as partial:
+                partial.write_bytes(kept)
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error}): make room there and start again") from error
         self._open_board(first_step)

@@ -26,6 +26,7 @@ from mos.tables.schema import TASK_EDIT, TASK_GENERATE
 from mos.tables.views import View, count_view
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import standing_uri
+from pipelines.run.views import view_of
 
 FORMATS: tuple[FormatName, ...] = ("bf16", "int8", "int4")
 COUNTED_CAPTIONS = 2_000
@@ -183,7 +184,7 @@ def _counted(config: RunConfig, name: str) -> Contexts:
     """Samples, distinct contexts and tokens of the view as the samples table has it."""
     stage, tower = config.stage(name), config.encode.anchored(CLONE).tower
     samples = open_table(config.samples_uri())
-    view = View(stage.resolution, stage.filter, stage.tasks, tuple(stage.sources))
+    view = view_of(config, name)
     rows = count_view(samples, view).rows
     if rows == 0:
         raise UserError(f"the view of {name} holds no sample: loosen {view.predicate()!r}")

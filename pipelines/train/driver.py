@@ -16,12 +16,12 @@ from mos.precision import instruction_sets
 from mos.tables.lance import drop_table
 from mos.tables.lost_files import refuse_lost_files
 from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
-from mos.tables.views import View
 from mos.training.checkpoint_format import step_folders
 from mos.training.metrics import latest_metrics, progress_line, read_metrics
 from mos.training.notices import NewNotices
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run, Step
+from pipelines.run.views import view_of
 from pipelines.train.job import StageJob, make_job, newest_step, num_parameters, stage_folder, stage_plan
 from pipelines.train.lock import stage_lock
 from pipelines.train.produce_states import producing
@@ -97,7 +97,7 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
-    view = View(stage.resolution, stage.filter, stage.tasks, tuple(stage.sources))
+    view = view_of(config, job.name)
     contexts = None
     if not isinstance(job.states, CacheStates):
         contexts = list_contexts(job.tables.samples, view, job.tables.sees_images)
