@@ -15,12 +15,17 @@ def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def write_half(path: Path) -> None:
+    with written_whole(path) as partial:
+        partial.write_text("half")
+        raise OSError("full")
+
+
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), written_whole(path) as partial:
-        partial.write_text("half")
-        raise OSError("full")
+    with pytest.raises(OSError, match="full"):
+        write_half(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
