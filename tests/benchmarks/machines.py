@@ -4,8 +4,8 @@ And of what the size of eq. 4's weights does.
   python -m tests.benchmarks.machines                      auto, loaded, stop, weights, decode: a quarter of an hour
   python -m tests.benchmarks.machines demo tests --avx2    the demo and the tests, on this CPU without AVX-512
 
-With --avx2 torch and oneDNN are told to use AVX2 alone, as on CPUs that have no more; ids then end in `.avx2`. MKL keeps
-AVX-512 where there is one: float32 products then run at 63 GFLOP/s on two cores, those of AVX2 CPUs at 32 to 73.
+With --avx2 torch and oneDNN are told to use AVX2 alone, as on CPUs that have no more; ids then end in `.avx2`. MKL
+keeps AVX-512 where there is one: float32 products then run at 63 GFLOP/s on two cores, those of AVX2 CPUs at 32 to 73.
 """
 
 import argparse
