@@ -14,7 +14,7 @@ CLONE = Path(__file__).resolve().parents[1]
 ROOTS = ("mos", "operators", "cluster", "pipelines")
 WHOLE = "whole"
 """Folder of tests of what several files do together; they need no counterpart."""
-MOST_UNTESTED = 77
+MOST_UNTESTED = 76
 """Files of more than `LONG` lines that only the tests of others reach. This number only goes down."""
 LONG = 60
 
