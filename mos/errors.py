@@ -1,4 +1,4 @@
-"""What a user did wrong, in one sentence that names the value and the remedy."""
+"""Errors of the user, in one sentence that names the value and the remedy."""
 
 
 class UserError(ValueError):

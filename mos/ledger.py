@@ -16,7 +16,7 @@ from mos.files import written_whole
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What a finished step left behind."""
+    """Record of a finished step."""
 
     name: str
     """Step, for example `curate`."""

@@ -44,7 +44,7 @@ def torch_dtype(name: DtypeName) -> torch.dtype:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """What this CPU computes with, widest vectors first, then its instructions for bfloat16; as torch uses them.
+    """Instruction sets of this CPU, widest vectors first, then its instructions for bfloat16; as torch uses them.
 
     `ATEN_CPU_CAPABILITY=avx2` and `ONEDNN_MAX_CPU_ISA=AVX2` make any x86 CPU one without AVX-512.
     """

@@ -28,7 +28,7 @@ _MARKS = (
 
 
 class CaptionLimits(StrictConfig):
-    """What a caption may be, after cleaning."""
+    """Limits of a caption, after cleaning."""
 
     min_chars: int = Field(1, ge=1)
     max_chars: int = Field(8192, ge=1)

@@ -1,4 +1,4 @@
-"""What the curate step is told: sources, limits, buckets, duplicates, scorers."""
+"""Config of the curate step: sources, limits, buckets, duplicates, scorers."""
 
 from typing import Self
 

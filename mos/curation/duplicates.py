@@ -11,7 +11,7 @@ from mos.images.reasons import Reason
 
 @dataclass(frozen=True)
 class Mark:
-    """What deciding about one sample takes."""
+    """Hashes and place of one sample, enough to find its copies."""
 
     sample_id: str
     pair: str

@@ -1,4 +1,4 @@
-"""What lies in a folder: its files, the folders and links in it that cannot be followed, and what is no sample."""
+"""Listing of a folder: its files, the folders and links in it that cannot be followed, and what is no sample."""
 
 import os
 from collections.abc import Iterator, Sequence

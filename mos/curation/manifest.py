@@ -1,4 +1,4 @@
-"""What is left of an item once its bytes are written: who it is, the verdict so far, and where its row stands."""
+"""Manifest of a curation: a light row per item with its id, its verdict so far, and where its full row stands."""
 
 from collections import Counter
 from collections.abc import Sequence

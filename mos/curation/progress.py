@@ -1,4 +1,4 @@
-"""What a curation says while it runs and at its end."""
+"""Progress lines and closing tables of a curation."""
 
 import time
 from collections import Counter

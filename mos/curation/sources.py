@@ -97,7 +97,7 @@ SourceConfig = Annotated[FolderSource | WebDatasetSource | EditsSource, Field(di
 
 @dataclass(frozen=True)
 class Unit:
-    """What one reading task works on."""
+    """Unit of work of one reading task."""
 
     index: int
     """Place among all units; with the place inside the unit it orders samples."""

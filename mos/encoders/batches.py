@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PassShape:
-    """What is fixed about every forward pass of a tower."""
+    """Fixed shape of every forward pass of a tower."""
 
     rows: int
     """Contexts of a pass, copies included."""

@@ -1,4 +1,4 @@
-"""What the encode step runs: which tower, which codec, and how much work at a time."""
+"""Config of the encode step: which tower, which codec, and how much work at a time."""
 
 from pathlib import Path
 from typing import Any, Self

@@ -41,7 +41,7 @@ def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """What can be said of a tower without loading its weights."""
+    """Identity and shape of a tower, known without its weights."""
 
     tower_id: str
     num_layers: int
@@ -96,7 +96,7 @@ def load_codec(config: VaeConfig, device: str = "cpu") -> Codec:
 
 @dataclass(frozen=True)
 class CodecSpec:
-    """What can be said of a codec without loading a checkpoint's weights."""
+    """Identity and geometry of a codec, known without its weights."""
 
     codec_id: str
     channels: int

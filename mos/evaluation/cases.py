@@ -1,4 +1,4 @@
-"""What a finished run is shown and judged on: held-out scenes where the data was drawn, else rows of its own tables."""
+"""Prompts and edits that a run is judged on: held-out scenes where the data was drawn, else rows of its own tables."""
 
 from dataclasses import dataclass
 from itertools import chain

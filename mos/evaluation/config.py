@@ -1,4 +1,4 @@
-"""What is measured at the end of a run and what the report shows."""
+"""Config of the evaluation: prompts, sampler, what the report shows."""
 
 from pydantic import Field
 

@@ -29,7 +29,7 @@ EMBEDDED = ("router", "layers", "losses", "rejects", "buckets")
 
 @dataclass(frozen=True)
 class Counts:
-    """What curation read and what became of it."""
+    """Items that curation read, kept and rejected."""
 
     read: int
     kept: int

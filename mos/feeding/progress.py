@@ -1,4 +1,4 @@
-"""What trainer and producers of a streaming stage tell each other besides the table: one small file a rank.
+"""Messages between trainer and producers of a streaming stage, besides the table: one small file a rank.
 
     <folder>/rank-3.json   the step that this rank reads next, written when it enters a window
     <folder>/failed.txt    why no more states will come

@@ -31,7 +31,7 @@ _UPRIGHT = {
 
 
 class ImageLimits(StrictConfig):
-    """What an image may be; the defaults let through nearly anything a camera makes."""
+    """Limits of an image; the defaults let through nearly anything a camera makes."""
 
     max_bytes: int = Field(64 * 2**20, gt=0)
     """Encoded size."""

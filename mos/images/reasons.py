@@ -146,7 +146,7 @@ class ShardBrokenError(Rejected):
 
 
 class Notice(StrEnum):
-    """What is counted apart because it is no sample: neither read nor rejected, but the user is told how many."""
+    """Things counted apart because they are no samples: neither read nor rejected, but the user is told how many."""
 
     SYSTEM_FILE = "system_file"
     """A file that an operating system or a tool left behind, see `mos.curation.system_files`; skipped."""

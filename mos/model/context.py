@@ -1,4 +1,4 @@
-"""What the generation side is told: hidden states of the understanding tower, for contexts of any lengths in one batch.
+"""Context of the generation tower: hidden states of the understanding tower, for contexts of any lengths in one batch.
 
 No padding is stored, mixed or projected: a batch of contexts is its tokens, one context after the other, and a layout
 that says whose they are. Padding appears where tokens of one sample meet: in the router, in the baseline of

@@ -1,4 +1,4 @@
-"""What a run needs and costs, by formula: bytes, FLOPs, hours and money; and which source of states is the cheapest.
+"""Cost model, by formula: bytes, FLOPs, hours and money; and which source of states is the cheapest.
 
     from mos.planning.recommend import StageLoad, recommend
 

@@ -1,4 +1,4 @@
-"""What `pipelines/plan.py` and `auto` cannot read from a run: figures of the data, of the machine, and a budget."""
+"""Config of the planner, for what a run does not tell: figures of the data, of the machine, and a budget."""
 
 from pydantic import Field, field_validator
 

@@ -1,4 +1,4 @@
-"""What one worker delivers and what it is paid by the hour: every figure of the cost model that is no formula."""
+"""Speeds and hourly price of one worker: every figure of the cost model that is no formula."""
 
 from typing import Annotated, Literal
 

@@ -18,7 +18,7 @@ from mos.planning.units import amount, bytes_text, hours_text, money
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan keeps to."""
+    """Limits that a plan keeps to."""
 
     table_bytes: float | None = None
     """Hard bound on the bytes of states at rest, of tables and of a stream's lead together; None: no bound."""
@@ -50,7 +50,7 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to do in one stage."""
+    """Recommended source of one stage."""
 
     stage: str
     source: SourceName
@@ -131,7 +131,7 @@ def _kind_rows(kind: str, uses: Sequence[Use], loads: Sequence[StageLoad]) -> tu
 
 
 def _counted_on(stages: Sequence[tuple[int, bool]]) -> int:
-    """Rows that must stay for these stages: those of a stage that keeps them, unless an earlier one renews them."""
+    """Rows that a later stage reads from the table and that no earlier one encodes again."""
     stay = renewed = 0
     for rows, kept in stages:
         if not kept:
@@ -146,7 +146,7 @@ def _allowed(uses: Sequence[Use], loads: Sequence[StageLoad]) -> bool:
 
 
 def _price(uses: Sequence[Use], loads: Sequence[StageLoad], machine: Machine, limits: Limits) -> _Run:
-    """What a run costs with one source for each stage."""
+    """Costs of a run with one source for each stage."""
     shares = table_shares(uses, loads)
     costs = tuple(
         source_cost(use.source, load, machine, share) for use, load, share in zip(uses, loads, shares, strict=True)

@@ -12,7 +12,7 @@ EXPONENT_AT_REST = 0.4
 
 @dataclass(frozen=True)
 class StatesShape:
-    """What a table holds of every token."""
+    """Hidden states that a table holds of every token."""
 
     layers: int
     """Hidden states held: m + 1, or fewer where a table holds a subset."""

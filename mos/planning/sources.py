@@ -1,4 +1,4 @@
-"""What one stage costs with its states cached, streamed or recomputed: hours, bytes and money by formula.
+"""Costs of one stage with its states cached, streamed or recomputed: hours, bytes and money by formula.
 
 `cache`      encode every context once, keep the table while it is trained on
 `stream`     encode workers encode every read, a bounded lead ahead of the trainer

@@ -16,7 +16,7 @@ APART = 0.1
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What of a scene a picture shows; None where captions of the category promise nothing.
+    """Verdict on a picture of a scene; None where captions of the category promise nothing.
 
     Colours and shapes are each judged without the other: they compare the sets seen with the sets promised, over
     as many of the largest objects as were promised.

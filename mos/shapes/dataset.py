@@ -76,7 +76,7 @@ class ShapesConfig(StrictConfig):
 
 @dataclass(frozen=True)
 class ShardCounts:
-    """What was written."""
+    """Counts of the shards that were written."""
 
     pairs: int
     """Text-image pairs, broken ones included."""

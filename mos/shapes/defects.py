@@ -28,7 +28,7 @@ EXIF_TURN_RIGHT = 6
 
 
 class PairDefect(StrEnum):
-    """What can be wrong with a text-image pair."""
+    """Defects of a text-image pair."""
 
     EMPTY_IMAGE = "empty_image"
     ONE_BYTE_IMAGE = "one_byte_image"

@@ -20,7 +20,7 @@ NEARBY = 0.15
 
 
 class EditKind(StrEnum):
-    """What an instruction asks for."""
+    """Kinds of change that an instruction asks for."""
 
     RECOLOUR = "recolour"
     MOVE = "move"

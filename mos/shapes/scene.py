@@ -1,4 +1,4 @@
-"""What a demo picture contains: a few coloured shapes on a plain background, in one of GenEval's six categories."""
+"""Scenes of the demo: a few coloured shapes on a plain background, in one of GenEval's six categories."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What a quantised table knows of its tower: mean and scale of every channel, and the channels kept aside.
+"""Calibration of a quantised table: mean and scale of every channel, and the channels kept aside.
 
 Dimension key
     token    tokens of the sample, of all contexts
@@ -101,7 +101,7 @@ class CalibrationSample:
 
 
 # A run has a few calibrations and asks for them with every context and batch. Each is made once, so that states of one
-# table are known by the same object, and copied to a device once, in no mode but the usual one.
+# table are known by the same object, and copied to a device once; outside inference_mode, so that autograd accepts it.
 @functools.lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _from_bytes(blob: bytes) -> Calibration:

@@ -1,4 +1,4 @@
-"""What a row of the states and latents tables is the encoding of, as a key.
+"""Keys of the states and latents tables: hashes of what a row is the encoding of.
 
 A table belongs to one tower or codec (its id is in the table's name and metadata), so a context key covers only
 what differs between rows. Changing anything about the tower changes its id, hence the table: a stale row cannot

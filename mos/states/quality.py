@@ -1,4 +1,4 @@
-"""What quantising loses, layer by layer, and the bound beyond which a table is not written.
+"""Loss by quantising, layer by layer, and the bound beyond which a table is not written.
 
 Dimension key
     token  tokens of one context

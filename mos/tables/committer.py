@@ -20,7 +20,7 @@ ENCODED = pa.schema(
         pa.field("quality", pa.string()),  # QualityReport of a few of the rows as JSON; null where nothing is lost
     ]
 )
-"""What travels from an encoding actor to the driver: one row per fragment, already on disk."""
+"""Manifest row that travels from an encoding actor to the driver: one per fragment, already on disk."""
 
 
 def latents_schema(codec_id: str, channels: int, stride: int) -> pa.Schema:

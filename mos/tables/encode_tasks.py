@@ -1,4 +1,4 @@
-"""What a samples table needs encoded: its distinct contexts and latents, as light rows that point back into it.
+"""Encoding tasks of a samples table: its distinct contexts and latents, as light rows that point back into it.
 
 A task names its image by row number and column of the pinned samples version; the bytes never pass the driver.
 """

@@ -1,4 +1,4 @@
-"""What stands in a tables folder: every states and latents table with its size, identity and users.
+"""Inventory of a tables folder: every states and latents table with its size, identity and users.
 
 A queue stays behind where a streaming stage was given up; nobody uses it, so it may go like any table
 without a record.

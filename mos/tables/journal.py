@@ -1,4 +1,4 @@
-"""What was written into a table and not committed yet: one small file a fragment, so that a killed run loses nothing.
+"""Journal of fragments written and not committed yet: one small file each, so that a killed run loses nothing.
 
 The files stand in the table's own folder, on whatever store that is. An actor adds its fragment once it is complete;
 whoever commits it removes the entry; a run that starts commits what it finds. An entry is a hint and never the truth:

@@ -1,4 +1,4 @@
-"""What may go from a table: said first, then done. Nothing goes that a view, a record or a run at work may need.
+"""Removal from a table: said first, then done. Nothing goes that a view, a record or a run at work may need.
 
 A row stays while a view of any registered run can ask for it, a version while any record names it, a table while
 anybody uses it. What changed within the margin stays too: the run that wrote it may not have its record yet. Files

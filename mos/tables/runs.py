@@ -23,7 +23,7 @@ FOLDER = "users"
 
 @dataclass(frozen=True)
 class Encoding:
-    """What one finished encode step of a run reads of the tables."""
+    """Tables, versions and keys that one finished encode step of a run stands on."""
 
     samples: TableVersion
     resolutions: tuple[int, ...]

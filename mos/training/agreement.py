@@ -1,4 +1,4 @@
-"""What ranks tell each other of values that are no tensors. Collective: all ranks call, in the same order."""
+"""Exchange among ranks of values that are no tensors. Collective: all ranks call, in the same order."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -1,4 +1,4 @@
-"""What the files of a checkpoint are called, and what its two JSON files must hold to be believed."""
+"""Names of a checkpoint's files, and the content its two JSON files must have to be believed."""
 
 import os
 import re

@@ -9,7 +9,7 @@ from mos.config import StrictConfig
 
 
 class Checksum(StrictConfig):
-    """What a file has to be."""
+    """Length and sha256 that a file has to have."""
 
     size: int = Field(ge=0)
     """Bytes."""

@@ -16,7 +16,7 @@ from mos.training.metrics import StepMetrics
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one update saw, before it changed the weights."""
+    """Loss and gradient norm of one update, from before it changed the weights."""
 
     loss: Float[Tensor, ""]
     """Mean over this rank's samples, on the device."""

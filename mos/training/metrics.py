@@ -1,4 +1,4 @@
-"""What training reports: JSON lines and TensorBoard from rank 0, and a line for people made from them."""
+"""Metrics of training: JSON lines and TensorBoard from rank 0, and a line for people made from them."""
 
 import json
 from contextlib import suppress

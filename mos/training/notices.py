@@ -1,4 +1,4 @@
-"""What a running stage has to tell its user: every rank appends lines to a file of its own, the driver prints them."""
+"""Notices of a running stage to its user: every rank appends lines to a file of its own, the driver prints them."""
 
 import os
 from pathlib import Path

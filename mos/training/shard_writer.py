@@ -47,7 +47,7 @@ class ShardWriter(FileSystemWriter):
 
 
 class _Written(list[WriteResult]):
-    """What a rank reports, and the checksums of its files."""
+    """Report of one rank, with the checksums of its files."""
 
     def __init__(self, results: list[WriteResult], checksums: dict[str, Checksum]) -> None:
         super().__init__(results)

@@ -1,4 +1,4 @@
-"""What one training stage is: view, length, flow, optimiser, engine; stages 1-4 and editing differ by value only."""
+"""Config of a training stage: view, length, flow, optimiser, engine; stages 1-4 and editing differ by value only."""
 
 from typing import Literal, Self
 

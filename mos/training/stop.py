@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 
 class StopRequest:
-    """What a driver and its gang tell each other through two files in the stage's folder.
+    """Request to stop, from a driver to its gang, through two files in the stage's folder.
 
     training    there while the gang is in its training loop, which alone has something to lose
     stop        there when the gang is to leave it

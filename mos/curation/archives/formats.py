@@ -1,4 +1,4 @@
-"""What a file that should be a tar is instead, by its first bytes, and what to do about it."""
+"""Formats of files that should be tars and are not, by their first bytes, and what to do about each."""
 
 _REPACK = "unpack it and read the folder, or pack it anew with `tar --sort=name`"
 _RECOMPRESS = "compress the tar with zstd, gzip, bzip2, xz or lz4 instead"
