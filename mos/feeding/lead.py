@@ -1,4 +1,4 @@
-"""Plan of the producers, what to encode and what to drop: the lead over the trainer, window by window, bounded in bytes.
+"""Plan of the producers, what to encode and to drop: the lead over the trainer, window by window, bounded in bytes.
 
 Nothing in here is remembered between runs: the windows follow from the plan, what is encoded from the table, the place
 from the trainer. A trainer that begins again at an earlier step finds what is still there and gets the rest anew.
