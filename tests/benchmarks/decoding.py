@@ -36,6 +36,7 @@ from operators.generate_images import GenerateImages
 from pipelines.draw.requests import Request, requests_to
 from pipelines.run.cli import DEFAULT_CONFIG
 from pipelines.run.config import RunConfig, load_run
+from pipelines.run.steps import Run
 from pipelines.sample import draw_with
 from tests.mos.sampling.tiny_export import save_export
 
@@ -214,7 +215,7 @@ def ways_in(pipe: MosPipeline, export: str) -> dict[str, Callable[[bytes, Path],
     def request(path: Path) -> tuple[RunConfig, Request]:
         given = SampleConfig(source=str(path), prompt=PROMPT, height=height, width=width, sampler=FEW)
         config = DEMO.model_copy(update={"sample": given})
-        return config, requests_to(config, "edit", pipe.resolution, pipe.token_px, pipe.bucket_aspect)[0]
+        return config, requests_to(Run(config), "edit", pipe.resolution, pipe.token_px, pipe.bucket_aspect)[0]
 
     def script(data: bytes, path: Path) -> None:
         config, one = request(path)
