@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from mos.checkout import CLONE
@@ -115,7 +116,7 @@ class Run:
 
     def find(self, name: str) -> StepRecord | None:
         """The record of a finished step; None where it, or what it stands on, is not finished."""
-        for curation in self._curations():
+        for curation in self._curations:
             with suppress(UserError):
                 return self._require(name, curation)
         return None
@@ -126,12 +127,13 @@ class Run:
         Raises:
             UserError: it is not finished; names the first step that is missing, and the command that finishes it.
         """
-        return self.find(name) or self._require(name, self._curations()[0])
+        return self.find(name) or self._require(name, self._curations[0])
 
     def is_finished(self, name: str) -> bool:
         """Whether a step, and all that it stands on, is finished for this config."""
         return self.find(name) is not None
 
+    @cached_property
     def _curations(self) -> list[StepRecord | None]:
         """Records of `curate` under this config, the newest first; [None] where there is none."""
         try:
@@ -143,7 +145,7 @@ class Run:
 
     def _curation_for(self, name: str) -> StepRecord | None:
         """The curation that a step about to start stands on."""
-        newest, *earlier = self._curations()
+        newest, *earlier = self._curations
         if name not in DRAWING or self._stands(name, newest):
             return newest
         for curation in earlier:
