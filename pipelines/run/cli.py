@@ -100,7 +100,7 @@ def parse(
     parser.add_argument("--force", action="store_true", help="run again although a finished run is on record")
     for flag, text in flags.items():
         parser.add_argument(flag, action="store_true", help=text)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     overrides = [text for text in args.arguments if OVERRIDE.match(text)]
     others = [text for text in args.arguments if not OVERRIDE.match(text)]
     paths = [text for text in others if words is None or text.endswith(".toml")]

@@ -20,6 +20,12 @@ def test_arguments_are_one_config_and_overrides():
     assert not parse(None, {}, ["seed=1"]).named
 
 
+def test_flags_may_stand_anywhere():
+    for argv in (["--force", "a.toml", "seed=1"], ["a.toml", "--force", "seed=1"], ["a.toml", "seed=1", "--force"]):
+        args = parse(None, {}, argv)
+        assert (args.config, args.overrides, args.force) == (Path("a.toml"), ("seed=1",), True)
+
+
 def test_two_configs_are_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="2"):
         parse(None, {}, ["a.toml", "b.toml"])
