@@ -2,8 +2,9 @@
 
 from pydantic import Field
 
-from cluster.resources import WorkerConfig, available_cores
+from cluster.resources import available_cores
 from mos.config import StrictConfig
+from mos.workers import WorkerConfig
 
 
 class ClusterConfig(StrictConfig):

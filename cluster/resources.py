@@ -5,46 +5,27 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
-from pydantic import Field
-
-from mos.config import StrictConfig
+from mos.workers import WorkerResources
 
 AUTO = "auto"
 """In place of a worker's number: what this machine's cores are good for, see `share_cores`."""
 
-CORES_A_WORKER = 4
-"""Up to so many cores work as the threads of one process: faster than as many processes, whose collectives wait for the
-slowest, and much faster where others use the cores, too."""
-
 LEAST_SHARE = 8
-"""Samples of a batch that make a training process worth having."""
+"""Samples of a batch that make a training process worth having: one a core, each of one thread, trained 1.4 times as
+fast on two cores as one process of two threads, and 0.85 times beside a busy process."""
+
+CORES_AN_ACTOR = 4
+"""Actors that share no batch use up to so many cores as threads: the others need not be started."""
 
 
-class WorkerConfig(StrictConfig):
-    """A group of equal workers (a training gang, an actor pool)."""
-
-    num: int = Field(default=1, ge=1)
-    """Workers (actors or ranks) at the same time; in a run's config also `auto`."""
-    cpus: float = Field(default=1, gt=0)
-    """Cores of each; in a run's config also `auto`: this machine's cores, shared out among the workers."""
-    gpus: float = Field(default=0, ge=0)
-    """Devices of each; 0 runs on the CPU."""
-    labels: dict[str, str] = Field(default_factory=dict)
-    """Label selector of the nodes that may run them, for example `{"ray.io/market-type" = "!spot"}`."""
-
-    @property
-    def device(self) -> str:
-        """Where its models live."""
-        return "cuda" if self.gpus > 0 else "cpu"
-
-    def actor_options(self) -> dict[str, Any]:
-        """Keyword arguments of a Ray actor or of a Ray Data stage for one of these workers."""
-        options: dict[str, Any] = {"num_cpus": self.cpus}
-        if self.gpus:
-            options["num_gpus"] = self.gpus
-        if self.labels:
-            options["label_selector"] = dict(self.labels)
-        return options
+def actor_options(worker: WorkerResources) -> dict[str, Any]:
+    """Keyword arguments of a Ray actor, or of a stage of Ray Data, for one such worker."""
+    options: dict[str, Any] = {"num_cpus": worker.cpus}
+    if worker.gpus:
+        options["num_gpus"] = worker.gpus
+    if worker.labels:
+        options["label_selector"] = dict(worker.labels)
+    return options
 
 
 def available_cores() -> int:
@@ -64,11 +45,11 @@ def share_cores(workers: Mapping[str, Any], cores: int, samples: int | None) -> 
     """
     num, cpus = workers.get("num", 1), workers.get("cpus", 1)
     if num == AUTO:
-        if cpus != AUTO:
-            most = max(1, int(cores // (positive(cpus) or 1)))
+        each = 1 if cpus == AUTO else positive(cpus) or 1
+        if samples is not None:
+            num = _ranks(samples, max(1, int(cores // each)))
         else:
-            most = cores if samples is None else max(1, cores // CORES_A_WORKER)
-        num = most if samples is None else _largest_divisor(samples, most)
+            num = max(1, int(cores // (CORES_AN_ACTOR if cpus == AUTO else each)))
     if cpus == AUTO:
         cpus = max(1, int(cores // (positive(num) or 1)))
     return {**workers, "num": num, "cpus": cpus}
@@ -85,7 +66,9 @@ def positive(value: object) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def _largest_divisor(samples: int, most: int) -> int:
-    """The largest number of equal shares, up to `most`, that are not too small to be worth a process."""
-    most = min(most, samples // LEAST_SHARE)
-    return next((num for num in range(most, 1, -1) if samples % num == 0), 1)
+def _ranks(samples: int, most: int) -> int:
+    """How many ranks get equal shares that are worth a process each: the number that leaves fewest of `most` cores
+    idle, the larger of two such.
+    """
+    shares = [num for num in range(2, min(most, samples // LEAST_SHARE) + 1) if samples % num == 0]
+    return max([1, *shares], key=lambda num: (most // num * num, num))

@@ -14,10 +14,11 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from cluster.resources import WorkerConfig
+from cluster.resources import actor_options
 from cluster.room import refuse_too_many
 from mos.errors import UserError
 from mos.files import written_whole
+from mos.workers import WorkerConfig
 
 Job = TypeVar("Job")
 
@@ -41,7 +42,7 @@ def run_workers(
         UserError: a worker raised it, or the cluster can never hold the gang.
         ray.train.TrainingFailedError: the gang failed once more than `max_failures`.
     """
-    refuse_too_many("cluster.train.num", workers.num, workers.actor_options())
+    refuse_too_many("cluster.train.num", workers.num, actor_options(workers))
     if len(ray.nodes()) == 1:  # one process less to start: a lone node that is taken away takes the gang with it
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     resources: dict[str, float] = {"CPU": workers.cpus}
@@ -54,7 +55,7 @@ def run_workers(
         train_loop_config={
             "worker": worker,
             "job": job,
-            "num_threads": max(1, int(workers.cpus)),
+            "num_threads": workers.threads,
             "mistake": str(mistake),
         },
         torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),

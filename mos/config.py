@@ -2,10 +2,10 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -24,6 +24,9 @@ class StrictConfig(BaseModel):
     or a string is no number, whatever it would convert to.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys that were called something else: the name of before and that of today."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
@@ -32,6 +35,9 @@ class StrictConfig(BaseModel):
         if not isinstance(data, dict):
             return data
         plain, mistakes = dict(data), []
+        for name in data.keys() & cls.renamed.keys():
+            today = PydanticCustomError("renamed", "it is called {name} today", {"name": cls.renamed[name]})
+            mistakes.append(InitErrorDetails(type=today, loc=(name,), input=plain.pop(name)))
         for name in data.keys() & cls.model_fields.keys():
             annotation: Any = cls.model_fields[name].annotation
             try:

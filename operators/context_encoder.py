@@ -18,7 +18,7 @@ class ContextEncoder:
     """Holds the tower and the pinned samples, whose references it shows to the tower."""
 
     def __init__(self, config: EncodeConfig, samples: TableVersion, limits: ImageLimits) -> None:
-        torch.set_num_threads(config.actors.threads_per_actor)
+        torch.set_num_threads(config.actors.threads)
         self.tower = load_tower(config.tower, config.actors.device)
         self._samples = samples.open()
         self._limits = limits

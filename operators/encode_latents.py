@@ -24,7 +24,7 @@ class EncodeLatents:
     """
 
     def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits) -> None:
-        torch.set_num_threads(config.actors.threads_per_actor)
+        torch.set_num_threads(config.actors.threads)
         self._codec = load_codec(config.vae, config.actors.device)
         self._schema = latents_schema(self._codec.codec_id, self._codec.channels, self._codec.stride)
         self._samples = samples.open()

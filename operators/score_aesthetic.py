@@ -21,7 +21,7 @@ class ScoreAesthetic:
 
     def __init__(self, config: AestheticConfig, limits: ImageLimits) -> None:
         self._limits = limits
-        self._clip = Clip(config.path, "cuda" if config.gpus_per_actor else "cpu")
+        self._clip = Clip(config.path, config.actors.device)
         if not Path(config.head).expanduser().is_file():
             raise UserError(f"aesthetic head {config.head} does not exist: name a safetensors file")
         head = load_file(Path(config.head).expanduser())

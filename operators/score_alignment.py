@@ -17,7 +17,7 @@ class ScoreAlignment:
 
     def __init__(self, config: ScorerConfig, limits: ImageLimits) -> None:
         self._limits = limits
-        self._clip = Clip(config.path, "cuda" if config.gpus_per_actor else "cpu")
+        self._clip = Clip(config.path, config.actors.device)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The batch with its alignment scores."""

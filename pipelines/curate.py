@@ -10,10 +10,11 @@ Writes  tables/samples.lance and tables/rejects.lance; new shards only add rows,
   ray job submit --working-dir . -- pipelines/curate.py
 """
 
+import logging
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,21 +26,37 @@ COMMAND = Command(__name__, __doc__, section="curate", flags={"--dry-run": DRY_R
 
 import lance
 import pyarrow as pa
+import ray
+from ray.data import Dataset
 
+from cluster.data import map_on_actors
 from cluster.session import ray_session
 from mos.checkout import CLONE
+from mos.curation.config import CurateConfig, ScorerConfig
 from mos.curation.manifest import compact, count_reasons, drop_copies, join, rejects_of, split_notices
 from mos.curation.progress import Progress, print_result, print_views
-from mos.curation.sources import Unit, list_units
+from mos.curation.sources import Unit, deal_units, list_units
 from mos.curation.tables import Curated, add_marks, count_buckets, open_sample_tables
+from mos.images.decode import ImageLimits
 from mos.ledger import StepRecord
 from mos.tables.views import count_view
-from operators.curate import Sink, curation
+from operators.assign_bucket import AssignBucket
+from operators.decode_image import DecodeImage
 from operators.drop_images import DropImages
+from operators.measure_image import MeasureImage
+from operators.read_shards import ReadShards
+from operators.score_aesthetic import ScoreAesthetic
+from operators.score_alignment import ScoreAlignment
 from operators.write_samples import WriteSamples
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 from pipelines.run.views import view_of
+
+TASKS_PER_CORE = 3
+"""Ray Data looks for finished tasks ten times a second, so many short ones leave cores waiting; few long ones end
+unevenly."""
+
+Sink = Callable[[pa.Table], pa.Table]
 
 
 def main(run: Run, args: Namespace) -> None:
@@ -84,6 +101,65 @@ def stream(config: RunConfig, units: Sequence[Unit], sink: Sink) -> tuple[pa.Tab
             parts.append(compact(batch))
     progress.close()
     return split_notices(join(parts))
+
+
+def curation(config: CurateConfig, units: Sequence[Unit], sink: Sink) -> Dataset:
+    """Units -> marks. Without scorers all operators fuse into one task a share; nothing runs until it is iterated.
+
+    Args:
+        config: limits, buckets, scorers.
+        units: what to read.
+        sink: last operator: that of `WriteSamples`, or of `DropImages` to look without writing.
+    """
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    shares = deal_units(units, num_tasks(units, config))
+    rows = ray.data.from_arrow([_table(share) for share in shares or [[]]])
+    # Between fused operators Ray gathers rows up to this size: it bounds a task's memory and is a fragment's size.
+    rows.context.target_max_block_size = config.fragment_mb * 2**20
+    # Without scorers only marks leave a task. Ray, which expects a full block of each, would start one task where the
+    # object store is small, and the others when the first has ended.
+    rows.context.op_resource_reservation_enabled = config.aesthetic is not None or config.alignment is not None
+    rows = rows.map_batches(ReadShards(config).__call__, batch_size=1, batch_format="pyarrow")
+    rows = _apply(rows, DecodeImage(config.image).__call__)
+    rows = _apply(rows, MeasureImage().__call__)
+    if config.aesthetic is not None:
+        rows = _score(rows, ScoreAesthetic, config.aesthetic, config.image, "curate.aesthetic.actors.num")
+    if config.alignment is not None:
+        rows = _score(rows, ScoreAlignment, config.alignment, config.image, "curate.alignment.actors.num")
+    rows = _apply(rows, AssignBucket(config.buckets(), config.max_upscale).__call__)
+    return _apply(rows, sink)
+
+
+def num_tasks(units: Sequence[Unit], config: CurateConfig) -> int:
+    """Tasks enough for every core to have several, and none of more than a fragment's bytes where units allow it."""
+    total = sum(unit.num_bytes for unit in units)
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    return max(TASKS_PER_CORE * cores, -(-total // (config.fragment_mb * 2**20)))
+
+
+def _table(units: Sequence[Unit]) -> pa.Table:
+    return pa.table({"unit": pa.array([unit.to_json() for unit in units], pa.string())})
+
+
+def _apply(rows: Dataset, operator: Sink) -> Dataset:
+    """A stateless operator: a bound method, so that Ray pickles it with its config and runs it in fused tasks."""
+    return rows.map_batches(operator, batch_size=None, batch_format="pyarrow")
+
+
+def _score(
+    rows: Dataset,
+    scorer: type[ScoreAesthetic] | type[ScoreAlignment],
+    config: ScorerConfig,
+    limits: ImageLimits,
+    key: str,
+) -> Dataset:
+    """An operator with a model: a fixed number of actors, because a growing pool starves devices at the start."""
+    actors = config.actors
+    return map_on_actors(
+        rows, scorer, (config, limits), actors, (actors.num, actors.num), key=key, batch_size=config.batch_size
+    )
 
 
 def dry_run(config: RunConfig, record: StepRecord | None) -> None:

@@ -8,7 +8,7 @@ Writes  tables/states/<tower>-<format>-<identity>.lance and tables/latents/<code
         contexts that no stage reads from the table (stage.states) are left to those stages.
 
   python pipelines/encode.py
-  python pipelines/encode.py pipelines/configs/photos.toml actors.max_actors=8
+  python pipelines/encode.py pipelines/configs/photos.toml actors.max=8
   ray job submit --working-dir . -- pipelines/encode.py
 """
 
@@ -28,7 +28,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import Dataset
 
-from cluster.room import refuse_too_many
+from cluster.data import map_on_actors
 from cluster.session import ray_session
 from mos.checkout import CLONE
 from mos.encoders.load import CodecSpec, TowerSpec, describe_codec, describe_tower
@@ -213,7 +213,7 @@ def run_pool(
     committer.expect(tasks.column(0).to_pylist())
     if not tasks.num_rows:
         return None
-    pieces = num_pieces(tasks.num_rows, config.encode.rows_per_fragment, config.encode.actors.max_actors)
+    pieces = num_pieces(tasks.num_rows, config.encode.rows_per_fragment, config.encode.actors.max)
     arguments = (config.encode, samples, committer.table.uri, config.curate.image)
     reports: list[QualityReport] = []
     manifests = run_actors(config, operator, tasks, pieces, arguments)
@@ -232,17 +232,9 @@ def run_pool(
 def run_actors(config: RunConfig, operator: Operator, tasks: pa.Table, pieces: int, arguments: tuple) -> Dataset:
     """The tasks, cut into pieces, through a pool of actors that are each made with these arguments."""
     actors = config.encode.actors
-    fewest = min(actors.min_actors, pieces)
-    refuse_too_many("encode.actors.min_actors", fewest, actors.options())
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    return ray.data.from_items(tasks.to_pylist(), override_num_blocks=pieces).map_batches(
-        operator,
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=min(actors.max_actors, pieces)),
-        fn_constructor_args=arguments,
-        **actors.options(),
-    )
+    bounds = min(actors.min, pieces), min(actors.max, pieces)
+    rows = ray.data.from_items(tasks.to_pylist(), override_num_blocks=pieces)
+    return map_on_actors(rows, operator, arguments, actors, bounds, key="encode.actors.min")
 
 
 def refuse_lost(keys: set[str], *tables: TableVersion) -> None:

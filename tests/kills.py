@@ -64,7 +64,7 @@ path = "{root}/pictures"
 [encode]
 tower = {{ type = "llama", path = "{tower}", dtype = "float32" }}
 fragments_per_commit = 2
-actors = {{ max_actors = 2 }}
+actors = {{ max = 2 }}
 [model]
 latent_channels = 12
 patch = 2

@@ -1,6 +1,7 @@
 """Config of the curate step: sources, limits, buckets, duplicates, scorers."""
 
-from typing import Self
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +11,7 @@ from mos.curation.sources import SourceConfig
 from mos.fingerprint import fingerprint
 from mos.images.buckets import Bucket, aspect_buckets
 from mos.images.decode import ImageLimits
+from mos.workers import WorkerConfig
 
 
 class ShardLimits(StrictConfig):
@@ -42,10 +44,12 @@ class DuplicateConfig(StrictConfig):
 class ScorerConfig(StrictConfig):
     """A model that scores every kept image, in a pool of actors that each load it once."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"num_actors": "actors.num", "gpus_per_actor": "actors.gpus"}
+
     path: str
     """Local folder of a CLIP-family checkpoint (safetensors) with its processor and tokenizer."""
-    num_actors: int = Field(1, ge=1)
-    gpus_per_actor: float = Field(0.0, ge=0)
+    actors: WorkerConfig = WorkerConfig()
+    """Each holds the model."""
     batch_size: int = Field(32, ge=1)
     """Images of one forward pass."""
 

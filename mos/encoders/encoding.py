@@ -1,9 +1,9 @@
 """Config of the encode step: which tower, which codec, and how much work at a time."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from mos.config import StrictConfig
 from mos.encoders.understanding import MiniLMConfig, TowerConfig
@@ -11,42 +11,7 @@ from mos.encoders.vae import PixelConfig, VaeConfig
 from mos.errors import UserError
 from mos.states.packed import FormatName
 from mos.states.quality import QualityBound
-
-
-class ActorConfig(StrictConfig):
-    """The pool of actors that hold the frozen models: first the tower, then, in a new pool, the codec."""
-
-    min_actors: int = Field(default=1, ge=1)
-    """Actors kept from the start; the cluster must have room for them."""
-    max_actors: int = Field(default=2, ge=1)
-    """The pool grows up to here while work is waiting and there is room; in a run's config also `auto`: as many as this
-    machine's cores hold."""
-    threads_per_actor: int = Field(default=1, ge=1)
-    """CPU cores and torch threads of one actor."""
-    gpus_per_actor: float = Field(default=0.0, ge=0.0)
-    """GPUs of one actor; above zero the models run on CUDA."""
-    labels: dict[str, str] = Field(default_factory=dict)
-    """Label selector of the nodes that may run them."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max_actors < self.min_actors:
-            raise ValueError(f"max_actors = {self.max_actors} is less than min_actors = {self.min_actors}")
-        return self
-
-    @property
-    def device(self) -> str:
-        """Where the models of an actor live."""
-        return "cuda" if self.gpus_per_actor > 0 else "cpu"
-
-    def options(self) -> dict[str, Any]:
-        """What one actor asks of Ray."""
-        options: dict[str, Any] = {"num_cpus": self.threads_per_actor}
-        if self.gpus_per_actor:
-            options["num_gpus"] = self.gpus_per_actor
-        if self.labels:
-            options["label_selector"] = dict(self.labels)
-        return options
+from mos.workers import PoolConfig
 
 
 class EncodeConfig(StrictConfig):
@@ -64,8 +29,9 @@ class EncodeConfig(StrictConfig):
     """Encoding stops where a quantised format loses more."""
     calibration_contexts: int = Field(default=256, ge=2)
     """Contexts that settle the scales of a quantised format, where no run of this tower has settled them before."""
-    actors: ActorConfig = Field(default_factory=ActorConfig)
-    """Pool that runs the tower and then the codec."""
+    actors: PoolConfig = Field(default_factory=PoolConfig)
+    """The pool that holds the frozen models: first the tower, then, in new actors, the VAE. `max` may be `auto`: as
+    many as this machine's cores hold."""
     images_per_batch: int = Field(default=32, ge=1)
     """Images of one bucket in one forward pass of the codec."""
     rows_per_fragment: int = Field(default=512, ge=1)

@@ -3,11 +3,13 @@
 The same plan gives the same batches, to the last bit, from each of them.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mos.config import StrictConfig
+from mos.workers import PoolBounds
 
 
 class CacheStates(StrictConfig):
@@ -19,6 +21,8 @@ class CacheStates(StrictConfig):
 class StreamStates(StrictConfig):
     """Actors encode what the coming steps need while training goes on; a table is the queue between them."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"min_actors": "producers.min", "max_actors": "producers.max"}
+
     type: Literal["stream"] = "stream"
     lead_mb: float = Field(4096.0, gt=0)
     """Bound on the states encoded ahead of the trainer, MB (10^6 bytes) at rest; holds at least two windows."""
@@ -27,18 +31,11 @@ class StreamStates(StrictConfig):
     drop_consumed: bool = True
     """Keep the states in a queue of the stage's own and drop what was trained on. False: leave them in the shared
     states table, for later epochs, stages and runs."""
-    min_actors: int = Field(1, ge=1)
-    """Producers kept; each has the cores and GPUs of an actor of `encode.actors`."""
-    max_actors: int = Field(4, ge=1)
-    """Producers while the trainer starves, as far as the cluster has room beside the trainer."""
+    producers: PoolBounds = PoolBounds(max=4)
+    """Each has the cores and GPUs of an actor of `encode.actors`; there are more than the fewest while the trainer
+    starves and the cluster has room beside it."""
     timeout_s: float = Field(900.0, gt=0)
     """Seconds a training worker waits for states before it gives up."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max_actors < self.min_actors:
-            raise ValueError(f"max_actors = {self.max_actors} is less than min_actors = {self.min_actors}")
-        return self
 
 
 class RecomputeStates(StrictConfig):

@@ -132,7 +132,7 @@ class StreamedStates:
         if waited_s > self._timeout_s:
             raise UserError(
                 f"waited {waited_s:.0f} s for {lacking} states that did not come into {self._uri}: look at the "
-                "producers, raise states.max_actors or cluster.num_cpus, or states.timeout_s"
+                "producers, raise states.producers.max or cluster.num_cpus, or states.timeout_s"
             ) from self._error
 
     def _refresh(self) -> bool:

@@ -69,9 +69,9 @@ def keep_missing(tasks: pa.Table, present: Iterable[str]) -> pa.Table:
     return tasks.filter(pa.array([key not in known for key in tasks.column(0).to_pylist()], pa.bool_()))
 
 
-def num_pieces(num_rows: int, rows_per_fragment: int, num_actors: int) -> int:
+def num_pieces(num_rows: int, rows_per_fragment: int, num_workers: int) -> int:
     """Into how many fragments to cut tasks: none above its bound, one for each actor while there are rows enough."""
-    return max(-(-num_rows // rows_per_fragment), min(num_actors, num_rows))
+    return max(-(-num_rows // rows_per_fragment), min(num_workers, num_rows))
 
 
 def _light_rows(samples: TableVersion, resolutions: Iterable[int]) -> Iterator[dict]:

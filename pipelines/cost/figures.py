@@ -24,6 +24,7 @@ from mos.states.packed import FormatName
 from mos.tables.lance import open_table, table_exists
 from mos.tables.schema import TASK_EDIT, TASK_GENERATE
 from mos.tables.views import View, count_view
+from mos.workers import PoolBounds
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import standing_uri
 from pipelines.run.views import view_of
@@ -125,7 +126,7 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
     null_has_image = edits and sees_images(tower)
     reads_per_draw = 1.0 if null_has_image else 1.0 - stage.caption_dropout
     batch = max(1, round(reads_per_draw * stage.batch_size / config.cluster.train.num))
-    stream = streaming(stage.states, config.encode.actors.max_actors)
+    stream = streaming(stage.states, config.encode.actors.max)
     load = StageLoad(
         name=name,
         contexts=contexts.distinct,
@@ -134,8 +135,8 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
         tower_flops=tower_flops(tower_params(config), padded.mean),
         train_flops=training_flops(forward, stage.activation_checkpointing),
         workers=config.cluster.train.num,
-        encoders=config.encode.actors.max_actors,
-        producers=stream.max_actors,
+        encoders=config.encode.actors.max,
+        producers=stream.producers.max,
         lead_bytes=stream.lead_mb * 1e6,
         reads_per_draw=reads_per_draw,
         padding=padded.tokens_in_passes(batch, tower.pass_rows) / (batch * padded.mean),
@@ -154,7 +155,7 @@ def streaming(states: StatesConfig, encoders: int) -> StreamStates:
         case AutoStates():
             return states.stream
         case _:
-            return StreamStates(max_actors=encoders)
+            return StreamStates(producers=PoolBounds(max=encoders))
 
 
 def contexts_of(config: RunConfig, name: str) -> Contexts:

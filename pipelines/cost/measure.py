@@ -58,7 +58,7 @@ def measure_machine(config: RunConfig, machine: MachineConfig) -> MachineConfig:
 
 def measure_tower(config: RunConfig, figures: StageFigures, device: torch.device) -> float:
     """TFLOP/s of the tower over contexts of the stage's mean length."""
-    _use_threads(config.encode.actors.threads_per_actor, device)
+    _use_threads(config.encode.actors.threads, device)
     tower = load_tower(config.encode.anchored(CLONE).tower, str(device))
     # Most words are one token; what counts is what the tower says it read.
     num_words = max(1, round(figures.contexts.tokens.mean))
@@ -79,7 +79,7 @@ def measure_training(config: RunConfig, name: str, figures: StageFigures, device
 
 def step_seconds(config: RunConfig, name: str, figures: StageFigures, device: torch.device, at_least_s: float) -> float:
     """Seconds of one worker's share of a stage's step, with its threads and the stage's own engine, unsharded."""
-    _use_threads(max(1, int(config.cluster.train.cpus)), device)
+    _use_threads(config.cluster.train.threads, device)
     stage = config.stage(name)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:

@@ -47,7 +47,7 @@ def assumptions(config: RunConfig, machine: MachineConfig) -> str:
     return (
         f"{config.encode.tower.type} ({layers}, {params} parameters), states as {config.encode.state_format}; "
         f"{config.cluster.train.num} training workers at {train_speed} and {money(machine.train_hour)}/h, "
-        f"up to {config.encode.actors.max_actors} encode workers at {tower_speed} and {money(machine.encode_hour)}/h; "
+        f"up to {config.encode.actors.max} encode workers at {tower_speed} and {money(machine.encode_hour)}/h; "
         f"a worker reads {bytes_text(machine.read_gb_per_s * 1e9)}/s; "
         f"{money(machine.storage_gb_month)} per GB and month; {budget}."
     )

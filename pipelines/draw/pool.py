@@ -9,14 +9,14 @@ import pyarrow as pa
 import ray
 from PIL import Image
 
-from cluster.resources import WorkerConfig
-from cluster.room import refuse_too_many
+from cluster.data import map_on_actors
 from mos.errors import UserError
 from mos.evaluation.router_figure import RouterStory
 from mos.images.decode import ImageLimits
 from mos.sampling.config import SamplerConfig
 from mos.sampling.pictures import from_png
 from mos.sampling.trace import RouterTrace
+from mos.workers import WorkerConfig
 from operators.generate_images import GenerateImages
 from operators.trace_router import TraceRouter
 from pipelines.draw.requests import Request, print_notices
@@ -87,17 +87,5 @@ def trace_router(export: str, prompt: str, sampler: SamplerConfig, *, seed: int,
 
 def _map_on_pool(operator: type, arguments: tuple[Any, ...], blocks: list[pa.Table], pool: WorkerConfig) -> Any:
     """Arrow batches of the operator's results as they come; one call of the operator for each block."""
-    refuse_too_many("cluster.generate", 1, pool.actor_options())
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    return (
-        ray.data.from_arrow(blocks)
-        .map_batches(
-            operator,
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.num),
-            fn_constructor_args=arguments,
-            **pool.actor_options(),
-        )
-        .iter_batches(batch_size=None, batch_format="pyarrow")
-    )
+    rows = map_on_actors(ray.data.from_arrow(blocks), operator, arguments, pool, (1, pool.num), key="cluster.generate")
+    return rows.iter_batches(batch_size=None, batch_format="pyarrow")

@@ -69,10 +69,8 @@ class RunConfig(StrictConfig):
             return tree
         cores = max(1, int(positive(cluster.get("num_cpus")) or available_cores()))
         if actors is not None:
-            most = max(
-                positive(actors.get("min_actors")) or 1, cores // (positive(actors.get("threads_per_actor")) or 1)
-            )
-            tree = {**tree, "encode": {**tree["encode"], "actors": {**actors, "max_actors": int(most)}}}
+            most = max(positive(actors.get("min")) or 1, cores // (positive(actors.get("cpus")) or 1))
+            tree = {**tree, "encode": {**tree["encode"], "actors": {**actors, "max": int(most)}}}
         stages = [tree.get(name) for name in (*STAGES, "edit")]
         batch = gcd(*(int(positive(stage.get("batch_size")) or 0) for stage in stages if isinstance(stage, dict)))
         samples = {"train": batch, "generate": None}
@@ -174,7 +172,7 @@ def load_run(path: Path, overrides: tuple[str, ...] = (), base: Path = CLONE) ->
 def _growing_actors(tree: dict[str, Any]) -> dict[str, Any] | None:
     """`encode.actors` of a run that is not validated yet, where it has `auto` for the most of them."""
     match tree:
-        case {"encode": {"actors": {"max_actors": "auto"} as actors}}:
+        case {"encode": {"actors": {"max": "auto"} as actors}}:
             return actors
     return None
 

@@ -77,5 +77,5 @@ def tower_of(job: StageJob, device: torch.device) -> Encode:
 
 
 def _beside_training(encode: EncodeConfig, device: torch.device) -> EncodeConfig:
-    here = {"gpus_per_actor": float(device.type == "cuda"), "threads_per_actor": torch.get_num_threads()}
+    here = {"gpus": float(device.type == "cuda"), "cpus": torch.get_num_threads()}
     return encode.model_copy(update={"actors": encode.actors.model_copy(update=here)})

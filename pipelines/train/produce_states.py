@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.actor_pool import ActorPool
+from cluster.resources import actor_options
 from mos.errors import UserError
 from mos.feeding.config import StreamStates
 from mos.feeding.contexts import load_contexts
@@ -60,7 +61,7 @@ def producing(job: StageJob, index: SampleIndex, config: RunConfig) -> Iterator[
     bounds = pool_bounds(job.states, config)
     StreamProgress(job.folder / "stream").clear()
     arguments = (job.encode, job.tables.samples, job.queue, job.image_limits)
-    with closing(ActorPool(EncodeStates, arguments, job.encode.actors.options(), bounds)) as pool:
+    with closing(ActorPool(EncodeStates, arguments, actor_options(job.encode.actors), bounds)) as pool:
         producer = StateProducer(job, index, job.states, pool)
         producer.start()
         try:
@@ -86,19 +87,19 @@ def pool_bounds(states: StreamStates, config: RunConfig) -> tuple[int, int]:
     """
     actors, train = config.encode.actors, config.cluster.train
     if actors.labels or train.labels:
-        return states.min_actors, states.max_actors
+        return states.producers.min, states.producers.max
     have = ray.cluster_resources()
-    room = int((have.get("CPU", 0) - train.num * train.cpus) // actors.threads_per_actor)
-    if actors.gpus_per_actor:
-        room = min(room, int((have.get("GPU", 0) - train.num * train.gpus) // actors.gpus_per_actor))
-    if room < states.min_actors:
-        cpus = int(train.num * train.cpus) + states.min_actors * actors.threads_per_actor
+    room = int((have.get("CPU", 0) - train.num * train.cpus) // actors.cpus)
+    if actors.gpus:
+        room = min(room, int((have.get("GPU", 0) - train.num * train.gpus) // actors.gpus))
+    if room < states.producers.min:
+        cpus = int(train.num * train.cpus) + states.producers.min * actors.cpus
         raise UserError(
             f"Ray has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, too few for {train.num} training "
-            f"workers and {states.min_actors} producers: lower cluster.train.num, give Ray more (cluster.num_cpus="
+            f"workers and {states.producers.min} producers: lower cluster.train.num, give Ray more (cluster.num_cpus="
             f"{cpus} for a Ray of its own: cores are then shared), or set states.type to recompute"
         )
-    return states.min_actors, max(states.min_actors, min(states.max_actors, room))
+    return states.producers.min, max(states.producers.min, min(states.producers.max, room))
 
 
 class StateProducer:
@@ -244,7 +245,7 @@ class StateProducer:
         rule = LeadRule(self._demand.num_windows, settings.lead_mb * 1e6, settings.drop_consumed)
 
         def cut(numbers: list[int]) -> list[list[int]]:
-            return _cut(self._contexts, numbers, job.encode.rows_per_fragment, settings.max_actors)
+            return _cut(self._contexts, numbers, job.encode.rows_per_fragment, settings.producers.max)
 
         return Lead(self._demand.window, cut, rule, present, pinned_contexts(job, index))
 
@@ -261,10 +262,10 @@ def pinned_contexts(job: StageJob, index: SampleIndex) -> list[int]:
     return list(dict.fromkeys(pinned))
 
 
-def _cut(contexts: pa.Table, numbers: list[int], rows_per_fragment: int, num_actors: int) -> list[list[int]]:
+def _cut(contexts: pa.Table, numbers: list[int], rows_per_fragment: int, num_workers: int) -> list[list[int]]:
     """Tasks of neighbours in length, which share forward passes."""
     texts = contexts.column("text").take(pa.array(numbers, pa.int64())).to_pylist()
     order = sorted(range(len(numbers)), key=lambda place: -len(texts[place]))
-    pieces = num_pieces(len(numbers), rows_per_fragment, num_actors)
+    pieces = num_pieces(len(numbers), rows_per_fragment, num_workers)
     size = -(-len(numbers) // pieces) if pieces else 1
     return [[numbers[place] for place in order[start : start + size]] for start in range(0, len(order), size)]

@@ -55,7 +55,7 @@ def remedy(stall: float, idle: float) -> str:
     """What to change where the trainer waited for that share of its time and the producers were idle for theirs."""
     if idle > stall:
         return "the lead is too small, producers had to pause although the trainer waited: raise states.lead_mb"
-    return 'the producers are too slow: raise states.max_actors, or use states = { type = "cache" }'
+    return 'the producers are too slow: raise states.producers.max, or use states = { type = "cache" }'
 
 
 def describe_balance(

@@ -38,8 +38,8 @@ from mos.images.reasons import Reason, Rejected
 from mos.shapes.dataset import ShapesConfig, write_shards
 from mos.tables.lance import write_rows
 from mos.tables.schema import samples_schema
-from operators.curate import curation
 from operators.write_samples import WriteSamples, fragment_name
+from pipelines.curate import curation
 from tests.benchmarks.harness import Row, measure_interleaved, write_results
 
 Buckets = dict[int, tuple[Bucket, ...]]

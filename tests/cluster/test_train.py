@@ -9,12 +9,9 @@ import ray
 import torch
 import torch.distributed as dist
 
-from cluster.config import ClusterConfig
-from cluster.resources import WorkerConfig
-from cluster.room import num_fitting, refuse_too_many
-from cluster.session import ray_session
 from cluster.train import run_workers
 from mos.errors import UserError
+from mos.workers import WorkerConfig
 
 TWO = WorkerConfig(num=2, cpus=1)
 
@@ -82,23 +79,3 @@ def test_a_gang_that_always_fails_is_given_up(local_ray, tmp_path):
 def test_a_gang_that_never_fits_ends_at_once(local_ray, tmp_path, workers):
     with pytest.raises(UserError, match=r"\d workers of .* \(cluster.train.num\) do not fit .* does not grow: lower"):
         run_workers(mistaken, tmp_path, workers, folder=tmp_path / "ray", max_failures=3)
-
-
-def test_nodes_that_hold_workers_are_counted_by_what_is_scarce():
-    def node(cpus: float, gpus: float, alive: bool = True, **labels: str) -> dict:
-        return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}, "Labels": labels}
-
-    nodes = [node(16, 1, group="encode"), node(9, 8, group="train"), node(64, 8, alive=False), node(0, 0)]
-    four = {"num_cpus": 4, "num_gpus": 1}
-    assert num_fitting(nodes, four) == 1 + 2
-    assert num_fitting(nodes, {"num_cpus": 4}) == 4 + 2
-    for selector, room in (("train", 2), ("!train", 1), ("in(train, encode)", 3), ("!in(train,encode)", 0)):
-        assert num_fitting(nodes, four | {"label_selector": {"group": selector}}) == room
-
-
-@pytest.mark.slow
-def test_a_head_without_an_autoscaler_does_not_grow(local_ray, monkeypatch):
-    """As in a job: the address is set, and only the cluster's own report tells."""
-    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-    with ray_session(ClusterConfig()), pytest.raises(UserError, match="does not grow"):
-        refuse_too_many("cluster.generate.num", 9, {"num_cpus": 1})

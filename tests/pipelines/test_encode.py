@@ -42,7 +42,7 @@ path = "{root}/pictures"
 [encode]
 rows_per_fragment = 4
 fragments_per_commit = 2
-actors = {{ max_actors = 1 }}
+actors = {{ max = 1 }}
 
 [model]
 latent_channels = 12

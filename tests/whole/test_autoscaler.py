@@ -14,6 +14,7 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import GangResourceRequest, ResourceRequest
 from ray.core.generated.common_pb2 import LabelSelectorOperator
 
+from cluster.resources import actor_options
 from mos.checkout import CLONE
 from pipelines.run.config import RunConfig, load_run
 
@@ -66,13 +67,14 @@ def groups(run: RunConfig, config: AutoscalingConfig) -> dict[str, dict[str, int
     train, generate, actors = run.cluster.train, run.cluster.generate, run.encode.actors
     scorers = [scorer for scorer in (run.curate.aesthetic, run.curate.alignment) if scorer is not None]
     kinds = {
-        "train": {"gang": [request(train.actor_options())] * train.num},
-        "encode": {"actors": [request(actors.options())] * actors.max_actors},
-        "generate": {"actors": [request(generate.actor_options())] * generate.num},
+        "train": {"gang": [request(actor_options(train))] * train.num},
+        "encode": {"actors": [request(actor_options(actors))] * actors.max},
+        "generate": {"actors": [request(actor_options(generate))] * generate.num},
     }
     for scorer in scorers:
-        options = {"num_cpus": 0 if scorer.gpus_per_actor else 1, "num_gpus": scorer.gpus_per_actor}
-        kinds[f"score with {type(scorer).__name__}"] = {"actors": [request(options)] * scorer.num_actors}
+        kinds[f"score with {type(scorer).__name__}"] = {
+            "actors": [request(actor_options(scorer.actors))] * scorer.actors.num
+        }
     return {kind: launched(schedule(config, **demand)) for kind, demand in kinds.items()}
 
 
@@ -93,8 +95,8 @@ def test_training_and_encoding_do_not_share_nodes(stem: str, name: str):
     """Producers of a stream beside the gang: nodes of both groups, the gang whole on its own."""
     run = load_run(CLONE / f"pipelines/configs/{stem}.toml")
     train, actors = run.cluster.train, run.encode.actors
-    gang = [request(train.actor_options())] * train.num
-    nodes = launched(schedule(cluster(name), gang=gang, actors=[request(actors.options())] * 4))
+    gang = [request(actor_options(train))] * train.num
+    nodes = launched(schedule(cluster(name), gang=gang, actors=[request(actor_options(actors))] * 4))
     assert nodes == {"train": train.num // 8, "encode": 4}
 
 

@@ -23,7 +23,7 @@ from tests.benchmarks.harness import CLONE, Row, write_results
 
 STEPS, WINDOW, REPEATS = 120, 5, 3
 BASE = (f"stage1.steps={STEPS}", "shapes.num_scenes=2000", "shapes.num_edits=10", "cluster.num_cpus=4")
-STREAMED = f"stage1.states={{type='stream', window_steps={WINDOW}, lead_mb=16, max_actors=2}}"
+STREAMED = f"stage1.states={{type='stream', window_steps={WINDOW}, lead_mb=16, producers={{max=2}}}}"
 FIRST = Namespace(force=False, dry_run=False)
 AGAIN = Namespace(force=True)
 

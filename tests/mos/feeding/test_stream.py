@@ -190,7 +190,7 @@ def test_a_queue_is_listed_while_it_drops_windows(tmp_path: Path) -> None:
 
 
 def test_a_reader_gives_up_with_a_remedy(queue: StateQueue, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"raise states\.max_actors"):
+    with pytest.raises(UserError, match=r"raise states\.producers\.max"):
         reader(queue, timeout_s=0.2).read([0])
 
 

@@ -89,7 +89,7 @@ def test_every_field_is_documented():
 def test_auto_becomes_what_this_machine_is_good_for(demo_run):
     config = demo_run("cluster.num_cpus=16")
     assert (config.cluster.train.num, config.cluster.train.cpus, config.cluster.generate.num) == (4, 4, 16)
-    assert config.encode.actors.max_actors == 16
+    assert config.encode.actors.max == 16
     precisions = {config.stage(name).engine.precision.compute for name in config.stages()}
     assert precisions == {fast_dtype("cpu")}
 
@@ -106,9 +106,9 @@ def test_auto_becomes_what_this_machine_is_good_for(demo_run):
         ("cluster.train.cpus=many", "'cluster.train.cpus' = 'many'"),
         ("cluster.train.num=-1", "'cluster.train.num' = -1"),
         ("cluster.train=7", "'cluster.train' = 7"),
-        ("encode.actors.threads_per_actor=0", "'encode.actors.threads_per_actor' = 0"),
-        ("encode.actors.threads_per_actor=x", "'encode.actors.threads_per_actor' = 'x'"),
-        ("encode.actors.min_actors=x", "'encode.actors.min_actors' = 'x'"),
+        ("encode.actors.cpus=0", "'encode.actors.cpus' = 0"),
+        ("encode.actors.cpus=x", "'encode.actors.cpus' = 'x'"),
+        ("encode.actors.min=x", "'encode.actors.min' = 'x'"),
         ("stage1.batch_size=x", "'stage1.batch_size' = 'x'"),
     ],
 )

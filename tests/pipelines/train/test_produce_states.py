@@ -52,7 +52,7 @@ tower = {tower}
 state_format = "{format}"
 calibration_contexts = 8
 rows_per_fragment = 4
-actors = {{ max_actors = 1 }}
+actors = {{ max = 1 }}
 
 [model]
 latent_channels = 12
@@ -82,7 +82,7 @@ train = {{ num = 2 }}
 ARGS = Namespace(force=False)
 COLOURS = ("red", "green", "blue", "white", "black", "pink")
 WORDS = ("circle", "square", "photo of two", "left", "right make it", "user", "two", "of a square", "it", "make")
-STREAM = "stage1.states={{type='stream', window_steps={window}, lead_mb={lead}, max_actors=2}}"
+STREAM = "stage1.states={{type='stream', window_steps={window}, lead_mb={lead}, producers={{max=2}}}}"
 
 
 def curated(

@@ -19,4 +19,4 @@ def test_the_first_window_does_not_count_and_slow_lines_weigh_more() -> None:
 
 def test_who_was_idle_decides_the_remedy() -> None:
     assert "raise states.lead_mb" in remedy(stall=0.2, idle=0.55)
-    assert "raise states.max_actors" in remedy(stall=0.2, idle=0.01)
+    assert "raise states.producers.max" in remedy(stall=0.2, idle=0.01)
