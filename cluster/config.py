@@ -8,7 +8,7 @@ from mos.workers import WorkerConfig
 
 
 class ClusterConfig(StrictConfig):
-    """Where the run's jobs get their processes from."""
+    """Cluster of a run's jobs."""
 
     num_cpus: int | None = Field(default=None, ge=1)
     """Cores of a local Ray; null: the physical cores that this machine lets it use. A cluster that is already there

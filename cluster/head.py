@@ -151,7 +151,7 @@ class JobCluster:
         return {"working_dir": str(CLONE), "excludes": list(CHECKOUT_EXCLUDES), "env_vars": environment}
 
     def path(self, path: Path) -> str:
-        """How a job names a file of the checkout.
+        """Name by which a job calls a file of the checkout.
 
         Raises:
             UserError: jobs run elsewhere and the file is not in the checkout, so it does not travel.

@@ -53,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """How a job ended."""
+    """End of a job."""
 
     submission_id: str
     submitted: bool
@@ -66,7 +66,7 @@ class JobOutcome:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the work is done."""
+        """True if the work is done."""
         return self.status == JobStatus.SUCCEEDED
 
 

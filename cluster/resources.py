@@ -56,7 +56,7 @@ def share_cores(workers: Mapping[str, Any], cores: int, samples: int | None) -> 
 
 
 def leaves_open(workers: object) -> bool:
-    """Whether a worker group of a config that is not validated yet has `auto` in place of a number."""
+    """True if a worker group of a config that is not validated yet has `auto` in place of a number."""
     return isinstance(workers, Mapping) and AUTO in (workers.get("num"), workers.get("cpus"))
 
 
@@ -67,7 +67,7 @@ def positive(value: object) -> float | None:
 
 
 def _ranks(samples: int, most: int) -> int:
-    """How many ranks get equal shares that are worth a process each: the number that leaves fewest of `most` cores
+    """Number of ranks with equal shares worth a process each: the one that leaves fewest of `most` cores
     idle, the larger of two such.
     """
     shares = [num for num in range(2, min(most, samples // LEAST_SHARE) + 1) if samples % num == 0]

@@ -43,7 +43,7 @@ def refuse_too_many(key: str, num: int, options: Mapping[str, Any]) -> None:
 
 
 def num_fitting(nodes: list[dict[str, Any]], options: Mapping[str, Any]) -> int:
-    """How many such workers the nodes hold when nothing else runs there."""
+    """Number of such workers that the nodes hold when nothing else runs there."""
     needs = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0)}
     room = 0
     for node in nodes:
@@ -54,7 +54,7 @@ def num_fitting(nodes: list[dict[str, Any]], options: Mapping[str, Any]) -> int:
 
 
 def may_grow() -> bool:
-    """Whether an autoscaler may add nodes; where nothing tells, it may."""
+    """True if an autoscaler may add nodes; where nothing tells, it may."""
     if "RAY_ADDRESS" not in os.environ:
         return False  # a local Ray, this process's own
     if is_autoscaler_v2():
@@ -71,7 +71,7 @@ def may_grow() -> bool:
 
 
 def _allows(labels: Mapping[str, str], key: str, selector: str) -> bool:
-    """Whether a node's labels satisfy one entry of a selector: `a`, `!a`, `in(a, b)` or `!in(a, b)`."""
+    """True if a node's labels satisfy one entry of a selector: `a`, `!a`, `in(a, b)` or `!in(a, b)`."""
     wanted = selector.removeprefix("!")
     values = [value.strip() for value in wanted[3:-1].split(",")] if wanted.startswith("in(") else [wanted]
     return (labels.get(key) in values) != selector.startswith("!")

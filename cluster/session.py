@@ -59,7 +59,7 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
 
 @contextmanager
 def forking_to_exec() -> Iterator[None]:
-    """Where processes are started that run another program at once: Lance's warning of forks does not concern them."""
+    """Block that starts processes which run another program at once: Lance's warning of forks does not concern them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         yield
@@ -131,7 +131,7 @@ def _inside_job() -> bool:
 
 
 def _job_runtime_env(config: ClusterConfig) -> dict[str, Any]:
-    """What the job's own runtime environment does not decide already (Ray refuses to see a variable twice)."""
+    """Variables that the job's own runtime environment does not set already (Ray refuses to see one twice)."""
     job = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"]).get("runtime_env") or {}
     decided = set(job.get("env_vars") or {})
     if "working_dir" in job:

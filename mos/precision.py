@@ -52,7 +52,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has the instructions, and torch and oneDNN are not told to leave them alone."""
+    """True if the CPU has the instructions, and torch and oneDNN are not told to leave them alone."""
     return (
         bool(_x86_bfloat16())
         and torch.backends.cpu.get_cpu_capability().startswith("AVX512")

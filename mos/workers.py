@@ -9,7 +9,7 @@ from mos.config import StrictConfig
 
 
 class WorkerResources(StrictConfig):
-    """What each of a group of equal workers gets."""
+    """Cores, devices and nodes of each of a group of equal workers."""
 
     cpus: float = Field(default=1, gt=0)
     """Cores of each, and threads of torch; `auto` where the section says so."""
@@ -20,7 +20,7 @@ class WorkerResources(StrictConfig):
 
     @property
     def device(self) -> str:
-        """Where its models live."""
+        """Device of its models."""
         return "cuda" if self.gpus > 0 else "cpu"
 
     @property

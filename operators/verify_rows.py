@@ -27,7 +27,7 @@ SAMPLE_ROWS = 32
 
 @dataclass(frozen=True)
 class Drift:
-    """How far the rows of one table are from what is encoded now."""
+    """Differences between the rows of one table and what is encoded now."""
 
     uri: str
     rows: int

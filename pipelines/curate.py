@@ -85,7 +85,7 @@ def main(run: Run, args: Namespace) -> None:
 
 
 def latest(record: StepRecord | None, settings: str, units: Sequence[str], uri: str) -> Curated | None:
-    """What the last finished run left, if this run only adds to it."""
+    """Tables of the last finished run, if this run only adds to them."""
     curated = None if record is None else Curated.from_outputs(record.outputs)
     return curated if curated and curated.can_grow_into(settings, units, uri) else None
 

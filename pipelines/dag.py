@@ -183,7 +183,7 @@ def run_job_quietly(definitions: dg.Definitions) -> None:
 
 
 def failure_sentence(failure: Any) -> str:
-    """Why a step failed, in its own words; of a step that was retried, why it failed last."""
+    """The error of a failed step in its own words; of a step that was retried, the last one."""
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     error = failure.error

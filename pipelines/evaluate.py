@@ -119,7 +119,7 @@ def print_scores(scores: Scores | None) -> None:
 
 
 def print_router(trace: RouterTrace) -> None:
-    """How much the router tells layers apart."""
+    """Print the spread of the router's weights over the layers, and a warning where it tells none apart."""
     spread = float(routing_entropy(trace).mean())
     print(f"evaluate: router: its weights' spread over the layers is {spread:.3f} (1 = all alike)", flush=True)
     if spread > LEVEL:

@@ -74,7 +74,7 @@ def step_table(usage: LayerUsage) -> Table:
 
 
 def subset_table(subsets: list[LayerSubset]) -> Table:
-    """What tables of fewer layers would weigh and miss."""
+    """Size of tables of fewer layers, and the share of picks they would miss."""
     table = Table(title="tables of fewer layers", title_justify="left")
     for name in ("table", "encode.layers", "size", "picks missed", "at its worst step"):
         table.add_column(name, justify="left" if name in ("table", "encode.layers") else "right")

@@ -58,7 +58,7 @@ def main(run: Run, args: Namespace) -> None:
 
 
 def plan_path(config: RunConfig) -> Path:
-    """Where the JSON goes: a plan is also made for a cluster whose folders do not stand here."""
+    """Path of the JSON: a plan is also made for a cluster whose folders do not stand here."""
     root = Path(config.root)
     return root / "plan.json" if root.is_dir() else CLONE / "runs" / "plans" / f"{config.name}.json"
 

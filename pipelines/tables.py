@@ -108,14 +108,14 @@ def remove_unused(tables: Sequence[Listed], users: Sequence[User], margin_s: flo
 
 
 def refused_as_damaged(table: Listed) -> bool:
-    """Whether a table has lost files and is left alone, which is said."""
+    """True if a table has lost files and is left alone, which is said."""
     if table.is_damaged:
         print(f"keeping {table.uri}: it has lost files, {REMEDY}", flush=True)
     return table.is_damaged
 
 
 def in_use(queue: Listed, users: Sequence[User]) -> bool:
-    """Whether a stage streams through a queue now: a driver holds its lock, or a rank has reported of late."""
+    """True if a stage streams through a queue now: a driver holds its lock, or a rank has reported of late."""
     match queue.uri.rpartition("/")[2].removesuffix(".lance").split("-"):
         case [stage, short, run]:
             folders = [Path(user.root, "checkpoints", stage, short) for user in users if user_id(user.root) == run]

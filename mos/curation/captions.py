@@ -129,7 +129,7 @@ def take_caption(record: dict[str, Any], keys: Sequence[str]) -> tuple[str, dict
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of a text can be seen."""
+    """True if nothing of a text can be seen."""
     return not _visible(text)
 
 

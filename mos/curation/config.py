@@ -15,7 +15,7 @@ from mos.workers import WorkerConfig
 
 
 class ShardLimits(StrictConfig):
-    """What a tar may hold before the rest of it is refused."""
+    """Limits of a tar, beyond which the rest of it is refused."""
 
     max_members: int = Field(1_000_000, ge=1)
     max_bytes: int = Field(64 * 2**30, ge=1)
@@ -28,7 +28,7 @@ class ShardLimits(StrictConfig):
 
 
 class DuplicateConfig(StrictConfig):
-    """Which samples are the same sample.
+    """Rules for duplicates.
 
     A sample is an image *under a caption*: one picture with two captions makes two samples. The same image bytes with
     the same caption (and, in an edit, the same source image) are always kept once. The copy from the earliest place

@@ -84,7 +84,7 @@ def _lines(path: str, name: str) -> list[str]:
 
 
 def _is_array(text: str) -> bool:
-    """Whether a text is a JSON array of objects as a whole, as people write who do not know the form with lines."""
+    """True if a text is a JSON array of objects as a whole, as people write who do not know the form with lines."""
     try:
         value = json.loads(text) if text.lstrip().startswith("[") else None
     except (ValueError, RecursionError):

@@ -10,12 +10,12 @@ TEXT_SUFFIXES = frozenset({"txt", "json"})
 
 
 def suffix(name: str) -> str:
-    """What follows the last dot of a file's name or of a component (`source.png`, `png`), in lower case."""
+    """Extension of a file's name or of a component (`source.png`, `png`), in lower case."""
     return name.rpartition("/")[2].rpartition(".")[2].lower()
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether a name stays inside the folder it is relative to, on any system, and is no chain of URIs."""
+    """True if a name stays inside the folder it is relative to, on any system, and is no chain of URIs."""
     parts = name.replace("\\", "/").split("/")
     has_drive = len(parts[0]) == 2 and parts[0].endswith(":")
     is_relative = parts[0] != "" and ".." not in parts and not has_drive

@@ -6,7 +6,7 @@ from mos.images.reasons import Reason, Rejected
 
 
 def is_opened(name: str, config: CurateConfig) -> bool:
-    """Whether a file's extension stands on the whitelist; no other file is ever read."""
+    """True if a file's extension stands on the whitelist; no other file is ever read."""
     return (kind := suffix(name)) in TEXT_SUFFIXES or kind in config.image.suffixes()
 
 

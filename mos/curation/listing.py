@@ -74,7 +74,7 @@ def list_folder(folder: str, name: str, follow: Sequence[str]) -> Listing:
 
 
 def may_enter(path: str, mode: int = os.R_OK | os.X_OK) -> bool:
-    """Whether a path is no folder, or one that this user may list and look into."""
+    """True if a path is no folder, or one that this user may list and look into."""
     return not os.path.isdir(path) or os.access(path, mode, effective_ids=True)
 
 
@@ -105,7 +105,7 @@ def hub_blobs(folder: str) -> tuple[str, ...]:
 
 
 def is_inside(path: str, roots: Sequence[str]) -> bool:
-    """Whether a real path is one of some real folders or lies in one."""
+    """True if a real path is one of some real folders or lies in one."""
     return any(path == root or path.startswith(f"{root.rstrip('/')}/") for root in roots)
 
 
@@ -148,5 +148,5 @@ def _follow(path: str, name: str, roots: tuple[str, ...], visited: set[str], lis
 
 
 def leads_out(name: str, target: str) -> str:
-    """What to say of a link that may not be followed."""
+    """Message for a link that may not be followed."""
     return f"{name} is a link to {target}, out of its folder: name a folder above that in the source's `follow_links`"

@@ -51,7 +51,7 @@ def split_notices(marks: pa.Table) -> tuple[pa.Table, dict[str, int]]:
 
 
 def is_notice_row(rows: pa.Table) -> pa.ChunkedArray:
-    """Which rows count something that is no item."""
+    """Mask of rows that count something that is no item."""
     notices = pa.array([str(notice) for notice in Notice], pa.string())
     return pc.is_in(rows.column("reason").cast(pa.string()), value_set=notices)
 

@@ -81,14 +81,14 @@ class Pairing:
 
     @property
     def lacks_members(self) -> bool:
-        """Whether a sample is incomplete that the next members could have completed."""
+        """True if a sample is incomplete that the next members could have completed."""
         if self._open is not None and _is_incomplete(self._judge(self._open)):
             return True
         return bool(self._incomplete) and self._may_be_scattered
 
     @property
     def _may_be_scattered(self) -> bool:
-        """Whether members stand apart, or no sample was complete yet, as where all images stand before all texts."""
+        """True if members stand apart, or no sample was complete yet, as where all images stand before all texts."""
         return not self._is_sorted or not self._num_complete
 
     def add(self, member: Member) -> Iterator[Item]:

@@ -73,7 +73,7 @@ def print_result(
 
 
 def print_views(views: Mapping[str, ViewCounts]) -> None:
-    """What each stage would train on."""
+    """Print the counts of each stage's view."""
     table = Table("stage", "rows", "buckets", "sources", title="Views")
     table.columns[1].justify = "right"
     for stage, counts in views.items():

@@ -71,7 +71,7 @@ def _read_shard(path: str, source: SourceConfig, config: CurateConfig, notices: 
 
 
 def _was_never_written(member: Member, is_followed_by_zeros: bool) -> bool:
-    """Whether the end of a file was never written: zeros end no text, and no picture of a packed format.
+    """True if the end of a file was never written: zeros end no text, and no picture of a packed format.
 
     Args:
         member: the last of its shard.

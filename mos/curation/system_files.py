@@ -46,11 +46,11 @@ APPLE_DOUBLE = "._"
 
 
 def is_system_file(name: str) -> bool:
-    """Whether a path with forward slashes is such a file, or lies in such a folder."""
+    """True if a path with forward slashes is such a file, or lies in such a folder."""
     *folders, file = name.casefold().split("/")
     return file in FILES or file.startswith((APPLE_DOUBLE, ".nfs0")) or not FOLDERS.isdisjoint(folders)
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a folder's own name is such a name."""
+    """True if a folder's own name is such a name."""
     return name.casefold() in FOLDERS

@@ -17,10 +17,16 @@ from mos.curation.hashing import pair_id
 from mos.curation.manifest import count_reasons, mark_of, rejects_of
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
-from mos.tables.lance import TableMovedError, TableVersion, append_fragments, open_table, read_column, write_rows
+from mos.tables.lance import (
+    TableMovedError,
+    TableVersion,
+    append_fragments,
+    delete_rows,
+    open_table,
+    read_column,
+    write_rows,
+)
 from mos.tables.schema import REJECTS, samples_schema
-
-DELETES_PER_COMMIT = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,12 @@ class Curated:
 
     @classmethod
     def from_outputs(cls, outputs: dict[str, Any]) -> Self:
-        """What a record holds."""
+        """Outputs of the curate step, as its record holds them."""
         tables = {name: TableVersion(**outputs[name]) for name in ("samples", "rejects")}
         return cls(**outputs | tables)
 
     def can_grow_into(self, settings: str, units: Sequence[str], uri: str) -> bool:
-        """Whether these tables hold nothing that a run over `units` would not: then only new units are read.
+        """True if these tables hold nothing that a run over `units` would not: then only new units are read.
 
         If a unit was changed or removed, a copy dropped for its sake might now be missing: everything is read again.
         """
@@ -152,9 +158,7 @@ def _commit_samples(table: TableVersion, marks: pa.Table) -> TableVersion:
     dataset = committed.open()
     number = {fragment.metadata.files[0].path: fragment.fragment_id for fragment in dataset.get_fragments()}
     addresses = [number[copy["fragment_name"]] << 32 | copy["place"] for copy in copies]
-    for start in range(0, len(addresses), DELETES_PER_COMMIT):
-        chosen = ", ".join(map(str, addresses[start : start + DELETES_PER_COMMIT]))
-        dataset.delete(f"_rowaddr IN ({chosen})")
+    delete_rows(dataset, "_rowaddr", addresses)
     after = open_table(table.uri)
     if after.count_rows() != committed.rows - len(copies):
         raise RuntimeError(f"{committed.rows - after.count_rows()} rows deleted for {len(copies)} copies")

@@ -40,7 +40,7 @@ class EncodeConfig(StrictConfig):
     """Finished fragments between commits. A killed run loses what its actors hold; the next one commits the rest."""
 
     def held_layers(self, num_layers: int) -> tuple[int, ...]:
-        """Which hidden states a table of a tower with `num_layers` (m) layers holds.
+        """Hidden states that a table of a tower with `num_layers` (m) layers holds.
 
         Raises:
             UserError: the tower has no such layer.

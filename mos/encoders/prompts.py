@@ -34,7 +34,7 @@ class Prompter:
         return self._template.replace("{image}", image).replace("{text}", self.cut(text)[0])
 
     def cut(self, text: str) -> tuple[str, str]:
-        """What is rendered of a text, and the rest of it beyond `max_tokens`: empty where nothing is left out."""
+        """Part of a text that is rendered, and the rest beyond `max_tokens`: empty where nothing is left out."""
         text = self._neutral(text)
         kept = self._shortened(text)
         return kept, text[len(kept) :]

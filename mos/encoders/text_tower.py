@@ -49,11 +49,11 @@ class TextTower:
         return cls(model, prompter, config.pass_shape, tower_id(config))
 
     def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
-        """Which contexts share a forward pass, see `Tower.plan`."""
+        """Contexts that share a forward pass, see `Tower.plan`."""
         return [one.places for one in self._passes(self._token_ids(texts))]
 
     def cut(self, text: str) -> tuple[str, str]:
-        """What is read of a text, and what is not, see `Tower.cut`."""
+        """Part of a text that is read, and the rest, see `Tower.cut`."""
         return self._prompter.cut(text)
 
     @torch.inference_mode()

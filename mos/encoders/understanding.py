@@ -54,7 +54,7 @@ class Tower(Protocol):
     """Whether an image changes the states; a text-only tower never gets one."""
 
     def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
-        """Which contexts share a forward pass, by their place: the parts in which to encode many of them.
+        """Contexts that share a forward pass, by their index: the parts in which to encode many of them.
 
         Args:
             texts: as for `encode`.
@@ -63,7 +63,7 @@ class Tower(Protocol):
         ...
 
     def cut(self, text: str) -> tuple[str, str]:
-        """What the tower reads of a text, and the end of it that it never sees: empty unless the text is too long."""
+        """Part of a text that the tower reads, and the end that it never sees: empty unless the text is too long."""
         ...
 
     def encode(self, texts: Sequence[str], images: Sequence[Image.Image | None] | None = None) -> list[Encoded]:
@@ -98,7 +98,7 @@ class _Passes(StrictConfig):
 
 
 class _Checkpoint(_Passes):
-    """Where the weights of a tower come from."""
+    """Origin of a tower's weights."""
 
     path: str
     """Folder with safetensors weights, config and tokenizer, or a hub id `owner/name`."""
@@ -186,7 +186,7 @@ def tower_id(config: TowerConfig) -> str:
 
 
 def checkpoint_of(config: TowerConfig) -> Checkpoint:
-    """Where the weights of a tower are.
+    """Folder of a tower's weights.
 
     Raises:
         UserError: there is no such checkpoint.

@@ -31,7 +31,7 @@ from mos.errors import UserError
 
 @dataclass(frozen=True)
 class ImageRules:
-    """How a family turns an image into pixels and tokens."""
+    """Processing of an image by one family of towers: pixels and tokens."""
 
     size_px: tuple[int, int]
     """Height and width of the tile."""
@@ -50,7 +50,7 @@ class ImageRules:
 
     @property
     def prompt(self) -> str:
-        """What stands in the prompt for an image."""
+        """Placeholder of an image in the prompt."""
         return self.around[0] + self.token * self.num_tokens + self.around[1]
 
 
@@ -82,11 +82,11 @@ class VisionTower:
         return cls(model, prompter, rules, config.pass_shape, tower_id(config))
 
     def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
-        """Which contexts share a forward pass, see `Tower.plan`."""
+        """Contexts that share a forward pass, see `Tower.plan`."""
         return [one.places for one in self._passes(self._token_ids(texts, with_image), with_image)]
 
     def cut(self, text: str) -> tuple[str, str]:
-        """What is read of a text, and what is not, see `Tower.cut`."""
+        """Part of a text that is read, and the rest, see `Tower.cut`."""
         return self._prompter.cut(text)
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ from mos.sampling.config import SamplerConfig, StageName
 
 
 class EvaluateConfig(StrictConfig):
-    """What `pipelines/evaluate.py` draws, checks and shows."""
+    """Config of `pipelines/evaluate.py`: what it draws, checks and shows."""
 
     stage: StageName | None = None
     """Text-to-image stage that is judged; where none is named: the last finished one of stage1 to stage4."""

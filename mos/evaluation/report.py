@@ -127,7 +127,7 @@ def data_uri(png: bytes) -> str:
 
 
 def _figures(report: Report) -> dict[str, Draw]:
-    """How to draw each figure that the report has material for, by file name."""
+    """Figures that the report has material for: file name -> function that draws it."""
     draws: dict[str, Draw] = {}
     if report.pictures:
         draws["pictures"] = partial(picture_grid, report.pictures)

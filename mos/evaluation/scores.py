@@ -40,5 +40,5 @@ def score_pictures(pictures: Sequence[Image.Image], prompts: Sequence[Prompt]) -
 
 
 def edit_is_correct(picture: Image.Image, edit: Edit) -> bool:
-    """Whether the edit happened and nothing else did."""
+    """True if the edit happened and nothing else did."""
     return check_edit(np.asarray(picture), edit).correct

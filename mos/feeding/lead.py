@@ -26,7 +26,7 @@ class Task:
 
 @dataclass(frozen=True)
 class LeadRule:
-    """How far producers may run ahead."""
+    """Bound on how far producers run ahead."""
 
     num_windows: int
     max_bytes: float
@@ -74,7 +74,7 @@ class Lead:
 
     @property
     def all_planned(self) -> bool:
-        """Whether every window to the end of the stage is in the table or being encoded."""
+        """True if every window to the end of the stage is in the table or being encoded."""
         return self._planned >= self._rule.num_windows and not self._todo
 
     def missing(self) -> int:
@@ -91,7 +91,7 @@ class Lead:
         return self._advance(window)
 
     def next_task(self) -> Task | None:
-        """What to encode now; None where the lead is full, or the stage's end is planned.
+        """Next contexts to encode; None where the lead is full, or the stage's end is planned.
 
         Raises:
             UserError: not even one window fits the bound.
@@ -181,7 +181,7 @@ class Lead:
         return contexts
 
     def _fits(self, num_contexts: int) -> bool:
-        """Whether so many more contexts keep to the bound, each as large as those of the largest task so far."""
+        """True if so many more contexts keep to the bound, each as large as those of the largest task so far."""
         if not self._largest:
             return not self._running
         return self.held_bytes + (len(self._running) + num_contexts) * self._largest <= self._rule.max_bytes

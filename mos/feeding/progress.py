@@ -16,7 +16,7 @@ from mos.files import written_whole
 
 @dataclass(frozen=True)
 class RankProgress:
-    """How far one rank is."""
+    """Progress of one rank."""
 
     step: int
     """Step whose states it reads next; it needs none of an earlier one."""
@@ -45,7 +45,7 @@ class StreamProgress:
 
     @property
     def failure(self) -> str | None:
-        """What `fail` said."""
+        """Message of `fail`."""
         path = self._folder / "failed.txt"
         return path.read_text(encoding="utf-8") if path.is_file() else None
 

@@ -5,9 +5,7 @@ from datetime import timedelta
 
 from mos.tables.blob_reader import index_blobs
 from mos.tables.committer import Committer
-from mos.tables.lance import TableVersion, latest_version, open_table, read_column
-
-KEYS_PER_DELETE = 5_000
+from mos.tables.lance import TableVersion, delete_rows, latest_version, open_table, read_column
 
 
 class StateQueue:
@@ -64,9 +62,7 @@ class StateQueue:
 
     def _drop_rows(self, keys: list[str]) -> None:
         dataset = open_table(self.uri)
-        for start in range(0, len(keys), KEYS_PER_DELETE):
-            chosen = ", ".join(f"'{key}'" for key in keys[start : start + KEYS_PER_DELETE])
-            dataset.delete(f"context_key IN ({chosen})")
+        delete_rows(dataset, "context_key", keys)
         # Fragments that nobody has committed yet are younger than a week and stay.
         open_table(self.uri).cleanup_old_versions(older_than=timedelta(0), error_if_tagged_old_versions=False)
         # A committer takes keys that it has seen in the table for encoded; these may come again.

@@ -57,7 +57,7 @@ class ImageLimits(StrictConfig):
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the first bytes say; sizes are upright, after EXIF orientation."""
+    """Header of a picture; sizes are upright, after EXIF orientation."""
 
     width: int
     height: int
@@ -150,7 +150,7 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
 
 
 def _header(image: Image.Image, size: tuple[int, int]) -> ImageHeader:
-    """What an opened image says of itself; `size` is as stored."""
+    """Header of an opened image; `size` is as stored."""
     orientation = find_orientation(image)
     width, height = size if orientation < 5 else size[::-1]
     return ImageHeader(width, height, str(image.format), image.mode, orientation)

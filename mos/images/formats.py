@@ -59,7 +59,7 @@ def suffixes_of(formats: tuple[str, ...]) -> frozenset[str]:
 
 
 def how_to_read(format: str) -> str:
-    """What to do about a picture in a format that is not read: a setting, or a conversion.
+    """Remedy for a picture in a format that is not read: a setting, or a conversion.
 
     Args:
         format: its name or an extension of it, in any case.

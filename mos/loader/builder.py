@@ -23,7 +23,7 @@ from mos.tables.payloads import LatentTable
 
 @dataclass(frozen=True)
 class DrawRule:
-    """How the random part of a sample is made."""
+    """Settings of the random part of a sample."""
 
     seed: int
     """In [0, 2^64)."""
@@ -36,7 +36,7 @@ class DrawRule:
 
 @dataclass(frozen=True)
 class Share:
-    """Which rank of how many; the number of ranks divides the global batch."""
+    """Rank and number of ranks, which divides the global batch."""
 
     rank: int
     world_size: int
@@ -48,7 +48,7 @@ class Share:
 
 
 class StatesSource(Protocol):
-    """Where hidden states come from: a table (`StateTable`), a stream of them, or the tower itself."""
+    """Source of hidden states: a table (`StateTable`), a stream of them, or the tower itself."""
 
     def read(self, rows: Iterable[int]) -> list[PackedStates]:
         """Each context's states, by what `SampleIndex.state` holds, in the order given; not to be written to."""
@@ -57,7 +57,7 @@ class StatesSource(Protocol):
 
 @dataclass(frozen=True)
 class _Read:
-    """What the tables hold of a batch's samples, one entry each."""
+    """Rows of a batch's samples, one entry each."""
 
     contexts: list[int]
     states: list[PackedStates]
@@ -138,7 +138,7 @@ class BatchBuilder:
         )
 
     def _read(self, rows: np.ndarray, keys: list[SampleKey]) -> "_Read":
-        """What the tables hold of the samples; of a sample whose caption is dropped, the null context's states."""
+        """Rows of the samples; of a sample whose caption is dropped, the null context's states."""
         contexts = choose_contexts(self._index, rows, keys, self._rule.caption_dropout)
         references = self._index.reference[rows]
         return _Read(
@@ -163,7 +163,7 @@ class BatchBuilder:
         return weight
 
     def _fault(self, sample: int, place: int, read: "_Read") -> str | None:
-        """What of a sample is not finite, or None."""
+        """Part of a sample that is not finite, or None."""
         table = self._latents.table.uri
         if not read.latents[place].isfinite().all():
             return f"its latent, row {self._index.latent[sample]} of {table}, is not finite"

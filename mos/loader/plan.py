@@ -124,7 +124,7 @@ class BatchPlan:
         return queue[: full * self.batch_size].reshape(full, self.batch_size)
 
     def _draws(self, bucket: int, epoch: int) -> Rows:
-        """What a bucket's queue grows by in an epoch."""
+        """Samples that a bucket's queue grows by in an epoch."""
         cells = self.buckets[bucket]
         draws = [_cell_draws(cell, self.seed, epoch) for cell in cells]
         if len(cells) == 1:
@@ -228,7 +228,7 @@ def _interleave(cell_of: NDArray[np.integer], draws: Sequence[Rows]) -> Rows:
 
 
 def _cell_draws(cell: Cell, seed: int, epoch: int) -> Rows:
-    """What an epoch takes from a cell's endless passes."""
+    """Range that an epoch takes from a cell's endless passes."""
     start, end = cell.drawn(epoch), cell.drawn(epoch + 1)
     size = len(cell.rows)
     parts = [

@@ -17,7 +17,7 @@ MAX_PLACE = 2**40
 
 
 class Purpose(IntEnum):
-    """What a stream is for."""
+    """Purpose of a random stream."""
 
     NOISE = 0
     TIMESTEP = 1
@@ -27,7 +27,7 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Who draws."""
+    """Owner of a random stream."""
 
     seed: int
     """In [0, 2^64)."""
@@ -55,7 +55,7 @@ def draw_uniform(key: SampleKey) -> float:
 
 
 def drops_caption(key: SampleKey, share: float) -> bool:
-    """Whether the sample's context is replaced by the null context, for a share of all samples."""
+    """True if the sample's context is replaced by the null context, for a share of all samples."""
     return bool(key.stream(Purpose.CAPTION_DROPOUT).random() < share)
 
 
@@ -72,7 +72,7 @@ class ExplorationRule:
     """Share of (token, block) pairs that take random layers."""
 
     def draw(self, key: SampleKey, num_tokens: int) -> tuple[Bool[Tensor, "ctx block"], Int[Tensor, "ctx block k"]]:
-        """Where to explore, and k distinct layers in 0..m-1 for every place."""
+        """Mask of the places that explore, and k distinct layers in 0..m-1 for every place."""
         stream = key.stream(Purpose.EXPLORATION)
         take = stream.random((num_tokens, self.num_blocks)) < self.epsilon
         scores = stream.random((num_tokens, self.num_blocks, self.num_layers), dtype=np.float32)

@@ -27,7 +27,7 @@ from mos.states.quantise import dequantise
 
 
 class ContextLayout(NamedTuple):
-    """Which tokens belong to which sample. A tuple of tensors, so that torch.compile and FSDP see through it."""
+    """Bounds of each sample's tokens. A tuple of tensors, so that torch.compile and FSDP see through it."""
 
     offsets: Int[Tensor, " bounds"]
     """Sample b owns the tokens offsets[b] to offsets[b + 1]; starts at 0, ends at `token`."""

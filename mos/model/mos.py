@@ -75,7 +75,7 @@ class ModelConfig(StrictConfig):
 
     @property
     def hidden_states(self) -> tuple[int, ...]:
-        """Which of the tower's m + 1 hidden states the model reads: the embedding and the layers it routes."""
+        """Those of the tower's m + 1 hidden states that the model reads: the embedding and the layers it routes."""
         return (0, *(self.routed_layers or range(1, self.state_layers + 1)))
 
 

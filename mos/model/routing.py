@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Routing:
-    """Which layers each token sends to each block, and how strongly."""
+    """Layers that each token sends to each block, and their weights."""
 
     weights: Float[Tensor, "batch ctx layer block"]
     """Softmax over `layer`, before the selection."""

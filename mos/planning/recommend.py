@@ -104,7 +104,7 @@ def recommend(loads: Sequence[StageLoad], machine: Machine, limits: Limits | Non
 
 
 def table_shares(uses: Sequence[Use], loads: Sequence[StageLoad]) -> list[TableShare]:
-    """What of the shared table falls to each stage, if a row goes as soon as no stage counts on it any more."""
+    """Share of each stage in the shared table, if a row goes as soon as no stage counts on it any more."""
     kinds = {load.kind: _kind_rows(load.kind, uses, loads) for load in loads}
     size = {load.kind: load.state_bytes for load in loads}
     shares = []
@@ -181,7 +181,7 @@ def _reason(load: StageLoad, cost: SourceCost) -> str:
 
 
 def _difference(option: Alternative, chosen: Alternative, limits: Limits) -> str:
-    """What another source would change, and whether it could."""
+    """Sentence on another source: its price, or why it cannot be."""
     cost, extra = option.cost, option.run_dollars - chosen.run_dollars
     text = f"{cost.source} would cost {money(abs(extra))} {'more' if extra >= 0 else 'less'}"
     if cost.wait_hours >= 0.01 * cost.train_hours:
@@ -192,6 +192,6 @@ def _difference(option: Alternative, chosen: Alternative, limits: Limits) -> str
 
 
 def _remedy(cost: SourceCost) -> str:
-    """How many producers a stream would need, where it is they who are slow."""
+    """Producers that a stream would need, where it is they who are slow."""
     workers = math.ceil(cost.encoders_to_keep_up)
     return f" ({workers} producers would keep up)" if cost.source == "stream" and cost.short_of_producers else ""

@@ -63,13 +63,13 @@ class StageLoad:
 
     @property
     def reads_per_context(self) -> float:
-        """How often a context is read over the stage."""
+        """Reads of a context over the stage."""
         return self.reads / max(1, self.contexts)
 
 
 @dataclass(frozen=True)
 class TableShare:
-    """What of a shared table falls to one stage."""
+    """One stage's share of a shared table."""
 
     new: int = 0
     """Contexts encoded for it."""
@@ -79,7 +79,7 @@ class TableShare:
 
 @dataclass(frozen=True)
 class SourceCost:
-    """What a stage takes with one source of states."""
+    """Time and money of a stage with one source of states."""
 
     source: SourceName
     tower_flops: float

@@ -169,7 +169,7 @@ def _is_bool(value: object) -> bool:
 
 
 def _items(value: object) -> list[object] | None:
-    """What a value holds, in its order; None where it is no collection, or one without an order."""
+    """Items of a value, in its order; None where it is no collection, or one without an order."""
     if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping | Set):
         return None
     try:

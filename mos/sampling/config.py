@@ -30,7 +30,7 @@ class SamplerConfig(StrictConfig):
 
 
 class SampleConfig(StrictConfig):
-    """What `pipelines/sample.py` draws."""
+    """Config of `pipelines/sample.py`."""
 
     export: str | None = None
     """Folder of an exported model to draw with, in this process, instead of a stage of the run."""

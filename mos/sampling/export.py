@@ -43,7 +43,7 @@ class ExportConfig(StrictConfig):
 
     @property
     def edits(self) -> bool:
-        """Whether the stage that made it trained on pictures to edit."""
+        """True if the stage that made it trained on pictures to edit."""
         return "edit" in self.run.get("config", {}).get("tasks", ())
 
 

@@ -58,7 +58,7 @@ class LayerSubset:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What a run on such a table has to set, all of it: each is refused without the others."""
+        """Overrides of a run on such a table, all of them: each is refused without the others."""
         routed = list(self.states[1:])
         return {
             "encode.layers": list(self.states),
@@ -106,7 +106,7 @@ def every_second_layer(layers: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def subset(usage: LayerUsage, name: str, states: tuple[int, ...]) -> LayerSubset:
-    """What a table of these hidden states would miss."""
+    """Share of picks that a table of these hidden states would miss."""
     held = [column for column, layer in enumerate(usage.layers) if layer in states]
     missed = (1 - usage.by_step[:, held].sum(dim=1)).clamp(min=0)
     size = len(states) / (len(usage.layers) + 1)
@@ -114,7 +114,7 @@ def subset(usage: LayerUsage, name: str, states: tuple[int, ...]) -> LayerSubset
 
 
 def suggested_subsets(usage: LayerUsage) -> list[LayerSubset]:
-    """What the model reads now, tables that cover most picks, and every second layer whatever the router picks."""
+    """Choices of layers: those read now, tables that cover most picks, and every second layer regardless of picks."""
     whole = subset(usage, "all layers", (0, *usage.layers))
     covering = [subset(usage, f"{share:.0%} of the picks", covering_layers(usage, share)) for share in COVERAGES]
     return [whole, *covering, subset(usage, "every second layer", every_second_layer(usage.layers))]

@@ -332,7 +332,7 @@ def _require_finite(latents: Float[Tensor, "batch c h w"], seeds: Sequence[int],
 
 
 def drawing_dtype(device: str) -> DtypeName:
-    """What the model computes in while it draws."""
+    """Dtype that the model computes in while it draws."""
     return "float32" if device == "cpu" else fast_dtype(device)
 
 

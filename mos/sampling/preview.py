@@ -25,7 +25,7 @@ from mos.states.packed import PackedStates, concatenate
 
 @dataclass(frozen=True)
 class PreviewInputs:
-    """What the pictures are drawn from."""
+    """Inputs of the pictures."""
 
     contexts: list[PackedStates]
     """Hidden states of each caption."""

@@ -66,7 +66,7 @@ class PairDefect(StrEnum):
 
 
 class EditDefect(StrEnum):
-    """What can be wrong with an edit triple."""
+    """Defects of an edit triple."""
 
     MISSING_SOURCE = "missing_source"
     MISSING_TARGET = "missing_target"

@@ -50,7 +50,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class EditResult:
-    """What an edited picture shows."""
+    """Objects of an edited picture."""
 
     kind: EditKind
     applied: bool
@@ -109,7 +109,7 @@ def check_edit(image: UInt8[np.ndarray, "height width 3"], edit: Edit) -> EditRe
 
 
 def _shown(item: SceneObject, seen: tuple[DetectedObject, ...]) -> bool:
-    """Whether an object of this shape and colour is seen near its place."""
+    """True if an object of this shape and colour is seen near its place."""
     return any(
         (other.shape, other.colour) == (item.shape, item.colour)
         and max(abs(other.x - item.x), abs(other.y - item.y)) < NEARBY

@@ -44,7 +44,7 @@ class ShapeFit:
 
 @dataclass(frozen=True)
 class _Body:
-    """Where a shape's mass lies: area in bounding boxes and centre of mass relative to the box's centre."""
+    """Mass of a shape: area in bounding boxes and centre of mass relative to the box's centre."""
 
     area: float
     x: float

@@ -69,17 +69,17 @@ class Category(StrEnum):
 
     @property
     def names_colour(self) -> bool:
-        """Whether the caption says what colour each object has; as in GenEval, two_object does not."""
+        """True if the caption says what colour each object has; as in GenEval, two_object does not."""
         return self is not Category.TWO_OBJECT
 
     @property
     def names_background(self) -> bool:
-        """Whether the caption says what colour is behind the object."""
+        """True if the caption says what colour is behind the object."""
         return self is Category.COLORS
 
 
 class Relation(StrEnum):
-    """Where the first object of a position scene stands, as seen from the second."""
+    """Place of a position scene's first object, as seen from the second."""
 
     LEFT = "left of"
     RIGHT = "right of"

@@ -54,11 +54,11 @@ class Calibration:
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> "Calibration":
-        """What `to_bytes` wrote; equal bytes give the same object."""
+        """Inverse of `to_bytes`; equal bytes give the same object."""
         return _from_bytes(blob)
 
     def is_finite(self) -> bool:
-        """Whether every mean and deviation is a number."""
+        """True if every mean and deviation is a number."""
         return bool(self.mean.isfinite().all() and self.std.isfinite().all())
 
     @property

@@ -76,7 +76,7 @@ class PackedStates:
         return sum(plane.nbytes for plane in (self.codes, self.scales, self.massive) if plane is not None)
 
     def is_finite(self) -> bool:
-        """Whether every state is a number; waits for the device."""
+        """True if every state is a number; waits for the device."""
         if self.format == "bf16":
             return _is_finite(self.codes)
         assert self.scales is not None, "quantised states have scales"

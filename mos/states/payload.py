@@ -41,7 +41,7 @@ ZSTD_LEVEL = 1
 
 @dataclass(frozen=True)
 class StateCodec:
-    """How the states of a table become bytes; the one place that knows."""
+    """Byte format of a table's states; the one place that knows it."""
 
     format: FormatName
     layers: tuple[int, ...]
@@ -111,7 +111,7 @@ class StateCodec:
         )
 
     def unknown(self, num_tokens: int) -> PackedStates:
-        """What stands for a context whose payload cannot be unpacked: states that are not finite."""
+        """Stand-in for a context whose payload cannot be unpacked: states that are not finite."""
         rows, offsets = (num_tokens, len(self.layers)), torch.tensor([0, num_tokens])
         if self.format == "bf16":
             return PackedStates("bf16", offsets, torch.full((*rows, self.dim), torch.nan, dtype=torch.bfloat16))
@@ -164,7 +164,7 @@ class StateCodec:
         return 0 if self.calibration is None else self.calibration.massive.shape[1]
 
     def _plane_ends(self, num_tokens: int) -> list[int]:
-        """Where codes, scales and massive values end."""
+        """Ends of codes, scales and massive values."""
         num_rows = num_tokens * len(self.layers)
         codes = self.dim if self.format == "int8" else self.dim // 2
         ends = [0]

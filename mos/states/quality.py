@@ -28,7 +28,7 @@ what its neighbours lost."""
 
 
 class QualityBound(StrictConfig):
-    """How far states read from a table may be from the tower's own."""
+    """Bound on the error of states read from a table, against the tower's own."""
 
     max_whitened_error: float = Field(default=0.12, gt=0)
     """Of every layer: norm of the error over norm of the states, both less the mean and by the deviation of each
@@ -74,7 +74,7 @@ class LayerQuality:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """What was lost in a sample of contexts."""
+    """Error of a quantised format over a sample of contexts."""
 
     layers: tuple[int, ...]
     """Hidden states of the tower that the table holds."""
@@ -91,7 +91,7 @@ class QualityReport:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote."""
+        """Inverse of `to_json`."""
         tree = json.loads(text)
         return cls(tuple(tree["layers"]), tuple(LayerQuality(**quality) for quality in tree["qualities"]))
 

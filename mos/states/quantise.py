@@ -82,7 +82,7 @@ def steps(device: torch.device) -> Float32[Tensor, "256"]:
 @functools.cache
 @torch.inference_mode(False)
 def inverse_steps(device: torch.device) -> Float32[Tensor, "256"]:
-    """What values are multiplied by before rounding; 0 for scale 0."""
+    """Factor of values before rounding; 0 for scale 0."""
     exponents = (128 - torch.arange(256, dtype=torch.float64)) / 8
     return exponents.exp2().float().index_fill_(0, torch.tensor([0]), 0.0).to(device)
 

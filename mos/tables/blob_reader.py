@@ -35,7 +35,7 @@ _IN_PACK_FILE, _IN_OWN_FILE = 1, 2
 
 @dataclass(frozen=True, eq=False)
 class BlobIndex:
-    """Where each row's payload stands: 20 bytes of memory a row, and the light columns."""
+    """Place of each row's payload: 20 bytes of memory a row, and the light columns."""
 
     files: tuple[Path, ...]
     """Relative to the table's folder."""
@@ -60,7 +60,7 @@ class BlobReader(Protocol):
 
 
 def index_blobs(dataset: lance.LanceDataset, column: str, light: Sequence[str]) -> BlobIndex:
-    """Where the payloads of a dataset stand, in row order: one scan of their descriptors, not of their bytes."""
+    """Places of a dataset's payloads, in row order: one scan of their descriptors, not of their bytes."""
     folders = _blob_folders(dataset, column)
     numbers: dict[tuple[int, int], int] = {}
     parts: list[tuple[NDArray, ...]] = []
@@ -87,7 +87,7 @@ def index_blobs(dataset: lance.LanceDataset, column: str, light: Sequence[str]) 
 
 
 def open_blobs(table: TableVersion, column: str, light: Sequence[str]) -> tuple[BlobIndex, BlobReader]:
-    """Where a table's payloads stand and the faster reader that can read them.
+    """Places of a table's payloads and the faster reader that can read them.
 
     Raises:
         RuntimeError: the installed Lance lays files out in another way than this module expects.

@@ -19,7 +19,7 @@ def payload_field(name: str) -> pa.Field:
 
 
 def is_payload(field: pa.Field) -> bool:
-    """Whether `payload_field` made this field."""
+    """True if `payload_field` made this field."""
     return _IS_PAYLOAD.items() <= (field.metadata or {}).items()
 
 

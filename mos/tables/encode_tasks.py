@@ -32,22 +32,33 @@ LATENT_TASKS = pa.schema(
 )
 
 
-def plan_contexts(samples: TableVersion, resolutions: Iterable[int], sees_images: bool) -> pa.Table:
-    """One row of CONTEXT_TASKS per distinct context, longest text first; the null contexts are always among them.
+def distinct_contexts(samples: TableVersion, predicate: str, sees_images: bool) -> pa.Table:
+    """One row of CONTEXT_TASKS per distinct context of the samples that a filter chooses, in order of appearance.
 
-    A sample counts if it has a bucket at one of the resolutions. An edit's reference image belongs to its context,
-    and to the null context beside it, if the tower sees images.
+    An edit's reference image belongs to its context, and to the null context beside it, if the tower sees images.
     """
-    tasks = {context_key(""): ("", NO_IMAGE)}
-    for row, sample in enumerate(_light_rows(samples, resolutions)):
-        if not sample["buckets"]:
-            continue
-        image = sample["reference_hash"] if sees_images else None
-        for text in (sample["caption"], ""):
-            tasks.setdefault(context_key(text, image), (text, NO_IMAGE if image is None else row))
-    # Neighbours share a forward pass: equal lengths waste no padding, and the most memory is needed first.
-    rows = sorted(((key, text, row) for key, (text, row) in tasks.items()), key=lambda task: -len(task[1]))
-    return _table(rows, CONTEXT_TASKS)
+    columns = ["task", "caption", "reference_hash", "_rowoffset"]
+    scanner = samples.open().scanner(columns=columns, filter=predicate, scan_in_order=True)
+    tasks: dict[str, tuple[str, int]] = {}
+    for batch in scanner.to_batches():
+        for task, caption, reference, row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+            image = reference if sees_images and task == TASK_EDIT else None
+            for text in (caption, ""):
+                tasks.setdefault(context_key(text, image), (text, NO_IMAGE if image is None else row))
+    return _table([(key, text, row) for key, (text, row) in tasks.items()], CONTEXT_TASKS)
+
+
+def plan_contexts(samples: TableVersion, resolutions: Iterable[int], sees_images: bool) -> pa.Table:
+    """The distinct contexts of samples with a bucket at one of the resolutions, longest text first, and the null one.
+
+    Neighbours share a forward pass: equal lengths waste no padding, and the most memory is needed first.
+    """
+    some_bucket = " OR ".join(f"bucket_{resolution} IS NOT NULL" for resolution in dict.fromkeys(resolutions))
+    rows = distinct_contexts(samples, some_bucket, sees_images).to_pylist()
+    null = context_key("")
+    if all(row["context_key"] != null for row in rows):
+        rows.append({"context_key": null, "text": "", "row": NO_IMAGE})
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: -len(row["text"])), CONTEXT_TASKS)
 
 
 def plan_latents(samples: TableVersion, resolutions: Iterable[int], codec_id: str) -> pa.Table:

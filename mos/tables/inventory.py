@@ -13,7 +13,7 @@ from lance.file import LanceFileSession
 
 from mos.errors import UserError
 from mos.tables.blob_reader import index_blobs
-from mos.tables.lance import TableVersion, latest_version, table_exists
+from mos.tables.lance import TableVersion, latest_version, schema_metadata, table_exists
 from mos.tables.lost_files import lost_files
 from mos.tables.runs import User
 
@@ -80,7 +80,7 @@ def describe_table(uri: str, kind: str, users: Sequence[User]) -> Listed:
 def _describe(uri: str, kind: str, users: Sequence[User]) -> Listed:
     table = latest_version(uri)
     dataset = table.open()
-    metadata = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+    metadata = schema_metadata(dataset.schema)
     versions = dataset.versions()
     light = sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.metadata.files)
     payloads = _payload_bytes(table)

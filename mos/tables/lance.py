@@ -23,6 +23,8 @@ METADATA_CACHE_BYTES = 64 * 2**20
 """Bound on what an open table keeps of its files' metadata; Lance's own is 1 GiB a table."""
 INDEX_CACHE_BYTES = 2**20
 """Bound on pages of indices, of which no table here has any; Lance's own is 6 GiB a table."""
+VALUES_PER_DELETE = 5000
+"""Values of one filter: a longer one overflows the parser's stack."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TableMovedError(RuntimeError):
 
 
 def table_exists(uri: str) -> bool:
-    """Whether a table was ever committed at this uri."""
+    """True if a table was ever committed at this uri."""
     try:
         lance.dataset(uri)
     except (ValueError, FileNotFoundError, OSError):
@@ -100,7 +102,7 @@ def write_rows(uri: str, rows: pa.Table) -> list[str]:
 
 
 def is_written(uri: str, fragment: str, packs: Mapping[str, int] | None = None) -> bool:
-    """Whether every data file of a fragment that `write_rows` wrote is still there, and as long as it was.
+    """True if every data file of a fragment that `write_rows` wrote is still there, and as long as it was.
 
     A crash of the machine can cut short what was written last.
 
@@ -204,6 +206,18 @@ def read_column(table: TableVersion, column: str) -> list[str]:
     return table.open().to_table(columns=[column]).column(column).to_pylist()
 
 
+def delete_rows(dataset: lance.LanceDataset, column: str, values: Sequence[str] | Sequence[int]) -> None:
+    """Remove the rows with these values of a column, so many in one commit that Lance's parser bears the filter."""
+    for start in range(0, len(values), VALUES_PER_DELETE):
+        chosen = ", ".join(map(_literal, values[start : start + VALUES_PER_DELETE]))
+        dataset.delete(f"{column} IN ({chosen})")
+
+
+def schema_metadata(schema: pa.Schema) -> dict[str, str]:
+    """Metadata of a table as text."""
+    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+
+
 def _create(uri: str, schema: pa.Schema) -> None:
     """An empty table; of several processes that create it at once, one does and the others find it.
 
@@ -217,7 +231,7 @@ def _create(uri: str, schema: pa.Schema) -> None:
 
 
 def _reaches(files: LanceFileSession, path: str, size: int) -> bool:
-    """Whether a file has so many bytes."""
+    """True if a file has so many bytes."""
     try:
         return size == 0 or len(files.read_range(path, size - 1, 1)) == 1
     except OSError:
@@ -226,5 +240,8 @@ def _reaches(files: LanceFileSession, path: str, size: int) -> bool:
 
 
 def _describe(schema: pa.Schema) -> str:
-    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    return f"columns {schema.names} with {metadata or 'no metadata'}"
+    return f"columns {schema.names} with {schema_metadata(schema) or 'no metadata'}"
+
+
+def _literal(value: str | int) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value)

@@ -17,7 +17,7 @@ from mos.states.latents import unpack_latent
 from mos.states.packed import PackedStates
 from mos.tables.blob_reader import BlobIndex, BlobReader, FileCutShortError, open_blobs
 from mos.tables.buffers import Buffers
-from mos.tables.lance import TableVersion
+from mos.tables.lance import TableVersion, schema_metadata
 from mos.tables.lost_files import lost_error
 from mos.tables.state_tables import codec_of
 
@@ -64,7 +64,7 @@ class PayloadTable(Generic[Row]):
     def __init__(self, table: TableVersion, light: list[str], cache: RowCache, remedy: str = REMEDY) -> None:
         self.table = table
         self._remedy = remedy
-        self.metadata = {key.decode(): value.decode() for key, value in (table.open().schema.metadata or {}).items()}
+        self.metadata = schema_metadata(table.open().schema)
         self._light = light
         self._cache = cache
         self._buffers = Buffers()

@@ -13,17 +13,16 @@ from datetime import timedelta
 import lance
 
 from mos.tables.inventory import Listed
-from mos.tables.lance import latest_version, open_table, read_column
+from mos.tables.lance import delete_rows, latest_version, open_table, read_column
 from mos.tables.runs import User, needed_keys
 
 MARGIN_S = 7 * 24 * 3600
 """How long a table must have rested: the margin Lance gives to files that no commit names."""
-KEYS_PER_DELETE = 5_000
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What would go from one table."""
+    """Rows and files that would go from one table."""
 
     table: Listed
     whole: bool
@@ -37,7 +36,7 @@ class Removal:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing would go."""
+        """True if nothing would go."""
         return not (self.whole or self.keys or self.versions)
 
     def describe(self) -> str:
@@ -50,7 +49,7 @@ class Removal:
 
 
 def plan_removal(table: Listed, users: Sequence[User], margin_s: float = MARGIN_S) -> Removal:
-    """What may go from a table."""
+    """The part of a table that may go."""
     if time.time() - table.changed_at < margin_s:
         return Removal(table, False, (), (), f"changed less than {margin_s / 3600:.0f} h ago: a run may be at work")
     unreadable = [user for user in users if user.encodings is None]
@@ -77,10 +76,7 @@ def remove(removal: Removal) -> None:
         lance.LanceDataset.drop(uri)
         return
     dataset = open_table(uri)
-    key = dataset.schema.names[0]
-    for start in range(0, len(removal.keys), KEYS_PER_DELETE):
-        chosen = ", ".join(f"'{value}'" for value in removal.keys[start : start + KEYS_PER_DELETE])
-        dataset.delete(f"{key} IN ({chosen})")
+    delete_rows(dataset, dataset.schema.names[0], removal.keys)
     if removal.versions:
         dataset.cleanup_old_versions(versions=list(removal.versions), error_if_tagged_old_versions=False)
     remove_orphans(uri)

@@ -36,7 +36,7 @@ class Encoding:
 
     @classmethod
     def from_outputs(cls, outputs: dict[str, Any]) -> "Encoding":
-        """What a record of the encode step holds."""
+        """Outputs of the encode step, as its record holds them."""
         return cls(
             samples=TableVersion(**outputs["samples"]),
             resolutions=tuple(outputs["resolutions"]),
@@ -66,7 +66,7 @@ class User:
 
     @property
     def file(self) -> str:
-        """Where it is registered, in the tables folder."""
+        """Path of its registration in the tables folder."""
         return f"{FOLDER}/{user_id(self.root)}.json"
 
     def versions(self, uri: str) -> set[int]:

@@ -11,7 +11,7 @@ from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.states.packed import FormatName
 from mos.states.payload import CODEC_VERSION, StateCodec
-from mos.tables.lance import create_table, open_table, table_exists
+from mos.tables.lance import create_table, open_table, schema_metadata, table_exists
 from mos.tables.schema import STATES
 
 
@@ -53,8 +53,7 @@ def codec_of(schema: pa.Schema, uri: str) -> StateCodec:
     Raises:
         UserError: another version of the code wrote it, or its calibration is damaged.
     """
-    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     try:
-        return StateCodec.from_metadata(metadata)
+        return StateCodec.from_metadata(schema_metadata(schema))
     except ValueError as error:
         raise UserError(f"table {uri} cannot be read: {error}; run pipelines/encode.py") from error

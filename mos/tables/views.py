@@ -11,7 +11,7 @@ from mos.errors import UserError
 
 @dataclass(frozen=True)
 class View:
-    """Which rows of the samples table a stage trains on."""
+    """Filter of the samples table: the rows a stage trains on."""
 
     resolution: int
     """Only rows with a bucket of this resolution."""
@@ -33,7 +33,7 @@ class View:
 
 @dataclass(frozen=True)
 class ViewCounts:
-    """How much a view holds."""
+    """Rows of a view, counted."""
 
     rows: int
     buckets: dict[str, int]

@@ -9,14 +9,14 @@ Value = TypeVar("Value")
 
 
 def from_rank_0(ask: Callable[[], Value]) -> Value:
-    """What rank 0 answers, on every rank."""
+    """Answer of rank 0, on every rank."""
     answers: list[Any] = [ask() if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(answers, src=0)
     return answers[0]
 
 
 def gather(mine: Value) -> list[Value]:
-    """What every rank has, in order of ranks, on every rank."""
+    """Values of all ranks, in their order, on every rank."""
     answers: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(answers, mine)
     return answers

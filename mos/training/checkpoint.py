@@ -80,7 +80,7 @@ class Checkpoint:
         return cls(path, saved.state, saved.ema_updates, saved.provenance, files)
 
     def damage(self) -> str | None:
-        """What reading every file finds wrong, or None. Collective: each rank waits for all and reads its share.
+        """Fault that reading every file shows, or None. Collective: each rank waits for all and reads its share.
 
         Raises:
             UserError: a rank does not see a file that rank 0 sees.
@@ -184,7 +184,7 @@ def newest_readable(folder: Path) -> Checkpoint | None:
 
 
 def storage_failure(error: BaseException) -> str | None:
-    """What the storage refused, if that is why a checkpoint could not be written or read on some ranks."""
+    """Error of the storage, if that is why a checkpoint could not be written or read on some ranks."""
     if isinstance(error, OSError):
         return str(error)
     if isinstance(error, CheckpointException) and all(isinstance(one, OSError) for one, _ in error.failures.values()):

@@ -73,12 +73,12 @@ def step_of(folder: Path) -> int:
 
 
 def set_aside(path: Path) -> Path:
-    """Where a checkpoint stands while its step is written again."""
+    """Name of a checkpoint while its step is written again."""
     return path.with_name(f"{path.name}.before")
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder counts as a checkpoint, good or damaged."""
+    """True if a folder counts as a checkpoint, good or damaged."""
     return (folder / MARKER).is_file()
 
 
@@ -125,7 +125,7 @@ def parse(name: str, model: type[Parsed], text: bytes) -> Parsed:
 
 
 def _is_newer(error: ValidationError) -> bool:
-    """Whether the format is beyond this version's, or all that this version knows is there, and more."""
+    """True if the format is beyond this version's, or all that this version knows is there, and more."""
     types = {problem["type"] for problem in error.errors()}
     return "less_than_equal" in types or types <= {"extra_forbidden", "unexpected_keyword_argument"}
 

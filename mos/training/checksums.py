@@ -22,7 +22,7 @@ class Checksum(StrictConfig):
         return cls(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     def differs_in_size(self, path: Path) -> str | None:
-        """What a look at the file's length finds wrong, or None."""
+        """Fault that the file's length shows, or None."""
         try:
             size = path.stat().st_size
         except FileNotFoundError:
@@ -32,7 +32,7 @@ class Checksum(StrictConfig):
         return None if size == self.size else f"has {size} bytes instead of {self.size}"
 
     def differs(self, path: Path) -> str | None:
-        """What reading the whole file finds wrong, or None; reads nothing where there is no sha256."""
+        """Fault that reading the whole file shows, or None; reads nothing where there is no sha256."""
         wrong = self.differs_in_size(path)
         if wrong is not None or self.sha256 is None:
             return wrong

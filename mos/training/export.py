@@ -37,7 +37,7 @@ def write_export(folder: Path, engine: Engine, ema: Ema, config: dict[str, Any])
 
 
 def _write(folder: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> str | None:
-    """Why the files could not be written, of which then nothing is left; or None."""
+    """Error that kept the files from being written, of which then nothing is left; or None."""
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

@@ -170,7 +170,7 @@ def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
 
 
 def units(model: MoS, blocks_per_unit: int) -> list[list[nn.Module]]:
-    """What is gathered at once: neighbouring generation blocks, and the router where the model has one."""
+    """Units of gathering: neighbouring generation blocks, and the router where the model has one."""
     blocks = list(model.blocks)
     groups = [blocks[start : start + blocks_per_unit] for start in range(0, len(blocks), blocks_per_unit)]
     if model.router is not None:

@@ -8,7 +8,7 @@ from mos.errors import UserError
 
 
 class SkippedUpdates:
-    """How many updates of a stage were skipped, and how many it bears."""
+    """Count of a stage's skipped updates, and how many it bears."""
 
     def __init__(self, already: int, most: int, device: torch.device) -> None:
         """`already` were skipped before the steps that follow."""

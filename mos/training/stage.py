@@ -12,7 +12,7 @@ from mos.training.optimizer import OptimizerConfig
 
 
 class LoaderConfig(StrictConfig):
-    """How batches are read ahead of the training step, on each rank."""
+    """Reading of batches ahead of the training step, on each rank."""
 
     prefetch_batches: int = Field(2, ge=1)
     """Batches built ahead by the background thread."""

@@ -26,7 +26,7 @@ class StopRequest:
         self._stop.touch()
 
     def is_asked(self) -> bool:
-        """Whether the gang is to leave."""
+        """True if the gang is to leave."""
         return self._stop.exists()
 
     def enter(self) -> None:
@@ -38,7 +38,7 @@ class StopRequest:
         self._training.unlink(missing_ok=True)
 
     def is_training(self) -> bool:
-        """Whether the gang is in its loop."""
+        """True if the gang is in its loop."""
         return self._training.exists()
 
 
@@ -56,7 +56,7 @@ class StopVote:
         self._vote: tuple[torch.Tensor, dist.Work] | None = None
 
     def is_settled(self) -> bool:
-        """Whether training ends after this step; every rank asks once a step, and all get the same answer."""
+        """True if training ends after this step; every rank asks once a step, and all get the same answer."""
         if self._group is None:
             return self._request.is_asked()
         settled = False

@@ -5,9 +5,6 @@
 
 from dataclasses import dataclass, replace
 
-import lance
-import pyarrow as pa
-
 from mos.checkout import CLONE
 from mos.encoders.prompts import Prompter
 from mos.encoders.understanding import MiniLMConfig, TowerConfig, checkpoint_of
@@ -19,11 +16,11 @@ from mos.planning.recommend import Limits, Recommendation, recommend
 from mos.planning.sizes import StatesShape, mean_at_rest
 from mos.planning.sources import StageLoad
 from mos.planning.tokens import TokenHistogram
-from mos.states.keys import sample_contexts
 from mos.states.packed import FormatName
-from mos.tables.lance import open_table, table_exists
+from mos.tables.encode_tasks import distinct_contexts
+from mos.tables.lance import latest_version, open_table, table_exists
 from mos.tables.schema import TASK_EDIT, TASK_GENERATE
-from mos.tables.views import View, count_view
+from mos.tables.views import count_view
 from mos.workers import PoolBounds
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import standing_uri
@@ -38,7 +35,7 @@ COUNTED_CONTEXTS = 2_000_000
 
 @dataclass(frozen=True)
 class Contexts:
-    """What a stage's view holds for the tower."""
+    """Contexts of a stage's view: how many, and how long."""
 
     samples: int
     distinct: int
@@ -102,7 +99,7 @@ def tower_params(config: RunConfig) -> float:
 
 
 def sees_images(tower: TowerConfig) -> bool:
-    """Whether the tower reads the image to edit; known without its weights."""
+    """True if the tower reads the image to edit; known without its weights."""
     return tower.type in ("internvl", "perceptionlm")
 
 
@@ -148,7 +145,7 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
 
 
 def streaming(states: StatesConfig, encoders: int) -> StreamStates:
-    """How a stage would stream: as it says, or else with as many producers as encode."""
+    """Streaming settings of a stage: its own, or else as many producers as encode has actors."""
     match states:
         case StreamStates():
             return states
@@ -200,7 +197,8 @@ def _counted(config: RunConfig, name: str) -> Contexts:
         counted = "samples table"
     if rows > COUNTED_CONTEXTS:
         return Contexts(rows, rows, 0, tokens, counted)
-    keys = _context_keys(samples, view, sees_images(tower))
+    pinned = latest_version(config.samples_uri())
+    keys = set(distinct_contexts(pinned, view.predicate(), sees_images(tower))["context_key"].to_pylist())
     present = len(keys & _encoded_keys(config)) if _has_weights(tower) else 0
     return Contexts(rows, len(keys), present, tokens, counted)
 
@@ -214,22 +212,12 @@ def count_tokens(tower: TowerConfig, captions: list[str]) -> TokenHistogram:
 
 
 def _has_weights(tower: TowerConfig) -> bool:
-    """Whether the tower's checkpoint stands where the config says: a plan is made without it, too."""
+    """True if the tower's checkpoint stands where the config says: a plan is made without it, too."""
     try:
         checkpoint_of(tower)
     except UserError:
         return False
     return True
-
-
-def _context_keys(samples: lance.LanceDataset, view: View, images: bool) -> set[str]:
-    """Keys of the distinct contexts of a view, the null contexts included."""
-    columns = ["task", "caption", "reference_hash"]
-    rows: pa.Table = samples.to_table(columns=columns, filter=view.predicate())
-    keys: set[str] = set()
-    for task, caption, reference in zip(*(rows.column(name).to_pylist() for name in columns), strict=True):
-        keys.update(sample_contexts(caption, reference if task == TASK_EDIT else None, images))
-    return keys
 
 
 def _encoded_keys(config: RunConfig) -> set[str]:

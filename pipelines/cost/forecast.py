@@ -52,7 +52,7 @@ class Forecast:
 
 
 def forecast(run: Run, *, again: bool = False) -> Forecast | None:
-    """What is left of a run on this machine; None where no training is left, or where it is not known on how much data.
+    """Time that is left of a run on this machine; None where no training is left, or the amount of data is not known.
 
     The steps measured are those of one worker's share, with the threads it has.
 

@@ -22,7 +22,7 @@ def print_plan(
     recommended: Sequence[Recommendation],
     console: Console,
 ) -> None:
-    """What is assumed, what each stage reads, what each source would cost, and what to do."""
+    """The plan as text: assumptions, reads of each stage, cost of each source of states, and advice."""
     console.print(f"[bold]Plan of {config.name}[/bold]  {assumptions(config, machine)}\n", highlight=False)
     console.print(reading_table(config, machine, figures))
     console.print(cost_table(config, recommended))
@@ -56,7 +56,7 @@ def assumptions(config: RunConfig, machine: MachineConfig) -> str:
 def other_formats(
     config: RunConfig, machine: MachineConfig, figures: Mapping[str, StageFigures]
 ) -> list[tuple[FormatName, float]]:
-    """What the run would come to with states stored in each other format, dollars."""
+    """Cost of the run with states stored in each other format, dollars."""
     results = []
     for format in FORMATS:
         if format != config.encode.state_format:

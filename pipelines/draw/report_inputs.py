@@ -26,7 +26,7 @@ SHOWN_PX = 512
 
 
 def gather_counts(run: Run) -> tuple[Counts, dict[str, dict[str, int]]]:
-    """What curation read, kept and rejected, and the kept samples' buckets."""
+    """Counts of what curation read, kept and rejected, and the kept samples' buckets."""
     outputs = run.require("curate").outputs
     buckets = {f"{resolution} px": counts for resolution, counts in outputs["buckets"].items()}
     return Counts(outputs["read"], outputs["kept"], outputs["rejected"]), buckets
@@ -75,7 +75,7 @@ def gather_facts(run: Run, stage: str) -> dict[str, str]:
 
 
 def sampled_pictures(run: Run) -> list[Captioned]:
-    """What the sample step drew, checked where its prompts are the demo's own; none for a report on a named stage."""
+    """Pictures of the sample step, checked where its prompts are the demo's own; none for a report on a named stage."""
     config = run.config
     if config.evaluate.stage is not None:
         return []

@@ -127,7 +127,7 @@ def qualify(overrides: Sequence[str], section: str | None) -> tuple[str, ...]:
 
 
 def base_folder(checkout: Path) -> Path:
-    """Where a relative `root` stands: in the checkout, or in `~/.mos` where the checkout is a job's temporary copy."""
+    """Folder of a relative `root`: the checkout, or `~/.mos` where the checkout is a job's temporary copy."""
     if "runtime_resources" not in checkout.parts:
         return checkout
     home = Path.home() / ".mos"

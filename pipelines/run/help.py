@@ -112,7 +112,7 @@ def config_classes(module: str, annotation: ast.expr) -> list[ConfigClass]:
 
 
 def is_config(config: ConfigClass) -> bool:
-    """Whether a class is a `StrictConfig`."""
+    """True if a class is a `StrictConfig`."""
     if config.node.name == "StrictConfig":
         return True
     bases = [find_class(config.module, base.id) for base in config.node.bases if isinstance(base, ast.Name)]
@@ -162,7 +162,7 @@ def find_class(module: str, name: str) -> ConfigClass | None:
 
 
 def find_value(module: str, name: str) -> tuple[str, ast.expr] | None:
-    """What a name is assigned in a module of the project, and the module where it is."""
+    """Value that a name is assigned in a module of the project, and the module where it is."""
     known = read_module(module)
     if known is None:
         return None
@@ -214,7 +214,7 @@ def _value(module: str, node: ast.expr) -> Any:
 
 
 def _made_by(module: str, factory: ast.expr) -> Any:
-    """What a factory without arguments makes."""
+    """Result of a factory without arguments."""
     match factory:
         case ast.Lambda(body=body):
             return _value(module, body)

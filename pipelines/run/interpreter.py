@@ -23,7 +23,7 @@ RESTARTED = "MOS_RESTARTED"
 
 
 def use_project_python(checkout: Path) -> None:
-    """Where this Python lacks Ray: start the script again with that of Ray's workers, or of the checkout's `.venv`.
+    """Start the script again with the Python of Ray's workers, or of the checkout's `.venv`, if this one lacks Ray.
 
     Returns where nothing is lacking. Where no Python can be found that has what is needed, the script ends in one
     sentence and status 2.

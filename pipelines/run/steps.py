@@ -68,7 +68,7 @@ class Step:
         return self.ledger.find(self.name, self.fingerprint)
 
     def already_finished(self, force: bool = False) -> bool:
-        """Whether there is nothing to do; says so on stdout. `force` runs the step again regardless."""
+        """True if there is nothing to do; says so on stdout. `force` runs the step again regardless."""
         record = None if force else self.find()
         if record is not None:
             self.ledger.confirm(record, self.settings)
@@ -130,7 +130,7 @@ class Run:
         return self.find(name) or self._require(name, self._curations[0])
 
     def is_finished(self, name: str) -> bool:
-        """Whether a step, and all that it stands on, is finished for this config."""
+        """True if a step, and all that it stands on, is finished for this config."""
         return self.find(name) is not None
 
     @cached_property
@@ -155,7 +155,7 @@ class Run:
         return newest
 
     def _stands(self, name: str, curation: StepRecord | None) -> bool:
-        """Whether all that a step reads is finished for a curation."""
+        """True if all that a step reads is finished for a curation."""
         with suppress(UserError):
             self._fingerprint(name, curation)
             return True
@@ -234,7 +234,7 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
 
 
 def _deciding_sources(config: RunConfig) -> dict[str, Any]:
-    """What decides which states the encode step writes; empty where all stages read a table, as they do by default."""
+    """Settings that decide which states the encode step writes; empty where all stages read a table, as by default."""
     types = {name: config.stage(name).states.type for name in config.stages()}
     if all(kind == "cache" for kind in types.values()):
         return {}

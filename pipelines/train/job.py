@@ -130,7 +130,7 @@ def settled_states(config: RunConfig, stage: str, encoded: dict[str, Any]) -> Se
 
 
 def stage_folder(step: Step, config: RunConfig) -> Path:
-    """Where a stage leaves its checkpoints, metrics, pictures and export."""
+    """Folder of a stage's checkpoints, metrics, pictures and export."""
     return config.folder("checkpoints", step.name, step.short)
 
 

@@ -33,7 +33,7 @@ def stage_lock(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a driver holds the stage's folder, or may do so, where that cannot be told."""
+    """True if a driver holds the stage's folder, or may do so, where that cannot be told."""
     path = lock_file(folder)
     if not path.is_file():
         return False

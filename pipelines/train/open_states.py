@@ -41,7 +41,7 @@ def open_states(job: StageJob, index: SampleIndex, cache: RowCache, device: torc
 
 
 def stage_demand(job: StageJob, index: SampleIndex, settings: StreamStates) -> Demand:
-    """What the stage will ask for, window by window."""
+    """Contexts that the stage will ask for, window by window."""
     return Demand(
         stage_plan(job, index),
         index,

@@ -15,7 +15,7 @@ WAITED_NOTABLY = 0.05
 
 @dataclass
 class ProducerBalance:
-    """What the producers of one stage did."""
+    """Times and counts of one stage's producers."""
 
     encoded: int = 0
     """Contexts committed."""
@@ -52,7 +52,7 @@ def stall_share(metrics: list[StepMetrics], batch_size: int, first_step: int) ->
 
 
 def remedy(stall: float, idle: float) -> str:
-    """What to change where the trainer waited for that share of its time and the producers were idle for theirs."""
+    """Advice where the trainer waited for that share of its time and the producers were idle for theirs."""
     if idle > stall:
         return "the lead is too small, producers had to pause although the trainer waited: raise states.lead_mb"
     return 'the producers are too slow: raise states.producers.max, or use states = { type = "cache" }'

@@ -89,7 +89,7 @@ def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, Tr
 
 
 def draw_rule(job: StageJob) -> DrawRule:
-    """How the stage's samples draw their random part."""
+    """Settings of the random part of the stage's samples."""
     fusion, exploration = job.model.fusion, None
     if isinstance(fusion, RoutedFusion):
         router = fusion.router
@@ -129,7 +129,7 @@ def stoppable(job: StageJob) -> Iterator[StopVote]:
 
 @contextmanager
 def metrics_of(job: StageJob, state: TrainState) -> Iterator[Callable[[StepMetrics], None]]:
-    """Where this rank's lines of metrics go: to files on rank 0, nowhere on the others."""
+    """Writer of this rank's lines of metrics: to files on rank 0, nowhere on the others."""
     if dist.get_rank() != 0:
         yield lambda _: None
         return

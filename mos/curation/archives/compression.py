@@ -32,7 +32,7 @@ class Source(Protocol):
 
 
 class _Decompressor(Protocol):
-    """What the standard library's incremental decompressors have in common."""
+    """Interface of the standard library's incremental decompressors."""
 
     @property
     def eof(self) -> bool: ...

@@ -23,7 +23,7 @@ class Header:
 
 
 def is_header(block: bytes) -> bool:
-    """Whether a block's checksum is right, as of no other bytes."""
+    """True if a block's checksum is right, as of no other bytes."""
     if len(block) < BLOCK:
         return False
     try:

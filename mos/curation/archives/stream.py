@@ -81,7 +81,7 @@ class ArchiveStream:
         return num_zeros
 
     def count_rest(self) -> int:
-        """How many bytes follow, up to the end; they are gone."""
+        """Count of the bytes that follow, up to the end; they are gone."""
         if not self._is_packed:
             return self._raw.seek(0, 2) - self.num_read
         start = self.num_read

@@ -143,7 +143,7 @@ def _next_header(stream: ArchiveStream, notices: Notices) -> Header | None:
 
 
 def _extension(stream: ArchiveStream, block: bytes) -> bytes:
-    """What stands in an extension header."""
+    """Content of an extension header."""
     size = parse_size(block)
     if size > MAX_EXTENSION_BYTES:
         raise ShardBrokenError(Reason.SHARD_UNREADABLE, f"an extension header of {size} bytes")
@@ -153,7 +153,7 @@ def _extension(stream: ArchiveStream, block: bytes) -> bytes:
 
 
 def _next_block(stream: ArchiveStream, notices: Notices) -> tuple[int, bytes]:
-    """How many zero bytes stand before the next header, and its block; no block at the end of the file."""
+    """Count of zero bytes before the next header, and its block; no block at the end of the file."""
     is_first = stream.num_read == 0
     block = stream.read_up_to(BLOCK)
     if len(block) == BLOCK and block.strip(b"\0"):
@@ -193,19 +193,19 @@ def _aligned(stream: ArchiveStream, shift: int) -> bytes:
 
 
 def _may_be_padding(zeros: int, end: int) -> bool:
-    """Whether a writer may have left that many zeros, an end marker among them, to end at `end` bytes."""
+    """True if a writer may have left that many zeros, an end marker among them, to end at `end` bytes."""
     usual = RECORD if end % RECORD else 2 * RECORD  # `tar --concatenate` leaves the padding of both archives
     return zeros < END_MARKER + max([usual, *(record for record in LARGE_RECORDS if end % record == 0)])
 
 
 def _is_usual_padding(zeros: int, end: int) -> bool:
-    """Whether nearly every archive that ends so is whole."""
+    """True if nearly every archive that ends so is whole."""
     longest = max([RECORD, *(record for record in LARGE_RECORDS if end % record == 0 and end >= MIN_RECORDS * record)])
     return zeros < END_MARKER + longest
 
 
 def _measured(broken: ShardBrokenError, block: bytes, stream: ArchiveStream) -> ShardBrokenError:
-    """What a damaged header comes to: the name of another format, the start of zeros, or how much is lost."""
+    """Verdict on a damaged header: the name of another format, the start of zeros, or how much is lost."""
     if broken.reason != Reason.SHARD_UNREADABLE:
         return broken
     if stream.num_read == BLOCK and (name := name_format(block)) is not None:

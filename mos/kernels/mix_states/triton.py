@@ -133,7 +133,7 @@ def _planes(codes: Tensor, *optional: Tensor | None) -> tuple[Tensor, ...]:
 
 
 def _format(codes: Tensor, massive: Tensor | None, format: str) -> dict[str, object]:
-    """What a kernel is compiled for: format, channels a scale, massive channels a layer."""
+    """Key of a compiled kernel: format, channels a scale, massive channels a layer."""
     return {"FORMAT": format, "GROUP": GROUP.get(format, 1), "MASSIVE": 0 if massive is None else massive.shape[2]}
 
 

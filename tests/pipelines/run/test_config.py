@@ -4,6 +4,8 @@ import pytest
 
 from mos.checkout import CLONE
 from mos.errors import UserError
+from mos.model.mos import ModelConfig
+from mos.model.presets import DEMO, MOS_L, MOS_S
 from mos.precision import fast_dtype
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import _deciding_parts
@@ -80,6 +82,28 @@ def test_a_run_without_a_stage_says_so(clone: Path):
     config = load_run(clone / "pipelines/configs/photos.toml")
     with pytest.raises(UserError, match=r"has no \[stage3\] section"):
         config.stage("stage3")
+
+
+@pytest.mark.parametrize(("name", "preset"), [("demo", DEMO), ("mos_s", MOS_S), ("mos_l", MOS_L)])
+def test_a_config_trains_the_model_that_its_preset_names(name: str, preset: ModelConfig):
+    assert load_run(CLONE / f"pipelines/configs/{name}.toml").model == preset
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("encode.actors.max_actors=3", "'encode.actors.max_actors' = 3 is refused: it is called max today"),
+        ("encode.actors.threads_per_actor=3", "it is called cpus today"),
+        ("encode.actors.gpus_per_actor=1", "it is called gpus today"),
+        ("curate.alignment={path='clip', num_actors=2}", "it is called actors.num today"),
+        ("stage1.states={type='stream', max_actors=2}", "it is called producers.max today"),
+        ("stage1.states={type='stream', producers={min=3, max=2}}", "max = 2 is less than min = 3"),
+    ],
+)
+def test_a_key_that_was_renamed_is_answered_with_its_name_of_today(override: str, sentence: str, demo_run):
+    with pytest.raises(UserError) as caught:
+        demo_run(override)
+    assert sentence in str(caught.value)
 
 
 def test_every_field_is_documented():
