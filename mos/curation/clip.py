@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
 
 from mos.errors import UserError
 
@@ -25,6 +24,8 @@ class Clip:
     """
 
     def __init__(self, path: str, device: str) -> None:
+        from transformers import AutoModel, AutoTokenizer  # half a second, for curation without scorers
+
         folder = Path(path).expanduser()
         if not (folder / "config.json").is_file():
             raise UserError(f"scorer path {path} holds no config.json: name the folder of a CLIP checkpoint")

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from mos.model.mos import MoS
 from mos.training.checksums import Checksum
-from mos.training.fsdp import Fsdp2Config, Fsdp2Engine
+from mos.training.fsdp import Fsdp2Engine
 from mos.training.optimizer import OptimizerConfig
-
-EngineConfig = Fsdp2Config
-"""Every engine there is; a second one makes this a union discriminated on `type`."""
+from mos.training.sharding import EngineConfig, Fsdp2Config
 
 NamedTensors = dict[str, Tensor]
 """Tensors by parameter name; what a tensor holds (a shard, the whole) is the engine's own affair."""

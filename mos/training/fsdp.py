@@ -7,12 +7,11 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
@@ -20,29 +19,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from mos.config import StrictConfig
 from mos.model.execution import compile_blocks, recompute_blocks
 from mos.model.mos import MoS
 from mos.precision import settle, torch_dtype
 from mos.training.checksums import Checksum
 from mos.training.optimizer import OptimizerConfig, build_optimizer
-from mos.training.precision import PrecisionConfig
 from mos.training.shard_writer import ShardWriter
-
-
-class Fsdp2Config(StrictConfig):
-    """PyTorch's fully_shard."""
-
-    type: Literal["fsdp2"] = "fsdp2"
-    precision: PrecisionConfig = PrecisionConfig()
-    """Dtypes of compute and of gradient reduction."""
-    reshard_after_forward: bool = True
-    """Free a block's gathered weights after its forward pass (ZeRO-3); off keeps them to the backward pass."""
-    blocks_per_unit: int = Field(1, ge=1)
-    """Neighbouring blocks that are gathered and reduced together: 1 holds the least memory; small models, whose
-    collectives cost their latency and not their bytes, train faster with more."""
-    compile: bool = False
-    """Compile every block with torch.compile: minutes at the start, fewer passes over memory afterwards."""
+from mos.training.sharding import Fsdp2Config
 
 
 class Fsdp2Engine:

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from mos.config import StrictConfig
 from mos.feeding.config import CacheStates, StatesConfig
 from mos.flow.timestep import LogitNormalTimesteps, TimestepConfig
-from mos.training.engine import EngineConfig, Fsdp2Config
 from mos.training.optimizer import OptimizerConfig
+from mos.training.sharding import EngineConfig, Fsdp2Config
 
 
 class LoaderConfig(StrictConfig):

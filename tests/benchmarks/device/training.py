@@ -17,9 +17,9 @@ from mos.model.mos import ModelConfig, MoS
 from mos.model.presets import MOS_L, MOS_S
 from mos.planning.flops import generation_flops, training_flops
 from mos.training.engine import Engine, build_engine
-from mos.training.fsdp import Fsdp2Config
 from mos.training.loop import update
 from mos.training.optimizer import OptimizerConfig
+from mos.training.sharding import Fsdp2Config
 from tests.benchmarks.device.contexts import CONTEXT_TOKENS, random_context
 from tests.benchmarks.device.run import Run, free
 from tests.benchmarks.device.timing import Ceilings

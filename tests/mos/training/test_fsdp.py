@@ -14,11 +14,11 @@ from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
-from mos.training.fsdp import Fsdp2Config
 from mos.training.loop import sample_losses, train, update
 from mos.training.metrics import StepMetrics
 from mos.training.optimizer import build_optimizer, learning_rate
 from mos.training.precision import PrecisionConfig
+from mos.training.sharding import Fsdp2Config
 from mos.training.stop import StopRequest, StopVote
 from tests.mos.training.gloo import process_group, run_ranks
 from tests.mos.training.tiny import FLOAT32, MODEL, tiny_batch, tiny_engine, tiny_model, tiny_stage

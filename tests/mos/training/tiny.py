@@ -10,9 +10,9 @@ from mos.model.mos import ModelConfig, MoS
 from mos.model.router import RouterConfig
 from mos.model.routing import Exploration
 from mos.training.engine import Engine, build_engine
-from mos.training.fsdp import Fsdp2Config
 from mos.training.optimizer import OptimizerConfig
 from mos.training.precision import PrecisionConfig
+from mos.training.sharding import Fsdp2Config
 from mos.training.stage import StageConfig
 
 MODEL = ModelConfig(
