@@ -13,7 +13,7 @@ Precision = Literal["auto", "bfloat16", "float32"]
 """A dtype, or the one that the device is fast in."""
 
 
-def settle(precision: Precision, device: str) -> DtypeName:
+def resolve_dtype(precision: Precision, device: str) -> DtypeName:
     """The dtype that a setting comes to on a device (`cpu`, `cuda`, `mps`; an index is ignored)."""
     return fast_dtype(device) if precision == "auto" else precision
 

@@ -36,7 +36,7 @@ from mos.curation.config import CurateConfig, ScorerConfig
 from mos.curation.manifest import compact, count_reasons, drop_copies, join, rejects_of, split_notices
 from mos.curation.progress import Progress, print_result, print_views
 from mos.curation.sources import Unit, deal_units, list_units
-from mos.curation.tables import Curated, add_marks, count_buckets, open_sample_tables
+from mos.curation.tables import CurationOutputs, add_marks, count_buckets, open_sample_tables
 from mos.images.decode import ImageLimits
 from mos.ledger import StepRecord
 from mos.tables.views import count_view
@@ -84,9 +84,9 @@ def main(run: Run, args: Namespace) -> None:
     print_result(curated.read, curated.kept, curated.rejected, curated.buckets, curated.notices)
 
 
-def latest(record: StepRecord | None, settings: str, units: Sequence[str], uri: str) -> Curated | None:
+def latest(record: StepRecord | None, settings: str, units: Sequence[str], uri: str) -> CurationOutputs | None:
     """Tables of the last finished run, if this run only adds to them."""
-    curated = None if record is None else Curated.from_outputs(record.outputs)
+    curated = None if record is None else CurationOutputs.from_outputs(record.outputs)
     return curated if curated and curated.can_grow_into(settings, units, uri) else None
 
 
@@ -166,7 +166,7 @@ def dry_run(config: RunConfig, record: StepRecord | None) -> None:
     """Print counts and buckets of every stage's view: of the finished table, or of what curation would keep."""
     views = {name: view_of(config, name) for name in config.stages()}
     if record is not None:
-        samples = Curated.from_outputs(record.outputs).samples.open()
+        samples = CurationOutputs.from_outputs(record.outputs).samples.open()
         print_views({name: count_view(samples, view) for name, view in views.items()})
         return
     units = list_units(config.curate.sources, CLONE, config.curate.files_per_unit)

@@ -90,7 +90,7 @@ class RayJobs(dg.ConfigurableResource):
             step = run.step(name)
             if step.already_finished(self.force):
                 return step.ledger.require(name, step.fingerprint, "")
-            settled = () if self._cluster.server is None else config.settled()
+            settled = () if self._cluster.server is None else config.resolved_overrides()
             arguments = [self._cluster.path(Path(self.config)), *self.overrides, *settled, f"root={config.root}"]
             command = self._cluster.command(name, [*arguments, *(["--force"] if self.force else [])])
             spec = JobSpec(name, step.fingerprint, command, self._cluster.runtime_env())

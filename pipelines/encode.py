@@ -44,14 +44,14 @@ from mos.tables.encode_tasks import keep_missing, num_pieces, plan_contexts, pla
 from mos.tables.lance import TableVersion, create_table, read_column
 from mos.tables.lost_files import drop_lost, refuse_lost_files
 from mos.tables.payloads import REMEDY
-from mos.tables.runs import register_user
-from mos.tables.state_tables import claim, claim_name, states_name, states_schema
+from mos.tables.runs import register_run
+from mos.tables.state_tables import agree_on_calibration, calibration_name, states_name, states_schema
 from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
-from pipelines.cost.choose_source import settle_sources
+from pipelines.cost.choose_source import choose_sources
 from pipelines.run.config import RunConfig
-from pipelines.run.states_table import standing_codec
+from pipelines.run.states_table import current_codec
 from pipelines.run.steps import Run
 
 Operator = type[EncodeStates] | type[EncodeLatents] | type[CalibrateStates]
@@ -70,13 +70,13 @@ def main(run: Run, args: Namespace) -> None:
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
     refuse_misfit(config, tower, codec)
 
-    sources = settle_sources(config)
+    sources = choose_sources(config)
     contexts = plan_contexts(samples, config.resolutions(), tower.sees_images)
     cached = cached_contexts(config, sources, samples, contexts, tower)
     images = plan_latents(samples, config.resolutions(), codec.codec_id)
     with ExitStack() as stack:
-        state_codec = settle_codec(config, tower, samples, contexts, stack)
-        register_user(config.tables_folder(), config.root, config.name)
+        state_codec = choose_codec(config, tower, samples, contexts, stack)
+        register_run(config.tables_folder(), config.root, config.name)
         states, latents = open_tables(config, tower, state_codec, codec, args.force)
         new_contexts, new_images = missing("states", cached, states), missing("latents", images, latents)
         if new_contexts.num_rows + new_images.num_rows:
@@ -143,7 +143,7 @@ def cached_contexts(
     return plan_contexts(samples, sorted(resolutions), tower.sees_images)
 
 
-def settle_codec(
+def choose_codec(
     config: RunConfig, tower: TowerSpec, samples: TableVersion, contexts: pa.Table, stack: ExitStack
 ) -> StateCodec:
     """The codec of the states table: the one a run of this tower and format has settled, or a newly calibrated one.
@@ -151,7 +151,7 @@ def settle_codec(
     The sample is the contexts of the smallest keys: a fixed choice, and, the keys being hashes, a random one.
     """
     encode = config.encode
-    standing = standing_codec(config, tower)
+    standing = current_codec(config, tower)
     if standing is not None:
         return standing
     stack.enter_context(ray_session(config.cluster))
@@ -165,7 +165,8 @@ def settle_codec(
     check_quality(quality, encode.quality, encode.state_format)
     layers = encode.held_layers(tower.num_layers)
     learned = StateCodec(encode.state_format, layers, tower.dim, Calibration.from_bytes(row["calibration"]))
-    return claim(config.claim_uri(claim_name(tower.tower_id, encode.state_format, layers)), tower.tower_id, learned)
+    uri = config.calibration_uri(calibration_name(tower.tower_id, encode.state_format, layers))
+    return agree_on_calibration(uri, tower.tower_id, learned)
 
 
 def open_tables(

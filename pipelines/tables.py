@@ -35,10 +35,10 @@ from rich.table import Table
 
 from mos.checkout import CLONE
 from mos.feeding.progress import StreamProgress
-from mos.tables.inventory import Listed, list_tables
+from mos.tables.inventory import TableSummary, list_tables
 from mos.tables.payloads import REMEDY
 from mos.tables.removal import MARGIN_S, compact, plan_removal, remove
-from mos.tables.runs import User, read_user, read_users, user_id
+from mos.tables.runs import RegisteredRun, read_run, read_runs, run_id
 from operators.verify_rows import verify_rows
 from pipelines.run.steps import Run
 from pipelines.train.lock import is_locked
@@ -51,9 +51,9 @@ def main(run: Run, args: Namespace) -> None:
     """List, then do what was asked."""
     config = run.config
     folder = config.tables_folder()
-    users = read_users(folder)
+    users = read_runs(folder)
     if config.root not in [user.root for user in users] and Path(config.root).is_dir():
-        users.append(read_user(config.name, config.root))
+        users.append(read_run(config.name, config.root))
     tables = list_tables(folder, users)
     print_tables(tables, users)
     if args.verify:
@@ -70,7 +70,7 @@ def main(run: Run, args: Namespace) -> None:
         remove_unused(tables, users, 0 if args.now else MARGIN_S, args.yes)
 
 
-def print_tables(tables: Sequence[Listed], users: Sequence[User]) -> None:
+def print_tables(tables: Sequence[TableSummary], users: Sequence[RegisteredRun]) -> None:
     """One line for each table and each registered run."""
     columns = ("table", "rows", "MB", "encoder", "format", "fragments", "versions", "users")
     shown = Table(*columns, title="encoded tables")
@@ -91,7 +91,9 @@ def print_tables(tables: Sequence[Listed], users: Sequence[User]) -> None:
         print(f"run {user.name!r} in {user.root}: {records}", flush=True)
 
 
-def remove_unused(tables: Sequence[Listed], users: Sequence[User], margin_s: float, confirmed: bool) -> None:
+def remove_unused(
+    tables: Sequence[TableSummary], users: Sequence[RegisteredRun], margin_s: float, confirmed: bool
+) -> None:
     """Say what would go; do it where that was confirmed."""
     for table in tables:
         if refused_as_damaged(table):
@@ -107,18 +109,18 @@ def remove_unused(tables: Sequence[Listed], users: Sequence[User], margin_s: flo
         print("nothing was removed: add --yes to do it", flush=True)
 
 
-def refused_as_damaged(table: Listed) -> bool:
+def refused_as_damaged(table: TableSummary) -> bool:
     """True if a table has lost files and is left alone, which is said."""
     if table.is_damaged:
         print(f"keeping {table.uri}: it has lost files, {REMEDY}", flush=True)
     return table.is_damaged
 
 
-def in_use(queue: Listed, users: Sequence[User]) -> bool:
+def in_use(queue: TableSummary, users: Sequence[RegisteredRun]) -> bool:
     """True if a stage streams through a queue now: a driver holds its lock, or a rank has reported of late."""
     match queue.uri.rpartition("/")[2].removesuffix(".lance").split("-"):
         case [stage, short, run]:
-            folders = [Path(user.root, "checkpoints", stage, short) for user in users if user_id(user.root) == run]
+            folders = [Path(user.root, "checkpoints", stage, short) for user in users if run_id(user.root) == run]
         case _:
             return False
     now = time.time()

@@ -32,8 +32,9 @@ from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 from pipelines import encode
 from pipelines.run.config import RunConfig, load_run
-from pipelines.run.states_table import standing_codec
+from pipelines.run.states_table import current_codec
 from pipelines.run.steps import Run
+from tests.pipelines.tiny_run import LLAMA, tiny_config
 from tests.samples import Pair, append_samples, picture
 from tests.towers import save_llama
 
@@ -51,37 +52,6 @@ STALL_S = 0.4
 """Long enough for another job to commit."""
 COLOURS = ("red", "green", "blue", "yellow", "black", "pink")
 WORDS = ("circle", "square", "two", "left", "right", "photo")
-CONFIG = """
-name = "kills"
-root = "{root}"
-[curate]
-resolutions = [32, 48]
-token_px = 4
-[[curate.sources]]
-name = "test"
-type = "folder"
-path = "{root}/pictures"
-[encode]
-tower = {{ type = "llama", path = "{tower}", dtype = "float32" }}
-fragments_per_commit = 2
-actors = {{ max = 2 }}
-[model]
-latent_channels = 12
-patch = 2
-state_dim = 32
-state_layers = 3
-dim = 32
-num_blocks = 2
-num_heads = 2
-ffn_dim = 64
-fusion = {{ type = "mos", router = {{ dim = 32, num_heads = 2, ffn_dim = 64 }} }}
-[stage1]
-resolution = 32
-steps = 1
-batch_size = 2
-[sample]
-[evaluate]
-"""
 
 
 @dataclass(frozen=True)
@@ -135,8 +105,8 @@ def make_run(folder: Path, num_samples: int) -> Path:
     """A curated run with a tiny tower; returns its config."""
     (folder / "pictures").mkdir(parents=True)
     (folder / "pictures" / "a.png").write_bytes(picture("red"))
-    path = folder / "run.toml"
-    path.write_text(CONFIG.format(root=folder, tower=save_llama(folder / "tower")))
+    tower = f"encode.tower={{type='llama', path='{save_llama(folder / 'tower')}', dtype='float32'}}"
+    path = tiny_config(folder, *LLAMA, tower, "encode.fragments_per_commit=2", "encode.actors.max=2")
     config = load_run(path)
     pairs = [
         Pair(f"a {COLOURS[n % 6]} {WORDS[n // 6 % 6]} {n}", COLOURS[n % 6], buckets=("32x32", None))
@@ -153,7 +123,7 @@ def encode_without_ray(config: RunConfig, rows_per_fragment: int) -> tuple[Table
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
     contexts = plan_contexts(samples, config.resolutions(), tower.sees_images)
     images = plan_latents(samples, config.resolutions(), codec.codec_id)
-    state_codec = standing_codec(config, tower)
+    state_codec = current_codec(config, tower)
     assert state_codec is not None
     states, latents = encode.open_tables(config, tower, state_codec, codec)
 

@@ -30,7 +30,7 @@ from mos.tables.schema import REJECTS, samples_schema
 
 
 @dataclass(frozen=True)
-class Curated:
+class CurationOutputs:
     """Both tables after a finished run; what the step's record holds."""
 
     samples: TableVersion
@@ -75,7 +75,7 @@ class SampleTables:
 
     samples: TableVersion
     rejects: TableVersion
-    base: Curated | None
+    base: CurationOutputs | None
     """What they hold; None: nothing."""
 
     def kept_marks(self, near_bits: int) -> Iterator[Mark]:
@@ -88,7 +88,7 @@ class SampleTables:
 
 
 def open_sample_tables(
-    samples_uri: str, rejects_uri: str, resolutions: tuple[int, ...], base: Curated | None
+    samples_uri: str, rejects_uri: str, resolutions: tuple[int, ...], base: CurationOutputs | None
 ) -> SampleTables:
     """Put both tables into the state `base` recorded, or make them empty where it is None."""
     if base is None:
@@ -102,14 +102,14 @@ def add_marks(
     units: Sequence[str],
     settings: str,
     notices: Mapping[str, int] | None = None,
-) -> Curated:
+) -> CurationOutputs:
     """Commit what a run wrote, without the copies it found, and its rejects.
 
     Args:
         tables: the tables the run wrote fragments for.
         marks: every item the run read, in order, duplicates refused.
         units: ids of all units the tables now cover.
-        settings: see `Curated`.
+        settings: see `CurationOutputs`.
         notices: what the run counted apart.
 
     Raises:
@@ -125,7 +125,7 @@ def add_marks(
     if read != samples.rows + sum(rejected.values()):
         raise RuntimeError(f"read {read} items, but kept {samples.rows} and rejected {sum(rejected.values())}")
     ids = sorted(read_column(samples, "sample_id"))
-    return Curated(
+    return CurationOutputs(
         samples=samples,
         rejects=rejects,
         read=read,

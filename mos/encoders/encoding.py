@@ -28,7 +28,7 @@ class EncodeConfig(StrictConfig):
     quality: QualityBound = Field(default_factory=QualityBound)
     """Encoding stops where a quantised format loses more."""
     calibration_contexts: int = Field(default=256, ge=2)
-    """Contexts that settle the scales of a quantised format, where no run of this tower has settled them before."""
+    """Contexts by which a quantised format is calibrated, where no run of this tower has done so before."""
     actors: PoolConfig = Field(default_factory=PoolConfig)
     """The pool that holds the frozen models: first the tower, then, in new actors, the VAE. `max` may be `auto`: as
     many as this machine's cores hold."""

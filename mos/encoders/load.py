@@ -15,10 +15,10 @@ from mos.encoders.understanding import (
     checkpoint_of,
     tower_id,
 )
-from mos.encoders.vae import Codec, PixelConfig, VaeConfig, WanConfig
-from mos.encoders.weights import first_line
+from mos.encoders.vae import Codec, DiffusersConfig, PixelConfig, VaeConfig, WanConfig
+from mos.encoders.weights import first_line, locate
 from mos.errors import UserError
-from mos.precision import settle
+from mos.precision import resolve_dtype
 
 
 def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
@@ -27,7 +27,7 @@ def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
     Raises:
         UserError: the weights are missing, incomplete or of another architecture, or a package is not installed.
     """
-    config = config.model_copy(update={"dtype": settle(config.dtype, device)})
+    config = config.model_copy(update={"dtype": resolve_dtype(config.dtype, device)})
     match config:
         case MiniLMConfig() | LlamaConfig():
             from mos.encoders.text_tower import TextTower
@@ -92,6 +92,10 @@ def load_codec(config: VaeConfig, device: str = "cpu") -> Codec:
             from mos.encoders.wan_vae import WanCodec
 
             return WanCodec.load(config, device)
+        case DiffusersConfig():
+            from mos.encoders.diffusers_vae import DiffusersCodec
+
+            return DiffusersCodec.load(config, device)
 
 
 @dataclass(frozen=True)
@@ -118,3 +122,8 @@ def describe_codec(config: VaeConfig) -> CodecSpec:
             from mos.encoders import wan_vae
 
             return CodecSpec(wan_vae.codec_id(config), wan_vae.CHANNELS, wan_vae.STRIDE)
+        case DiffusersConfig():
+            from mos.encoders import diffusers_vae
+
+            geometry = diffusers_vae.read_geometry(locate(config.path, config.revision, config.subfolder))
+            return CodecSpec(diffusers_vae.codec_id(config), geometry.channels, geometry.stride)

@@ -179,7 +179,7 @@ def tower_id(config: TowerConfig) -> str:
         ValueError: the arithmetic is left open.
     """
     if config.dtype == "auto":
-        raise ValueError("dtype = 'auto' names no states: settle it for a device first")
+        raise ValueError("dtype = 'auto' names no states: resolve it for a device first")
     settings = config.model_dump(mode="json", exclude={"path", "revision"})
     digest = fingerprint(settings=settings, weights=checkpoint_of(config).identity, code=CODE_VERSION)
     return f"{config.type}-{digest[:12]}"

@@ -80,7 +80,19 @@ class WanConfig(StrictConfig):
         return self
 
 
-VaeConfig = Annotated[PixelConfig | WanConfig, Field(discriminator="type")]
+class DiffusersConfig(StrictConfig):
+    """An image autoencoder of diffusers (AutoencoderKL, AutoencoderTiny, AutoencoderDC), in float32."""
+
+    type: Literal["diffusers"] = "diffusers"
+    path: str
+    """Folder of a diffusers checkpoint, or a hub id such as `madebyollin/taesd`."""
+    subfolder: str | None = None
+    """Folder inside `path` that holds the autoencoder, for a whole-pipeline checkpoint: `vae`."""
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    """Commit of the hub repository, 40 hex digits; required for a hub id, refused for a folder."""
+
+
+VaeConfig = Annotated[PixelConfig | WanConfig | DiffusersConfig, Field(discriminator="type")]
 
 
 def require_multiple(images: UInt8[Tensor, "batch 3 height width"], stride: int) -> None:

@@ -53,4 +53,4 @@ class AutoStates(StrictConfig):
 
 
 StatesConfig = Annotated[CacheStates | StreamStates | RecomputeStates | AutoStates, Field(discriminator="type")]
-SettledStates = CacheStates | StreamStates | RecomputeStates
+ChosenStates = CacheStates | StreamStates | RecomputeStates

@@ -11,7 +11,7 @@ from mos.tables.lance import TableVersion, delete_rows, latest_version, open_tab
 class StateQueue:
     """Commits what producers wrote and drops what was consumed; one process at a time does either.
 
-    An OSError loses nothing: call `settle` until it passes, before anything else.
+    An OSError loses nothing: call `finish_interrupted` until it passes, before anything else.
 
     Args:
         uri: a states table; with `drop`, of this stage alone.
@@ -45,15 +45,15 @@ class StateQueue:
         self._committer.add(rows)
         for row in rows:
             self._expected.difference_update(row["keys"], row["failed_keys"])
-        self.settle()
+        self.finish_interrupted()
 
     def drop(self, keys: list[str]) -> None:
         """Remove rows and free their bytes, where a fragment has no others left."""
         assert self._drop, "a shared table keeps its rows"
         self._dropping += keys
-        self.settle()
+        self.finish_interrupted()
 
-    def settle(self) -> None:
+    def finish_interrupted(self) -> None:
         """Finish what an OSError interrupted; nothing to do otherwise."""
         self._committer.commit()
         if self._dropping:

@@ -67,20 +67,6 @@ class ImageHeader:
     """EXIF, 1 to 8; 1 where absent or nonsense."""
 
 
-def read_header(data: bytes, limits: ImageLimits) -> ImageHeader:
-    """Judge an image by its header alone, without decoding a pixel.
-
-    An orientation that stands behind the pixels of a PNG is not seen.
-
-    Raises:
-        Rejected: the bytes are no image of an allowed format, size or shape.
-    """
-    with _open(data, limits) as image:
-        header = _header(image, image.size)
-        _judge(image, header, limits)
-        return header
-
-
 def decode_image(data: bytes, limits: ImageLimits, max_side_px: int | None = None) -> Image.Image:
     """Decode to mode RGB: upright, in sRGB, transparency laid on white.
 

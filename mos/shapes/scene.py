@@ -120,19 +120,5 @@ class Scene:
         return Relation.ABOVE if dy < 0 else Relation.BELOW
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for a JSON sidecar; the inverse of `scene_from_dict`."""
+        """Plain data for a JSON sidecar."""
         return asdict(self)
-
-
-def scene_from_dict(data: dict[str, Any]) -> Scene:
-    """The scene that `Scene.as_dict` described.
-
-    Raises:
-        KeyError: a field is missing.
-        ValueError: a shape, colour, background or category is not one of ours.
-    """
-    objects = tuple(
-        SceneObject(Shape(item["shape"]), Colour(item["colour"]), item["x"], item["y"], item["size"])
-        for item in data["objects"]
-    )
-    return Scene(Category(data["category"]), Background(data["background"]), objects)

@@ -23,7 +23,7 @@ from mos.tables.lance import (
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFragment:
     """A fragment on disk that no version of the table has yet."""
 
     fragment: str
@@ -42,7 +42,7 @@ class KeyedAppender:
         """The newest version this appender knows: it holds every key that was handed to `append`."""
         self._brought: set[str] = set()
 
-    def append(self, written: Sequence[Written]) -> int:
+    def append(self, written: Sequence[WrittenFragment]) -> int:
         """Append the rows whose keys nobody else has brought; returns their number.
 
         Args:
@@ -51,7 +51,7 @@ class KeyedAppender:
         Raises:
             RuntimeError: a fragment's file is gone; nothing is committed.
         """
-        rest: Sequence[Written] = written
+        rest: Sequence[WrittenFragment] = written
         while True:
             self._catch_up()
             rest = [part for one in rest if (part := without(self.table.uri, one, self._brought)) is not None]
@@ -80,7 +80,7 @@ def keys_since(earlier: TableVersion, later: TableVersion) -> set[str]:
     return set(dataset.scanner(columns=[key], fragments=fragments).to_table().column(0).to_pylist())
 
 
-def without(uri: str, written: Written, taken: set[str]) -> Written | None:
+def without(uri: str, written: WrittenFragment, taken: set[str]) -> WrittenFragment | None:
     """The fragment without the rows of taken keys, rewritten if need be; None where nothing is left."""
     kept = [place for place, key in enumerate(written.keys) if key not in taken]
     if len(kept) == len(written.keys):
@@ -89,7 +89,7 @@ def without(uri: str, written: Written, taken: set[str]) -> Written | None:
         return None
     rows = read_written(uri, written.fragment).take(pa.array(kept, pa.int64()))
     (fragment,) = write_rows(uri, rows)
-    return Written(fragment, tuple(written.keys[place] for place in kept))
+    return WrittenFragment(fragment, tuple(written.keys[place] for place in kept))
 
 
 def _data_files(table: TableVersion) -> set[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from mos.states.latents import LATENT_DTYPE
-from mos.tables.append_once import KeyedAppender, Written, without
+from mos.tables.append_once import KeyedAppender, WrittenFragment, without
 from mos.tables.journal import Journal
 from mos.tables.lance import TableVersion, is_written, pack_sizes, read_column, write_rows
 from mos.tables.schema import LATENTS
@@ -41,7 +41,7 @@ def write_encoded(uri: str, rows: pa.Table, failures: dict[str, str], quality: s
     keys = rows.column(0).to_pylist()
     journal = Journal(uri)
     for fragment in fragments:
-        journal.add(Written(fragment, tuple(keys), pack_sizes(uri, fragment)))
+        journal.add(WrittenFragment(fragment, tuple(keys), pack_sizes(uri, fragment)))
     row = {
         "fragment": fragments[0] if fragments else None,
         "keys": keys,
@@ -67,7 +67,7 @@ class Committer:
         self._appender = KeyedAppender(table)
         self._fragments_per_commit = fragments_per_commit
         self._open: set[str] = set()
-        self._waiting: list[Written] = []
+        self._waiting: list[WrittenFragment] = []
         self._num_taken = 0
 
     @property
@@ -116,7 +116,7 @@ class Committer:
                 self._open.remove(key)
             self.failures |= dict(zip(row["failed_keys"], row["failures"], strict=True))
             if row["fragment"] is not None:
-                self._waiting.append(Written(row["fragment"], tuple(row["keys"])))
+                self._waiting.append(WrittenFragment(row["fragment"], tuple(row["keys"])))
         if len(self._waiting) >= self._fragments_per_commit:
             self.commit()
 

@@ -15,7 +15,7 @@ from mos.errors import UserError
 from mos.tables.blob_reader import index_blobs
 from mos.tables.lance import TableVersion, latest_version, schema_metadata, table_exists
 from mos.tables.lost_files import lost_files
-from mos.tables.runs import User
+from mos.tables.runs import RegisteredRun
 
 TRIES, PAUSE_S = 20, 0.05
 """A stream that drops a window cleans away the version that is being looked at; then there is a newer one."""
@@ -24,7 +24,7 @@ KINDS = ("states", "latents", "queues")
 
 
 @dataclass(frozen=True)
-class Listed:
+class TableSummary:
     """One table."""
 
     kind: str
@@ -46,7 +46,7 @@ class Listed:
     """Names of the runs that have this table in a record, or whose records cannot be read."""
 
 
-def list_tables(tables_folder: str, users: Sequence[User]) -> list[Listed]:
+def list_tables(tables_folder: str, users: Sequence[RegisteredRun]) -> list[TableSummary]:
     """Every encoded table of a folder, by kind and uri."""
     files = LanceFileSession(tables_folder)
     listed = []
@@ -60,7 +60,7 @@ def list_tables(tables_folder: str, users: Sequence[User]) -> list[Listed]:
     return listed
 
 
-def describe_table(uri: str, kind: str, users: Sequence[User]) -> Listed:
+def describe_table(uri: str, kind: str, users: Sequence[RegisteredRun]) -> TableSummary:
     """One table as it is now.
 
     Raises:
@@ -77,14 +77,14 @@ def describe_table(uri: str, kind: str, users: Sequence[User]) -> Listed:
     return _describe(uri, kind, users)
 
 
-def _describe(uri: str, kind: str, users: Sequence[User]) -> Listed:
+def _describe(uri: str, kind: str, users: Sequence[RegisteredRun]) -> TableSummary:
     table = latest_version(uri)
     dataset = table.open()
     metadata = schema_metadata(dataset.schema)
     versions = dataset.versions()
     light = sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.metadata.files)
     payloads = _payload_bytes(table)
-    return Listed(
+    return TableSummary(
         kind=kind,
         uri=uri,
         rows=table.rows,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lance.file import LanceFileSession
 
-from mos.tables.append_once import Written
+from mos.tables.append_once import WrittenFragment
 
 FOLDER = "_journal"
 
@@ -27,7 +27,7 @@ class Journal:
     def __init__(self, uri: str) -> None:
         self._files = LanceFileSession(uri)
 
-    def add(self, written: Written) -> None:
+    def add(self, written: WrittenFragment) -> None:
         """Note a complete fragment."""
         entry = {
             "fragment": written.fragment,
@@ -40,31 +40,34 @@ class Journal:
             path.write_text(json.dumps(entry), encoding="utf-8")
             self._files.upload_file(path, _place(written))
 
-    def read(self) -> list[Written]:
+    def read(self) -> list[WrittenFragment]:
         """Fragments of all entries that can be used, the oldest first; the others are removed."""
-        entries = []
+        entries: list[tuple[float, WrittenFragment]] = []
         for place in self._files.list(FOLDER):
             entry = self._load(place)
-            if entry is None or "packs" not in entry or entry["written_at"] < time.time() - MAX_AGE_S:
+            if entry is None or entry[0] < time.time() - MAX_AGE_S:
                 self._delete(place)
             else:
                 entries.append(entry)
-        entries.sort(key=lambda entry: entry["written_at"])
-        return [Written(entry["fragment"], tuple(entry["keys"]), entry["packs"]) for entry in entries]
+        return [written for _, written in sorted(entries, key=lambda entry: entry[0])]
 
-    def remove(self, written: Iterable[Written]) -> None:
+    def remove(self, written: Iterable[WrittenFragment]) -> None:
         """Forget fragments that are committed or not needed any more."""
         for one in written:
             self._delete(_place(one))
 
-    def _load(self, place: str) -> dict | None:
-        """An entry; None where its writer was killed half way, or where another process has just removed it."""
+    def _load(self, place: str) -> tuple[float, WrittenFragment] | None:
+        """An entry and its Unix time; None where its writer was killed half way or had another version of the code, or
+        where another process has just removed it.
+        """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "entry.json")
             try:
                 self._files.download_file(place, path)
-                return json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, json.JSONDecodeError):
+                entry = json.loads(path.read_text(encoding="utf-8"))
+                written = WrittenFragment(entry["fragment"], tuple(entry["keys"]), entry["packs"])
+                return float(entry["written_at"]), written
+            except (OSError, ValueError, KeyError, TypeError):
                 return None
 
     def _delete(self, place: str) -> None:
@@ -76,6 +79,6 @@ class Journal:
                     raise
 
 
-def _place(written: Written) -> str:
+def _place(written: WrittenFragment) -> str:
     """Named after the fragment's data file, which no other fragment has."""
     return f"{FOLDER}/{Path(json.loads(written.fragment)['files'][0]['path']).stem}.json"

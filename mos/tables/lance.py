@@ -170,10 +170,10 @@ def append_fragments(table: TableVersion, fragments: Sequence[str], expected_row
 
 
 def drop_fragments(table: TableVersion, numbers: Sequence[int]) -> TableVersion:
-    """The table without some of its fragments, whose files need not be there; one commit on exactly this version.
+    """The table without some of its fragments, whose files need not be there; one commit.
 
     Raises:
-        TableMovedError: rows were added, deleted or compacted since; nothing is committed.
+        TableMovedError: rows of these fragments were deleted or compacted since; nothing is committed.
     """
     dataset = table.open()
     deleted = lance.LanceOperation.Delete([], list(numbers), "true")

@@ -12,9 +12,9 @@ from datetime import timedelta
 
 import lance
 
-from mos.tables.inventory import Listed
+from mos.tables.inventory import TableSummary
 from mos.tables.lance import delete_rows, latest_version, open_table, read_column
-from mos.tables.runs import User, needed_keys
+from mos.tables.runs import RegisteredRun, needed_keys
 
 MARGIN_S = 7 * 24 * 3600
 """How long a table must have rested: the margin Lance gives to files that no commit names."""
@@ -24,7 +24,7 @@ MARGIN_S = 7 * 24 * 3600
 class Removal:
     """Rows and files that would go from one table."""
 
-    table: Listed
+    table: TableSummary
     whole: bool
     """The table itself."""
     keys: tuple[str, ...]
@@ -48,7 +48,7 @@ class Removal:
         return f"{self.table.uri}: {' and '.join(what) or 'nothing'} ({self.reason})"
 
 
-def plan_removal(table: Listed, users: Sequence[User], margin_s: float = MARGIN_S) -> Removal:
+def plan_removal(table: TableSummary, users: Sequence[RegisteredRun], margin_s: float = MARGIN_S) -> Removal:
     """The part of a table that may go."""
     if time.time() - table.changed_at < margin_s:
         return Removal(table, False, (), (), f"changed less than {margin_s / 3600:.0f} h ago: a run may be at work")

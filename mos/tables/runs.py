@@ -13,6 +13,7 @@ from typing import Any
 
 from lance.file import LanceFileSession
 
+from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.ledger import StepLedger
 from mos.tables.encode_tasks import plan_contexts, plan_latents
@@ -55,7 +56,7 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class User:
+class RegisteredRun:
     """One registered run."""
 
     name: str
@@ -67,7 +68,7 @@ class User:
     @property
     def file(self) -> str:
         """Path of its registration in the tables folder."""
-        return f"{FOLDER}/{user_id(self.root)}.json"
+        return f"{FOLDER}/{run_id(self.root)}.json"
 
     def versions(self, uri: str) -> set[int]:
         """Versions of a table that records of this run name."""
@@ -75,20 +76,20 @@ class User:
         return {table.version for table in tables if table.uri == uri}
 
 
-def user_id(root: str) -> str:
+def run_id(root: str) -> str:
     """12 hex digits that tell the runs of a tables folder apart."""
     return fingerprint(root=root)[:12]
 
 
-def register_user(tables_folder: str, root: str, name: str) -> None:
+def register_run(tables_folder: str, root: str, name: str) -> None:
     """Note that a run uses the tables of a folder; once or many times, it is one user."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "user.json")
         path.write_text(json.dumps({"name": name, "root": root}), encoding="utf-8")
-        LanceFileSession(tables_folder).upload_file(path, f"{FOLDER}/{user_id(root)}.json")
+        LanceFileSession(tables_folder).upload_file(path, f"{FOLDER}/{run_id(root)}.json")
 
 
-def read_users(tables_folder: str) -> list[User]:
+def read_runs(tables_folder: str) -> list[RegisteredRun]:
     """All registered runs, with what their records say now."""
     files = LanceFileSession(tables_folder)
     users = []
@@ -96,17 +97,23 @@ def read_users(tables_folder: str) -> list[User]:
         for place in sorted(files.list(FOLDER)):
             path = Path(folder, Path(place).name)
             files.download_file(f"{FOLDER}/{path.name}", path)
-            known = json.loads(path.read_text(encoding="utf-8"))
-            users.append(read_user(known["name"], known["root"]))
+            try:
+                known = json.loads(path.read_text(encoding="utf-8"))
+                users.append(read_run(known["name"], known["root"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{tables_folder}/{FOLDER}/{path.name} names no run ({error}): delete it if the run is gone, or "
+                    "run its encode step again"
+                ) from error
     return users
 
 
-def read_user(name: str, root: str) -> User:
+def read_run(name: str, root: str) -> RegisteredRun:
     """One run, registered or not, with what its records say now."""
-    return User(name, root, _encodings(Path(root)))
+    return RegisteredRun(name, root, _encodings(Path(root)))
 
 
-def needed_keys(users: Iterable[User], uri: str, kind: str) -> set[str]:
+def needed_keys(users: Iterable[RegisteredRun], uri: str, kind: str) -> set[str]:
     """Keys of a table that some view of some run can ask for."""
     encodings = (encoding for user in users for encoding in user.encodings or ())
     return {key for encoding in encodings if encoding.tables[kind].uri == uri for key in encoding.keys(kind)}
@@ -118,5 +125,5 @@ def _encodings(root: Path) -> tuple[Encoding, ...] | None:
     try:
         records = StepLedger(root).records("encode")
         return tuple(Encoding.from_outputs(record.outputs) for record in records)
-    except (OSError, KeyError, json.JSONDecodeError):
+    except (OSError, KeyError, TypeError, ValueError):
         return None  # written by another version of the code: not knowing what it needs, keep everything

@@ -1,7 +1,7 @@
 """The states tables of one tower: how they are named, and which calibration a quantised one is written with.
 
 A calibration is settled once for a tower, a format and a choice of layers, by whoever commits it first to an empty
-table of its own, the claim; every later run and every run beside it takes it from there. Equal inputs are then encoded
+table of its own; every later run and every run beside it takes it from there. Equal inputs are then encoded
 into one table, whatever sample a run would have learned from.
 """
 
@@ -25,22 +25,22 @@ def states_name(tower_id: str, codec: StateCodec) -> str:
     return f"{tower_id}-{codec.format}-{codec.identity}"
 
 
-def claim_name(tower_id: str, format: FormatName, layers: tuple[int, ...]) -> str:
-    """Name of the claim that settles the calibration of such tables."""
+def calibration_name(tower_id: str, format: FormatName, layers: tuple[int, ...]) -> str:
+    """Name of the table whose metadata are the calibration of such tables."""
     return f"{tower_id}-{format}-{fingerprint(codec=CODEC_VERSION, layers=layers)[:12]}"
 
 
-def read_claim(uri: str) -> StateCodec | None:
+def read_calibration(uri: str) -> StateCodec | None:
     """The codec settled at this uri; None where nothing is yet."""
     return codec_of(open_table(uri).schema, uri) if table_exists(uri) else None
 
 
-def claim(uri: str, tower_id: str, codec: StateCodec) -> StateCodec:
+def agree_on_calibration(uri: str, tower_id: str, codec: StateCodec) -> StateCodec:
     """Settle a codec unless another run was faster; returns the one that stands."""
     try:
         create_table(uri, states_schema(tower_id, codec))
     except UserError:
-        standing = read_claim(uri)
+        standing = read_calibration(uri)
         if standing is None:
             raise
         return standing

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from mos.model.execution import compile_blocks, recompute_blocks
 from mos.model.mos import MoS
-from mos.precision import settle, torch_dtype
+from mos.precision import resolve_dtype, torch_dtype
 from mos.training.checksums import Checksum
 from mos.training.optimizer import OptimizerConfig, build_optimizer
 from mos.training.shard_writer import ShardWriter
@@ -143,7 +143,7 @@ def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy(
-        param_dtype=torch_dtype(settle(config.precision.compute, device.type)),
+        param_dtype=torch_dtype(resolve_dtype(config.precision.compute, device.type)),
         reduce_dtype=torch_dtype(config.precision.reduce),
         cast_forward_inputs=False,
     )

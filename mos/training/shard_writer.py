@@ -53,9 +53,6 @@ class _Written(list[WriteResult]):
         super().__init__(results)
         self.checksums = checksums
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Written, (list(self), self.checksums)
-
 
 class _SummedFiles(FileSystem):
     """Local files, written from their beginning to their end."""

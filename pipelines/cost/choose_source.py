@@ -5,7 +5,7 @@ from mos.planning.sources import SourceName
 from pipelines.run.config import RunConfig
 
 
-def settle_sources(config: RunConfig) -> dict[str, SourceName]:
+def choose_sources(config: RunConfig) -> dict[str, SourceName]:
     """Source of every stage, by its name; says what was decided and why.
 
     Raises:

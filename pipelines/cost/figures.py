@@ -23,7 +23,7 @@ from mos.tables.schema import TASK_EDIT, TASK_GENERATE
 from mos.tables.views import count_view
 from mos.workers import PoolBounds
 from pipelines.run.config import RunConfig
-from pipelines.run.states_table import standing_uri
+from pipelines.run.states_table import current_states_uri
 from pipelines.run.views import view_of
 
 FORMATS: tuple[FormatName, ...] = ("bf16", "int8", "int4")
@@ -221,7 +221,7 @@ def _has_weights(tower: TowerConfig) -> bool:
 
 
 def _encoded_keys(config: RunConfig) -> set[str]:
-    uri = standing_uri(config)
+    uri = current_states_uri(config)
     if uri is None or not table_exists(uri):
         return set()
     return set(open_table(uri).to_table(columns=["context_key"]).column("context_key").to_pylist())

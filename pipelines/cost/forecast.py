@@ -52,7 +52,8 @@ class Forecast:
 
 
 def forecast(run: Run, *, again: bool = False) -> Forecast | None:
-    """Time that is left of a run on this machine; None where no training is left, or the amount of data is not known.
+    """Time that is left of a run on this machine; None where no training is left, a codec
+    is to be trained first, or the amount of data is not known.
 
     The steps measured are those of one worker's share, with the threads it has.
 
@@ -63,7 +64,7 @@ def forecast(run: Run, *, again: bool = False) -> Forecast | None:
     config = run.config
     left = list(configured_steps(config)) if again else steps_left(run)
     stages = [name for name in left if name in TRAINING]
-    if not stages:
+    if not stages or "codec" in left:
         return None
     device = torch.device("cpu")
     threads = torch.get_num_threads()

@@ -23,7 +23,7 @@ from mos.training.engine import build_engine
 from mos.training.loop import update
 from pipelines.cost.figures import StageFigures, stage_figures, tower_params
 from pipelines.run.config import RunConfig
-from pipelines.run.states_table import standing_uri
+from pipelines.run.states_table import current_states_uri
 
 SECONDS = 3.0
 """Each speed is the mean over at least so long, after one unmeasured repeat."""
@@ -96,7 +96,7 @@ def step_seconds(config: RunConfig, name: str, figures: StageFigures, device: to
 
 def measure_reading(config: RunConfig) -> float | None:
     """GB/s of shuffled batches of the run's states table into this process; None without a table."""
-    uri = standing_uri(config)
+    uri = current_states_uri(config)
     if uri is None or not table_exists(uri):
         return None
     dataset = open_table(uri)

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from cluster.config import ClusterConfig
 from cluster.resources import available_cores, leaves_open, positive, share_cores
+from mos.autoencoder.config import CodecConfig
 from mos.checkout import CLONE
 from mos.config import StrictConfig
 from mos.curation.config import CurateConfig
@@ -16,7 +17,7 @@ from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
 from mos.model.mos import ModelConfig
 from mos.planning.config import PlanConfig
-from mos.precision import settle
+from mos.precision import resolve_dtype
 from mos.sampling.config import SampleConfig
 from mos.shapes.dataset import ShapesConfig
 from mos.training.stage import StageConfig
@@ -40,6 +41,8 @@ class RunConfig(StrictConfig):
     shapes: ShapesConfig | None = None
     """Procedural demo data; leave the section out to use only your own sources."""
     curate: CurateConfig
+    codec: CodecConfig | None = None
+    """A latent codec to train on the kept pictures; leave the section out to use one that is there."""
     encode: EncodeConfig
     model: ModelConfig
     stage1: StageConfig | None = None
@@ -93,13 +96,13 @@ class RunConfig(StrictConfig):
         tree = {key: _fill(value, root) for key, value in self.model_dump().items()}
         for name in self.stages():
             precision = tree[name]["engine"]["precision"]
-            precision["compute"] = settle(precision["compute"], self.cluster.train.device)
+            precision["compute"] = resolve_dtype(precision["compute"], self.cluster.train.device)
         tower = tree["encode"]["tower"]
-        tower["dtype"] = settle(tower["dtype"], self.encode.actors.device)
+        tower["dtype"] = resolve_dtype(tower["dtype"], self.encode.actors.device)
         return type(self).model_validate({**tree, "root": root})
 
-    def settled(self) -> tuple[str, ...]:
-        """Overrides that name the dtypes of this resolved run: another machine, which would settle `auto` by its own
+    def resolved_overrides(self) -> tuple[str, ...]:
+        """Overrides that name the dtypes of this resolved run: another machine, which would resolve `auto` by its own
         CPU, then runs the same steps.
         """
         stages = [
@@ -123,8 +126,8 @@ class RunConfig(StrictConfig):
         """Table of one tower's states in one codec (`mos.tables.state_tables`), schema `mos.tables.schema.STATES`."""
         return f"{self.tables_folder()}/states/{name}.lance"
 
-    def claim_uri(self, name: str) -> str:
-        """Empty table whose metadata settle the calibration of a tower's quantised states."""
+    def calibration_uri(self, name: str) -> str:
+        """Empty table whose metadata are the calibration of a tower's quantised states."""
         return f"{self.tables_folder()}/calibrations/{name}.lance"
 
     def latents_uri(self, codec_id: str) -> str:
@@ -136,9 +139,9 @@ class RunConfig(StrictConfig):
 
         Its name has the root as well as the step's short fingerprint: runs that share a tables folder may be equal.
         """
-        from mos.tables.runs import user_id
+        from mos.tables.runs import run_id
 
-        return f"{self.tables_folder()}/queues/{stage}-{short}-{user_id(self.root)}.lance"
+        return f"{self.tables_folder()}/queues/{stage}-{short}-{run_id(self.root)}.lance"
 
     def folder(self, *parts: str) -> Path:
         """A folder below `root`, for example `folder("checkpoints", "stage1")`; not created."""

@@ -83,15 +83,18 @@ def nested_settings(section: ConfigClass, prefix: str = "") -> Iterator[tuple[st
 
 
 def settings_of(config: ConfigClass) -> dict[str, Setting]:
-    """The fields of a class, those of its bases first."""
+    """The fields of a class, those of its bases first, the last base before the others, as pydantic has them."""
     settings: dict[str, Setting] = {}
-    for base in config.node.bases:
+    for base in reversed(config.node.bases):
         inherited = find_class(config.module, base.id) if isinstance(base, ast.Name) else None
         settings |= {} if inherited is None else settings_of(inherited)
     body = config.node.body
     for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id[0] != "_":
-            settings[node.target.id] = Setting(config.module, node.annotation, node.value, _text(after))
+        match node:
+            case ast.AnnAssign(annotation=ast.Subscript(value=ast.Name(id="ClassVar"))):
+                continue
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value) if name[0] != "_":
+                settings[name] = Setting(config.module, annotation, value, _text(after))
     return settings
 
 

@@ -14,19 +14,22 @@ from mos.fingerprint import fingerprint
 from mos.ledger import StepLedger, StepRecord
 from pipelines.run.config import STAGES, RunConfig
 
-STEPS = ("shapes", "curate", "encode", *STAGES, "edit", "sample", "evaluate")
+STEPS = ("shapes", "curate", "codec", "encode", *STAGES, "edit", "sample", "evaluate")
 """Every step there is, in the order they run. Each is `pipelines/<step>.py`."""
 
 TRAINING = (*STAGES, "edit")
 """The steps that train."""
 
-CODE_VERSIONS = {"shapes": 1, "curate": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(TRAINING, 3)
+CODE_VERSIONS = {"shapes": 1, "curate": 1, "codec": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(
+    TRAINING, 3
+)
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
 
 DRAWING = ("sample", "evaluate")
 """The steps that use a trained model."""
 
 NOT_IN_OUTPUTS = {
+    "codec": {"log_every", "checkpoint_every"},
     "encode": {"actors", "images_per_batch", "rows_per_fragment", "fragments_per_commit", "quality"},
     "stage": {
         "loader",
@@ -204,8 +207,10 @@ def upstream(name: str, config: RunConfig) -> tuple[str, ...]:
             return ()
         case "curate":
             return before
-        case "encode":
+        case "codec":
             return ("curate",)
+        case "encode":
+            return tuple(step for step in before if step != "shapes")
         case "sample":
             return ("encode", config.sample.stage) if config.sample.stage else ("encode", *trained[-1:])
         case "evaluate":
@@ -222,6 +227,9 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
             return {"shapes": config.shapes}
         case "curate":
             return {"settings": config.curate.settings_id(), "sources": config.curate.sources}
+        case "codec":
+            assert config.codec is not None
+            return {"seed": config.seed, "codec": _without(config.codec, "codec")}
         case "encode":
             parts = {"encode": _without(config.encode, "encode"), "resolutions": config.resolutions()}
             return parts | _deciding_sources(config)

@@ -1,10 +1,7 @@
 """The wiring that all training scripts share: records in, a gang of workers trains, a record out."""
 
 import shutil
-import threading
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from cluster.session import ray_session
 from cluster.train import run_workers
@@ -17,8 +14,7 @@ from mos.tables.lance import drop_table
 from mos.tables.lost_files import refuse_lost_files
 from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
 from mos.training.checkpoint_format import step_folders
-from mos.training.metrics import latest_metrics, progress_line, read_metrics
-from mos.training.notices import NewNotices
+from mos.training.metrics import latest_metrics, read_metrics
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run, Step
 from pipelines.run.views import view_of
@@ -26,11 +22,9 @@ from pipelines.train.job import StageJob, make_job, newest_step, num_parameters,
 from pipelines.train.lock import stage_lock
 from pipelines.train.produce_states import producing
 from pipelines.train.producer_stats import describe_balance
+from pipelines.train.show_progress import shown_progress
 from pipelines.train.stopping import stopping_in_order
 from pipelines.train.worker import train_worker
-
-PROGRESS_EVERY_S = 5.0
-"""Seconds between looks at the metrics of a running stage."""
 
 
 def train_stage(name: str, run: Run, args: Namespace) -> None:
@@ -54,7 +48,7 @@ def train(step: Step, run: Run, anew: bool) -> None:
     with (
         ray_session(config.cluster),
         stopping_in_order(job.name, job.folder),
-        shown_progress(job),
+        shown_progress(job.name, job.folder, job.stage.steps, job.stage.batch_size),
         producing(job, index, config) as produced,
     ):
         run_workers(
@@ -142,31 +136,3 @@ def describe_gang(job: StageJob, config: RunConfig) -> str:
     each += "" if each.startswith("1 ") else "s"
     sets = "" if workers.gpus else f" ({', '.join(instruction_sets())})"
     return f"{workers.num} worker{'s' * (workers.num > 1)} of {each}{sets} in {precision.compute}"
-
-
-@contextmanager
-def shown_progress(job: StageJob) -> Iterator[None]:
-    """Print a line whenever the running stage has new metrics, and what its workers have to say."""
-    done, notices = threading.Event(), NewNotices(job.folder)
-
-    def tell() -> None:
-        for line in notices.take():
-            print(f"{job.name}: {line}", flush=True)
-
-    def watch() -> None:
-        shown = latest_metrics(job.folder)
-        while not done.wait(PROGRESS_EVERY_S):
-            tell()
-            latest = latest_metrics(job.folder)
-            if latest is not None and latest != shown:
-                print(f"{job.name}: {progress_line(latest, job.stage.steps, job.stage.batch_size)}", flush=True)
-                shown = latest
-
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        tell()

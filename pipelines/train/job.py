@@ -12,7 +12,7 @@ from mos.checkout import CLONE
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.vae import VaeConfig
 from mos.errors import UserError
-from mos.feeding.config import AutoStates, CacheStates, RecomputeStates, SettledStates, StreamStates
+from mos.feeding.config import AutoStates, CacheStates, ChosenStates, RecomputeStates, StreamStates
 from mos.fingerprint import fingerprint
 from mos.images.decode import ImageLimits
 from mos.loader.index import EncodedTables, SampleIndex
@@ -41,7 +41,7 @@ class StageJob:
     """How contexts are encoded, with absolute paths."""
     image_limits: ImageLimits
     """Of the images that the tower sees."""
-    states: SettledStates
+    states: ChosenStates
     """Where hidden states come from."""
     queue: str
     """Table that a stream fills."""
@@ -87,7 +87,7 @@ def make_job(step: Step, run: Run) -> StageJob:
         "config": stage.model_dump(mode="json"),
     }
     model = config.model.model_dump(mode="json")
-    states = settled_states(config, name, encoded)
+    states = chosen_states(config, name, encoded)
     in_queue = isinstance(states, StreamStates) and states.drop_consumed
     return StageJob(
         name=name,
@@ -114,7 +114,7 @@ def make_job(step: Step, run: Run) -> StageJob:
     )
 
 
-def settled_states(config: RunConfig, stage: str, encoded: dict[str, Any]) -> SettledStates:
+def chosen_states(config: RunConfig, stage: str, encoded: dict[str, Any]) -> ChosenStates:
     """Source of a stage, as the outputs of the encode step have it where it is `auto`."""
     states = config.stage(stage).states
     if not isinstance(states, AutoStates):

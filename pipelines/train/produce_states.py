@@ -160,7 +160,7 @@ class StateProducer:
 
     def _turn(self) -> None:
         """One look at the trainer and at the actors."""
-        self._queue.settle()
+        self._queue.finish_interrupted()
         ranks = self._progress.ranks()
         step = min((rank.step for rank in ranks), default=self._first_step)
         self._forget(self._lead.follow(self._demand.window_of(step)))

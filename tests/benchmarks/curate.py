@@ -32,7 +32,7 @@ from mos.curation.sources import FolderSource, SourceConfig, Unit, WebDatasetSou
 from mos.curation.tables import add_marks, open_sample_tables
 from mos.fingerprint import sha256_hex
 from mos.images.buckets import Bucket, assign
-from mos.images.decode import ImageLimits, decode_image, decode_with_header, read_header
+from mos.images.decode import ImageLimits, decode_image, decode_with_header
 from mos.images.measure import MEASURE_SIDE_PX, measure
 from mos.images.reasons import Reason, Rejected
 from mos.shapes.dataset import ShapesConfig, write_shards
@@ -185,7 +185,7 @@ def refused(data: bytes, limits: ImageLimits) -> None:
     """Make sure that the header alone is enough to refuse the image."""
     reason = None
     try:
-        read_header(data, limits)
+        decode_image(data, limits)
     except Rejected as refusal:
         reason = refusal.reason
     assert reason == Reason.IMAGE_TOO_MANY_PIXELS

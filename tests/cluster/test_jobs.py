@@ -1,7 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +7,8 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.config import ClusterConfig
-from cluster.head import JobCluster, LocalHead, server_address
+from cluster.head import LocalHead
 from cluster.jobs import JobSpec, claim_job, job_status, run_job
-from mos.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -88,51 +83,3 @@ def test_two_submitters_share_one_job(client: JobSubmissionClient):
         thread.join()
     assert {claim.submission_id for claim in claims} == {"sample-0123456789ab"}
     assert sum(claim.submitted for claim in claims) == 1
-
-
-def test_a_head_takes_no_jobs_without_its_token(client: JobSubmissionClient):
-    with pytest.raises(Exception, match=r"(?i)401|403|authenticat"):
-        JobSubmissionClient(client.get_address()).list_jobs()
-
-
-def test_a_head_ends_with_the_process_that_started_it(clone: Path):
-    code = (
-        "import time\nfrom cluster.head import LocalHead\nfrom cluster.session import ClusterConfig\n"
-        "head = LocalHead(ClusterConfig(num_cpus=1, object_store_mb=100))\nhead.connect()\n"
-        "print(head._process.pid, flush=True)\ntime.sleep(60)"
-    )
-    owner = subprocess.Popen([sys.executable, "-c", code], cwd=clone, stdout=subprocess.PIPE, text=True)
-    assert owner.stdout is not None
-    head_pid = int(owner.stdout.readline())
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
-    # A second as a rule; half a minute and more where the head was still starting its parts.
-    deadline = time.monotonic() + 90
-    while _running(head_pid) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not _running(head_pid)
-
-
-def _running(group: int) -> bool:
-    """Whether any process of the group does more than wait to be reaped."""
-    listing = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in listing.splitlines()]
-    return any(int(pgid) == group and not stat.startswith("Z") for pgid, stat in rows)
-
-
-def test_jobs_go_to_the_server_the_environment_names(monkeypatch: pytest.MonkeyPatch, clone: Path, tmp_path: Path):
-    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
-    with JobCluster(ClusterConfig()) as cluster:
-        assert cluster.command("curate", ["a b.toml"]) == "python pipelines/curate.py 'a b.toml'"
-        assert cluster.runtime_env()["working_dir"] == str(clone)
-        assert cluster.path(clone / "pipelines/configs/demo.toml") == "pipelines/configs/demo.toml"
-        with pytest.raises(UserError, match=r"does not travel to http://127.0.0.1:1"):
-            cluster.path(tmp_path / "mine.toml")
-        with pytest.raises(UserError, match=r"no Ray job server answers at http://127.0.0.1:1"):
-            _ = cluster.client
-
-
-def test_a_plain_ray_address_names_no_job_server():
-    assert server_address({"RAY_ADDRESS": "10.0.0.1:6379"}) is None
-    assert server_address({"RAY_ADDRESS": "http://10.0.0.1:8265"}) == "http://10.0.0.1:8265"
-    assert server_address(dict(os.environ)) is None

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mos.precision import fast_dtype, instruction_sets, settle
+from mos.precision import fast_dtype, instruction_sets, resolve_dtype
 
 LOOK = "import json; from mos.precision import *; print(json.dumps([fast_dtype('cpu'), instruction_sets()]))"
 
@@ -41,6 +41,6 @@ def test_a_driver_without_a_gpu_plans_bfloat16_for_its_cluster():
 
 
 def test_a_named_dtype_is_taken_as_it_is():
-    assert settle("bfloat16", "cpu") == "bfloat16"
-    assert settle("float32", "cuda") == "float32"
-    assert settle("auto", "cpu") == fast_dtype("cpu")
+    assert resolve_dtype("bfloat16", "cpu") == "bfloat16"
+    assert resolve_dtype("float32", "cuda") == "float32"
+    assert resolve_dtype("auto", "cpu") == fast_dtype("cpu")

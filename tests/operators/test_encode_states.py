@@ -1,8 +1,7 @@
-"""Both encoding operators called as Ray Data would call them: one block in, one fragment out."""
+"""The operator that writes hidden states, called as Ray Data would call it: one block in, one fragment out."""
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,53 +9,22 @@ import pytest
 import torch
 
 from mos.encoders.encoding import EncodeConfig
-from mos.encoders.load import describe_codec, describe_tower, load_codec, load_tower
+from mos.encoders.load import describe_tower, load_tower
 from mos.encoders.understanding import InternVLConfig, LlamaConfig
 from mos.errors import UserError
 from mos.images.decode import ImageLimits
-from mos.images.pixels import prepare_image
 from mos.states.calibration import Calibration
 from mos.states.keys import context_key
-from mos.states.latents import unpack_latent
 from mos.states.payload import StateCodec
 from mos.states.quality import QualityBound, QualityReport, check_quality
-from mos.tables.committer import latents_schema
-from mos.tables.encode_tasks import plan_contexts, plan_latents
-from mos.tables.lance import TableVersion, commit_fragments, create_table, open_table
+from mos.tables.encode_tasks import plan_contexts
+from mos.tables.lance import TableVersion, create_table, open_table
 from mos.tables.state_tables import codec_of, states_schema
 from operators.calibrate_states import CalibrateStates
-from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
-from tests.samples import Pair, append_samples, picture
+from tests.operators.encoding_blocks import LIMITS, PAIRS, EncoderThatFails, calibrated_table, commit, set_first
+from tests.samples import Pair, append_samples
 from tests.towers import WORDS, plant_massive, save_internvl, save_llama
-
-PAIRS = [
-    Pair("a red circle", "red"),
-    Pair("a broken picture", "green", broken=True),
-    Pair("make it red", "red", reference="blue", buckets=("24x40", None)),
-]
-LIMITS = ImageLimits()
-
-
-def commit(uri: str, encoded: pa.Table) -> tuple[dict[str, dict], dict[str, str]]:
-    """Rows by key of the only fragment, and what failed."""
-    (row,) = encoded.to_pylist()
-    table = (
-        commit_fragments(uri, [row["fragment"]], len(row["keys"])).open().scanner(blob_handling="all_binary").to_table()
-    )
-    assert table.column(0).to_pylist() == row["keys"]
-    rows = dict(zip(row["keys"], table.to_pylist(), strict=True))
-    return rows, dict(zip(row["failed_keys"], row["failures"], strict=True))
-
-
-def calibrated_table(config: EncodeConfig, samples: TableVersion, tasks: pa.Table, folder: Path) -> str:
-    """Uri of a new states table for the config."""
-    tower = describe_tower(config.tower)
-    codec = StateCodec("bf16", config.held_layers(tower.num_layers), tower.dim)
-    if config.state_format != "bf16":
-        (row,) = CalibrateStates(config, samples, LIMITS)(tasks).to_pylist()
-        codec = replace(codec, format=config.state_format, calibration=Calibration.from_bytes(row["calibration"]))
-    return create_table(str(folder / "states.lance"), states_schema(tower.tower_id, codec)).uri
 
 
 def encode_states(config: EncodeConfig, samples: TableVersion, tasks: pa.Table, folder: Path) -> tuple:
@@ -167,65 +135,6 @@ def test_a_broken_reference_fails_alone(tmp_path: Path) -> None:
     assert all("pixels" in reason for reason in failures.values())
 
 
-def test_latents_in_the_table_decode_to_the_prepared_pictures(tmp_path: Path) -> None:
-    config = EncodeConfig(images_per_batch=2)
-    samples = append_samples(tmp_path, PAIRS)
-    codec = load_codec(config.vae)
-    spec = describe_codec(config.vae)
-    uri = create_table(str(tmp_path / "l.lance"), latents_schema(spec.codec_id, spec.channels, spec.stride)).uri
-    tasks = plan_latents(samples, (32, 48), spec.codec_id)
-    rows, failures = commit(uri, EncodeLatents(config, samples, uri, LIMITS)(tasks))
-    assert len(failures) == 2  # the broken picture, in both of its buckets
-    assert all("image_truncated" in reason or "image_corrupt" in reason for reason in failures.values())
-    assert sorted(row["bucket"] for row in rows.values()) == ["24x40", "24x40", "32x32", "48x48"]
-    by_key = {task["latent_key"]: task for task in tasks.to_pylist()}
-    for key, row in rows.items():
-        height, width = map(int, row["bucket"].split("x"))
-        latent = unpack_latent(bytearray(row["payload"]), spec.channels, (height // spec.stride, width // spec.stride))
-        colour = "blue" if by_key[key]["column"] == "reference" else "red"
-        assert torch.equal(codec.decode(latent[None])[0], prepare_image(picture(colour), row["bucket"], LIMITS))
-
-
-class TowerThatFails:
-    """A tower some of whose states, or a codec some of whose latents, are not what a table can hold."""
-
-    def __init__(self, real, change: Callable[[torch.Tensor, int], torch.Tensor]) -> None:
-        self._real = real
-        self._change = change
-
-    def __getattr__(self, name: str):
-        return getattr(self._real, name)
-
-    def encode(self, *inputs):
-        encoded = self._real.encode(*inputs)
-        if isinstance(encoded, torch.Tensor):
-            return torch.stack([self._change(latent.clone(), place) for place, latent in enumerate(encoded)])
-        return [replace(one, states=self._change(one.states.clone(), place)) for place, one in enumerate(encoded)]
-
-
-def set_first(value: float) -> Callable[[torch.Tensor, int], torch.Tensor]:
-    def change(values: torch.Tensor, place: int) -> torch.Tensor:
-        if place == 0:
-            values.view(-1)[5] = value
-        return values
-
-    return change
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e6])
-def test_latents_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Path, value: float) -> None:
-    config = EncodeConfig()
-    samples = append_samples(tmp_path, [Pair("a red circle", "red"), Pair("a blue circle", "blue")])
-    codec = describe_codec(config.vae)
-    schema = latents_schema(codec.codec_id, codec.channels, codec.stride)
-    uri = create_table(str(tmp_path / "latents.lance"), schema).uri
-    operator = EncodeLatents(config, samples, uri, LIMITS)
-    operator._codec = TowerThatFails(operator._codec, set_first(value))
-    rows, failures = commit(uri, operator(plan_latents(samples, (32,), codec.codec_id)))
-    assert len(rows) == len(failures) == 1
-    assert next(iter(failures.values())).startswith("latent_not_finite: ")
-
-
 @pytest.mark.parametrize("format", ["bf16", "int8", "int4"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
 def test_states_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Path, format: str, value: float) -> None:
@@ -235,7 +144,7 @@ def test_states_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Pat
     tasks = plan_contexts(samples, (32, 48), False)
     uri = calibrated_table(config, samples, tasks, tmp_path)
     operator = EncodeStates(config, samples, uri, LIMITS)
-    operator._contexts.tower = TowerThatFails(operator._contexts.tower, set_first(value))
+    operator._contexts.tower = EncoderThatFails(operator._contexts.tower, set_first(value))
     rows, failures = commit(uri, operator(tasks))
     refused = 0 if (format, value) == ("bf16", 1e38) else 1
     assert (len(rows), len(failures)) == (4 - refused, refused)

@@ -9,7 +9,7 @@ import pytest
 
 from mos.curation.config import AestheticConfig, ScorerConfig
 from mos.curation.sources import EditsSource, FolderSource, WebDatasetSource
-from mos.curation.tables import Curated
+from mos.curation.tables import CurationOutputs
 from mos.errors import UserError
 from mos.shapes.dataset import LEDGER, ShapesConfig, write_shards
 from mos.tables.lance import write_rows
@@ -43,9 +43,9 @@ def own(demo_run, tmp_path):
     return load
 
 
-def run(config: RunConfig, dry_run: bool = False, force: bool = False) -> Curated | None:
+def run(config: RunConfig, dry_run: bool = False, force: bool = False) -> CurationOutputs | None:
     curate.main(Run(config), Namespace(dry_run=dry_run, force=force))
-    return None if dry_run else Curated.from_outputs(Run(config).require("curate").outputs)
+    return None if dry_run else CurationOutputs.from_outputs(Run(config).require("curate").outputs)
 
 
 def tars(folder: Path) -> dict:

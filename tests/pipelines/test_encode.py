@@ -22,52 +22,10 @@ from operators.encode_states import EncodeStates
 from operators.verify_rows import verify_rows
 from pipelines import encode, tables
 from pipelines.run.config import RunConfig, load_run
-from pipelines.run.states_table import standing_uri
+from pipelines.run.states_table import current_states_uri
 from pipelines.run.steps import Run
+from tests.pipelines.tiny_run import tiny_config
 from tests.samples import Pair, append_samples, picture
-
-CONFIG = """
-name = "test"
-root = "{root}"
-
-[curate]
-resolutions = [32, 48]
-token_px = 4
-
-[[curate.sources]]
-name = "test"
-type = "folder"
-path = "{root}/pictures"
-
-[encode]
-rows_per_fragment = 4
-fragments_per_commit = 2
-actors = {{ max = 1 }}
-
-[model]
-latent_channels = 12
-patch = 2
-state_dim = 384
-state_layers = 6
-dim = 32
-num_blocks = 2
-num_heads = 2
-ffn_dim = 64
-fusion = {{ type = "mos", router = {{ dim = 32, num_heads = 2, ffn_dim = 64 }} }}
-
-[stage1]
-resolution = 32
-steps = 1
-batch_size = 2
-
-[stage2]
-resolution = 48
-steps = 1
-batch_size = 2
-
-[sample]
-[evaluate]
-"""
 
 PAIRS = [
     Pair("a red circle", "red"),
@@ -84,9 +42,8 @@ def config_path(tmp_path: Path) -> Path:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(picture("red"))
     (tmp_path / "pictures" / "a.txt").write_text("a red circle")
-    path = tmp_path / "run.toml"
-    path.write_text(CONFIG.format(root=tmp_path))
-    return path
+    stage2 = "stage2={resolution=48, steps=1, batch_size=2}"
+    return tiny_config(tmp_path, "encode.fragments_per_commit=2", stage2)
 
 
 def curated(config: RunConfig, pairs: list[Pair]) -> TableVersion:
@@ -166,7 +123,7 @@ def test_a_quantised_table_is_calibrated_once_and_refused_beyond_its_bound(
     assert "20 rows to encode, 21 already there" in out
     assert second["states"]["uri"] == first["states"]["uri"]
     assert list(Path(config.tables_folder(), "calibrations").iterdir()) == claims
-    assert standing_uri(config) == first["states"]["uri"]
+    assert current_states_uri(config) == first["states"]["uri"]
 
     curated(config, [Pair(f"{number} green squares", "green") for number in range(20)])
     with pytest.raises(UserError, match=r"^int4 states: layer 0 .* above encode.quality.max_whitened_error = 0.01"):
@@ -186,7 +143,7 @@ def test_a_killed_run_keeps_its_commits_and_the_next_one_does_the_rest(config_pa
         "encode.tower={type='minilm', pass_rows=2}",
     ]
     config = load_run(config_path, (command[-1],))
-    uri = str(standing_uri(config))
+    uri = str(current_states_uri(config))
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         deadline = time.monotonic() + 200
         while not (table_exists(uri) and open_table(uri).count_rows()) and time.monotonic() < deadline:

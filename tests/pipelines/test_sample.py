@@ -9,46 +9,14 @@ from PIL import Image
 from mos.checkpoints import SHAPES
 from mos.errors import UserError
 from mos.sampling import MosPipeline
-from pipelines import evaluate, sample
+from pipelines import sample
 from pipelines.draw.requests import text_stage
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
-from tests.benchmarks.pipeline import demo_rows
 from tests.mos.sampling.tiny_export import run_of, save_export
 from tests.pipelines.drawn_run import trained_run
 
 ONCE = Namespace(force=False, named=True)
-
-
-@pytest.mark.slow
-def test_a_finished_run_is_sampled_and_reported(
-    demo_run: Callable[..., RunConfig], local_ray: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = trained_run(demo_run)
-    sample.main(Run(config), ONCE)
-    drawn = Run(config).require("sample").outputs
-    assert drawn["stage"] == "stage4"
-    side = config.stage("stage4").resolution
-    assert [Image.open(path).size for path in drawn["images"]] == [(side, side)] * 6
-    told = json.loads(Path(drawn["images"][1]).with_suffix(".json").read_text(encoding="utf-8"))
-    assert told["seed"] == 1
-    assert told["sampler"]["steps"] == 2
-
-    evaluate.main(Run(config), ONCE)
-    outputs = Run(config).require("evaluate").outputs
-    page = Path(outputs["report"]).read_text(encoding="utf-8")
-    assert told["prompt"] in page
-    assert "Left out" not in page
-    assert outputs["scores"]["categories"]["single_object"]["num"] == 3
-    with pytest.raises(UserError, match="single_object_prompts=64"):
-        demo_rows(Run(config))
-
-    capsys.readouterr()
-    sample.main(Run(config), ONCE)
-    evaluate.main(Run(config), ONCE)
-    said = capsys.readouterr().out
-    assert "sample: already finished" in said
-    assert "evaluate: already finished" in said
 
 
 @pytest.mark.slow
@@ -112,19 +80,6 @@ def test_a_prompt_that_is_cut_is_told_of(
     assert said.out.count("sample: a prompt is longer than what the model reads: it is cut after") == 5
     assert "sample: the same goes for 2 more prompts" in said.out
     assert said.err == ""
-
-
-@pytest.mark.slow
-def test_a_pool_tells_of_prompts_and_of_problems(
-    demo_run: Callable[..., RunConfig], local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = trained_run(demo_run, "sample.prompt=" + " ".join(["a red circle"] * 100), "seed=-1")
-    sample.main(Run(config), ONCE)
-    assert "sample: a prompt is longer than what the model reads" in capsys.readouterr().out
-    weights = Path(Run(config).require("stage4").outputs["export"]) / "model.safetensors"
-    weights.write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"^weights .* cannot be used"):
-        sample.main(Run(config), Namespace(force=True, named=True))
 
 
 def test_without_any_stage_the_remedy_is_named(demo_run: Callable[..., RunConfig]) -> None:

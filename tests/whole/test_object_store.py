@@ -13,7 +13,7 @@ from mos.tables.inventory import list_tables
 from mos.tables.lance import create_table, latest_version, read_column
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.tables.removal import compact
-from mos.tables.runs import read_users, register_user
+from mos.tables.runs import read_runs, register_run
 from pipelines.run.config import load_run
 from tests.kills import encode_without_ray, make_run
 
@@ -88,12 +88,12 @@ def test_a_killed_runs_fragments_are_found_in_a_bucket(bucket: str) -> None:
 
 def test_the_tool_knows_tables_in_a_bucket(tmp_path: Path, bucket: str) -> None:
     folder, uri = f"{bucket}/tool", f"{bucket}/tool/latents/one.lance"
-    register_user(folder, str(tmp_path), "a run")
+    register_run(folder, str(tmp_path), "a run")
     committer = Committer(create_table(uri, SCHEMA), 1)
     committer.expect("abc")
     for key in "abc":
         committer.add(write_encoded(uri, rows(key), {}).to_pylist())
-    users = read_users(folder)
+    users = read_runs(folder)
     assert [(user.name, user.encodings) for user in users] == [("a run", ())]
     (listed,) = list_tables(folder, users)
     assert (listed.uri, listed.rows, listed.num_fragments, listed.users) == (uri, 3, 3, ())

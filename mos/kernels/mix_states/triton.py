@@ -200,8 +200,8 @@ def _mix_all_backward(
         values = _learned_values(values, massive, channels, row, layer, used, channel, shift, stretch, FORMAT, MASSIVE)
         at = (block.to(tl.int64)[:, None] * num_tokens + token) * dim + channel[None, :]
         inside = (block[:, None] < num_blocks) & (channel[None, :] < dim)
-        flow = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
-        by_layer += tl.dot(flow.to(DOT), tl.trans(values.to(DOT)), input_precision="ieee")
+        upstream = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+        by_layer += tl.dot(upstream.to(DOT), tl.trans(values.to(DOT)), input_precision="ieee")
     for pick in tl.static_range(K):
         at = (token * num_blocks + block) * K + pick
         chosen = tl.load(index + at, mask=block < num_blocks, other=-1)

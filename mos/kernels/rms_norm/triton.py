@@ -50,14 +50,14 @@ def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 @torch.library.custom_op("mos::rms_norm_backward", mutates_args=())
 def _norm_backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    flat, flow = (_unit_stride(part).reshape(-1, x.shape[-1]) for part in (x, grad))
+    flat, upstream = (_unit_stride(part).reshape(-1, x.shape[-1]) for part in (x, grad))
     out = torch.empty(flat.shape, dtype=x.dtype, device=x.device)
     tile = _norm_tile(flat.shape[1])
     programs = _programs(triton.cdiv(len(flat), tile["ROWS"]), x.device)
     partial = torch.empty(programs, flat.shape[1], dtype=torch.float32, device=x.device)
-    strides = (flow.stride(0), flat.stride(0))
+    strides = (upstream.stride(0), flat.stride(0))
     _norm_backward_kernel[(programs,)](
-        flow, flat, weight.contiguous(), out, partial, *flat.shape, *strides, eps, **tile
+        upstream, flat, weight.contiguous(), out, partial, *flat.shape, *strides, eps, **tile
     )
     return out.view(x.shape), partial.sum(0).to(weight.dtype)
 
@@ -175,13 +175,13 @@ def _norm_backward_kernel(
         inside = (row[:, None] < num_rows) & (column[None, :] < dim)
         row = row.to(tl.int64)[:, None]
         values = tl.load(x + row * stride + column[None, :], mask=inside, other=0.0).to(tl.float32)
-        flow = tl.load(grad + row * grad_stride + column[None, :], mask=inside, other=0.0).to(tl.float32)
+        upstream = tl.load(grad + row * grad_stride + column[None, :], mask=inside, other=0.0).to(tl.float32)
         inverse = tl.rsqrt(tl.sum(values * values, axis=1) / dim + eps)[:, None]
         normed = values * inverse
-        scale_grad += tl.sum(flow * normed, axis=0)
-        flow = flow * scale[None, :]
-        slope = tl.sum(flow * normed, axis=1)[:, None] / dim
-        tl.store(out + row * dim + column[None, :], (flow - normed * slope) * inverse, mask=inside)
+        scale_grad += tl.sum(upstream * normed, axis=0)
+        upstream = upstream * scale[None, :]
+        slope = tl.sum(upstream * normed, axis=1)[:, None] / dim
+        tl.store(out + row * dim + column[None, :], (upstream - normed * slope) * inverse, mask=inside)
     tl.store(partial + tl.program_id(0).to(tl.int64) * dim + column, scale_grad, mask=column < dim)
 
 

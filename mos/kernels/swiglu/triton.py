@@ -32,10 +32,10 @@ def _swiglu(gate_up: Tensor) -> Tensor:
 @torch.library.custom_op("mos::swiglu_backward", mutates_args=())
 def _swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
     flat = gate_up.reshape(-1, gate_up.shape[-1]).contiguous()
-    flow = grad.reshape(-1, grad.shape[-1]).contiguous()
-    hidden = flow.shape[1]
+    upstream = grad.reshape(-1, grad.shape[-1]).contiguous()
+    hidden = upstream.shape[1]
     out = torch.empty(flat.shape, dtype=flat.dtype, device=flat.device)
-    _backward_kernel[_grid(len(flat), hidden)](flow, flat, out, hidden, WIDTH=_width(hidden), num_warps=4)
+    _backward_kernel[_grid(len(flat), hidden)](upstream, flat, out, hidden, WIDTH=_width(hidden), num_warps=4)
     return out.view(gate_up.shape)
 
 
@@ -85,8 +85,8 @@ def _backward_kernel(grad, gate_up, out, hidden, WIDTH: tl.constexpr):
     inside = column < hidden
     gate = tl.load(gate_up + row * 2 * hidden + column, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + (row * 2 + 1) * hidden + column, mask=inside, other=0.0).to(tl.float32)
-    flow = tl.load(grad + row * hidden + column, mask=inside, other=0.0).to(tl.float32)
+    upstream = tl.load(grad + row * hidden + column, mask=inside, other=0.0).to(tl.float32)
     open_share = tl.sigmoid(gate)
     silu = gate * open_share
-    tl.store(out + row * 2 * hidden + column, flow * up * (open_share + silu * (1.0 - open_share)), mask=inside)
-    tl.store(out + (row * 2 + 1) * hidden + column, flow * silu, mask=inside)
+    tl.store(out + row * 2 * hidden + column, upstream * up * (open_share + silu * (1.0 - open_share)), mask=inside)
+    tl.store(out + (row * 2 + 1) * hidden + column, upstream * silu, mask=inside)

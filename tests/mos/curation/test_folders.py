@@ -1,93 +1,17 @@
-import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mos.curation.config import CurateConfig
-from mos.curation.file_names import is_safe_name, spellings
-from mos.curation.items import Item
 from mos.curation.shards import read_unit
 from mos.curation.sources import inventory_id, list_units
 from mos.errors import UserError
-from mos.images.reasons import Notice, Reason
+from mos.images.reasons import Reason
+from tests.mos.curation.folder_reading import fates, fill, jsonl, lines, read
 from tests.unprivileged import unprivileged
-
-
-def read(source: dict, base: Path = Path("/"), **limits) -> tuple[dict[str, Item], dict[Notice, int]]:
-    """Every candidate by its key, each key once, and what was counted apart."""
-    config = CurateConfig(sources=[{"name": "s", **source}], resolutions=[32], token_px=8, **limits)
-    notices = Counter[Notice]()
-    items: list[Item] = []
-    for unit in list_units(config.sources, base):
-        items += read_unit(unit, config.sources[0], config, notices)
-    found = {item.key: item for item in items}
-    assert len(found) == len(items)
-    return found, dict(+notices)
-
-
-def fates(found: dict[str, Item]) -> dict[str, Reason | None]:
-    return {key: item.refusal and item.refusal.reason for key, item in found.items()}
-
-
-def fill(folder: Path, files: dict[str, bytes | str]) -> Path:
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return folder
-
-
-def lines(*records: dict) -> bytes:
-    return b"\n".join(json.dumps(record, ensure_ascii=False).encode() for record in records)
-
-
-def jsonl(folder: Path, *records: dict, encoding: str = "utf-8") -> dict:
-    (folder / "captions.jsonl").write_bytes(lines(*records).decode().encode(encoding))
-    return {"type": "folder", "path": folder, "captions": folder / "captions.jsonl"}
-
-
-def test_a_text_named_after_the_whole_image_is_its_own(tmp_path):
-    folder = fill(
-        tmp_path,
-        {
-            "a.jpg": "a",
-            "a.jpg.txt": "a cat",
-            "b.jpg": "b",
-            "b.jpg.json": '{"caption": "a dog"}',
-            "c.png": "c",
-            "c.txt": "a cow",
-            "c.png.json": '{"by": "me"}',
-            "d.jpg": "d1",
-            "d.jpg.txt": "the photograph",
-            "d.png": "d2",
-            "d.png.txt": "the drawing",
-            "e.jpg": "e1",
-            "e.png": "e2",
-            "e.txt": "of which?",
-            "f.jpg.txt": "an image that is not there",
-        },
-    )
-    found, _ = read({"type": "folder", "path": folder})
-    assert fates(found) == {
-        "a": None,
-        "b": None,
-        "c": None,
-        "d.jpg": None,
-        "d.png": None,
-        "e": Reason.IMAGE_AMBIGUOUS,
-        "f.jpg": Reason.IMAGE_MISSING,
-    }
-    assert {key: found[key].caption for key in "abc"} == {"a": "a cat", "b": "a dog", "c": "a cow"}
-    assert found["c"].meta == '{"by": "me"}'
-
-
-def test_both_unicode_forms_of_a_name_are_one_sample(tmp_path):
-    folder = fill(tmp_path, {"caf\u00e9.jpg": "a", "cafe\u0301.txt": "a coffee"})
-    assert fates(read({"type": "folder", "path": folder})[0]) == {"caf\u00e9": None}
 
 
 def test_an_empty_text_leaves_the_caption_to_the_json(tmp_path):
@@ -110,69 +34,6 @@ def test_texts_may_begin_with_a_byte_order_mark(tmp_path, encoding):
     )
     found, _ = read({"type": "folder", "path": folder})
     assert [item.caption for item in found.values()] == ["un café", "un thé"]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_jsonl_may_begin_with_a_byte_order_mark(tmp_path, encoding, end):
-    fill(tmp_path, {"a.jpg": "a", "b.jpg": "b"})
-    text = end.join(['{"file": "a.jpg", "caption": "un café"}', "", '{"file": "b.jpg", "caption": "c\u2028d"}', ""])
-    (tmp_path / "captions.jsonl").write_bytes(text.encode(encoding))
-    found, _ = read({"type": "folder", "path": tmp_path, "captions": tmp_path / "captions.jsonl"})
-    assert {key: item.caption for key, item in found.items()} == {"a": "un café", "b": "c d"}
-
-
-def test_joined_jsonls_may_have_a_mark_in_each(tmp_path):
-    fill(tmp_path, {"a.jpg": "a", "b.jpg": "b"})
-    one, two = lines({"file": "a.jpg", "caption": "a cat"}), lines({"file": "b.jpg", "caption": "a dog"})
-    (tmp_path / "captions.jsonl").write_bytes(b"\xef\xbb\xbf" + one + b"\n\xef\xbb\xbf" + two)
-    source = {"type": "folder", "path": tmp_path, "captions": tmp_path / "captions.jsonl"}
-    assert fates(read(source)[0]) == {"a": None, "b": None}
-
-
-@pytest.mark.parametrize("data", [b"\xff\xfea", b"\xff\xfe\x00\xd8a\x00"])
-def test_a_jsonl_that_does_not_decode_is_named(tmp_path, data):
-    (tmp_path / "captions.jsonl").write_bytes(data)
-    with pytest.raises(UserError, match=r"captions\.jsonl is damaged"):
-        read({"type": "folder", "path": tmp_path, "captions": tmp_path / "captions.jsonl"})
-
-
-@pytest.mark.parametrize("indent", [None, 2])
-def test_an_array_for_a_jsonl_is_named(tmp_path, indent):
-    (tmp_path / "captions.jsonl").write_text(json.dumps([{"file": "a.jpg", "caption": "a cat"}], indent=indent))
-    with pytest.raises(UserError, match="one JSON array: write one object a line"):
-        read({"type": "folder", "path": tmp_path, "captions": tmp_path / "captions.jsonl"})
-
-
-def test_other_spellings_name_the_same_file(tmp_path):
-    folder = fill(
-        tmp_path / "photos",
-        dict.fromkeys(["0.jpg", "1.jpg", "2.jpg", "3.jpg", "b/4.jpg", "b/5.jpg", "b/6.jpg", "7\\8.jpg"], "x")
-        | {"caf\u00e9.jpg": "nfc", "the\u0301.jpg": "nfd", "12:30.jpg": "half past"},
-    )
-    (tmp_path / "other").symlink_to(folder)
-    (folder / "latest").symlink_to("b")
-    names = {
-        "./0.jpg": "0",
-        f"{folder}/1.jpg": "1",
-        f"file://{folder}/2.jpg": "2",
-        f"{tmp_path}/other/3.jpg": "3",
-        "b//4.jpg": "b/4",
-        "b/../b/./5.jpg": "b/5",
-        "b\\6.jpg": "b\\6",
-        "7\\8.jpg": "7\\8",
-        "cafe\u0301.jpg": "cafe\u0301",
-        "th\u00e9.jpg": "th\u00e9",
-        "12:30.jpg": "12:30",
-    }
-    source = jsonl(folder, *({"file": name, "caption": f"picture {name}"} for name in names))
-    found, _ = read(source)
-    assert fates(found) == dict.fromkeys(names.values(), None)
-    (folder / "captions.jsonl").unlink()
-    source = jsonl(folder, *({"file": f"latest/{number}.jpg", "caption": "a cat"} for number in (4, 5, 6)))
-    found, _ = read(source)
-    assert [key for key, fate in fates(found).items() if fate is None] == ["latest/4", "latest/5", "latest/6"]
-    assert not {"b/4", "b/5", "b/6"} & set(found), "they were named by another way"
 
 
 @pytest.mark.parametrize(
@@ -202,15 +63,6 @@ def test_names_that_lead_nowhere_are_refused(tmp_path, name, reason):
     assert fates(read(source)[0])["told"] == reason
 
 
-def test_spellings_of_objects_in_a_store():
-    folder = "s3://bucket/photos"
-    assert spellings("s3://bucket/photos/a.jpg", folder) == ["a.jpg"]
-    assert spellings("./b//a.jpg", folder) == ["b/a.jpg"]
-    assert spellings("s3://bucket/photos-2/a.jpg", folder) == []
-    assert spellings("s3://bucket/photos/../a.jpg", folder) == []
-    assert spellings("/bucket/photos/a.jpg", folder) == []
-
-
 def test_folders_in_a_store_take_other_spellings():
     import fsspec
 
@@ -222,50 +74,6 @@ def test_folders_in_a_store_take_other_spellings():
         stream.write(lines(*records))
     source = {"type": "folder", "path": "memory://spelled", "captions": "memory://spelled/captions.jsonl"}
     assert fates(read(source)[0]) == {"a": None, "b/c": None}
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a/b.jpg", "..a.jpg", "12:30.jpg", "a:b/c.jpg", "...", "a..b"])
-def test_safe_names(name):
-    assert is_safe_name(name)
-
-
-@pytest.mark.parametrize("name", ["", "/a", "../a", "a/..", "a\\..\\b", "C:\\a", "c:/a", "a\0b", "x::y"])
-def test_unsafe_names(name):
-    assert not is_safe_name(name)
-
-
-def hub_snapshot(cache: Path) -> Path:
-    """As `huggingface_hub.snapshot_download` leaves a data set."""
-    repository = cache / "datasets--someone--pictures"
-    snapshot = repository / "snapshots" / "0123abc"
-    for number, (name, data) in enumerate(
-        {"0.jpg": "a", "0.txt": "a cat", "train/1.jpg": "b", "train/1.json": '{"caption": "a dog"}'}.items()
-    ):
-        blob = repository / "blobs" / f"{number:040x}"
-        fill(repository, {f"blobs/{number:040x}": data})
-        link = snapshot / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(os.path.relpath(blob, link.parent))
-    return snapshot
-
-
-def test_a_snapshot_of_the_hub_is_read_through_its_links(tmp_path):
-    snapshot = hub_snapshot(tmp_path)
-    assert fates(read({"type": "folder", "path": snapshot})[0]) == {"0": None, "train/1": None}
-    assert fates(read({"type": "folder", "path": snapshot / "train"})[0]) == {"1": None}
-    (tmp_path / "short").symlink_to(snapshot)
-    assert fates(read({"type": "folder", "path": tmp_path / "short"})[0]) == {"0": None, "train/1": None}
-    source = jsonl(snapshot, {"file": "0.jpg", "caption": "a cat"}, {"file": "./train/1.jpg", "caption": "a dog"})
-    assert fates(read(source)[0]) == {"0": None, "train/1": None}
-
-
-def test_a_snapshot_leads_to_its_own_blobs_alone(tmp_path):
-    snapshot = hub_snapshot(tmp_path)
-    fill(tmp_path, {"secret.jpg": "x", "datasets--other--pictures/blobs/00": "y"})
-    (snapshot / "2.jpg").symlink_to(tmp_path / "secret.jpg")
-    (snapshot / "3.jpg").symlink_to("../../../datasets--other--pictures/blobs/00")
-    found = fates(read({"type": "folder", "path": snapshot})[0])
-    assert found["2"] == found["3"] == Reason.MEMBER_NOT_REGULAR
 
 
 def test_links_lead_where_the_source_allows(tmp_path):
@@ -292,20 +100,6 @@ def test_links_lead_where_the_source_allows(tmp_path):
     assert {key for key, fate in fates(found).items() if fate is None} == {"a", "c", "d"}
 
 
-def test_linked_folders_are_read_once_where_they_are_allowed(tmp_path):
-    fill(tmp_path, {"store/x/a.jpg": "a", "store/x/a.txt": "a cat", "photos/b/c.jpg": "c", "photos/b/c.txt": "a dog"})
-    folder = tmp_path / "photos"
-    (folder / "linked").symlink_to(tmp_path / "store")
-    (folder / "again").symlink_to(folder / "b")
-    (tmp_path / "store" / "loop").symlink_to(tmp_path / "store")
-    (tmp_path / "store" / "back").symlink_to(folder)
-    source = {"type": "folder", "path": folder}
-    found, _ = read(source)
-    assert fates(found) == {"b/c": None, "linked/": Reason.MEMBER_NOT_REGULAR}
-    found, _ = read(source | {"follow_links": [tmp_path / "store"]})
-    assert fates(found) == {"b/c": None, "linked/x/a": None}
-
-
 def test_a_changed_file_behind_a_link_changes_the_inventory(tmp_path):
     fill(tmp_path, {"store/a.jpg": "a", "photos/a.txt": "a cat"})
     (tmp_path / "photos/a.jpg").symlink_to(tmp_path / "store/a.jpg")
@@ -314,33 +108,6 @@ def test_a_changed_file_behind_a_link_changes_the_inventory(tmp_path):
     before = inventory_id(list_units(config.sources, tmp_path))
     (tmp_path / "store/a.jpg").write_bytes(b"another")
     assert inventory_id(list_units(config.sources, tmp_path)) != before
-
-
-def test_files_of_operating_systems_are_counted_apart(tmp_path):
-    folder = fill(
-        tmp_path,
-        {
-            "a.jpg": "a",
-            "a.txt": "a cat",
-            "._a.jpg": "\0\5\x16\7",
-            "._a.txt": "\0\5\x16\7",
-            ".DS_Store": "x",
-            "sub/Thumbs.db": "x",
-            "sub/desktop.ini": "x",
-            "__MACOSX/._a.jpg": "x",
-            "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg": "x",
-            ".cache/huggingface/download/a.jpg.metadata": "x",
-        },
-    )
-    found, notices = read({"type": "folder", "path": folder})
-    assert fates(found) == {"a": None}
-    assert notices == {Notice.SYSTEM_FILE: 8}
-    found, notices = read(jsonl(folder, {"file": "a.jpg", "caption": "a cat"}))
-    assert (fates(found), notices) == ({"a": None}, {Notice.SYSTEM_FILE: 8})
-
-
-def test_a_folder_of_nothing_else_is_counted_apart_too(tmp_path):
-    assert read({"type": "folder", "path": fill(tmp_path, {".DS_Store": "x"})}) == ({}, {Notice.SYSTEM_FILE: 1})
 
 
 @pytest.mark.parametrize("kind", ["avif", "gif", "tiff", "tif", "bmp"])

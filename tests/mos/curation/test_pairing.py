@@ -2,51 +2,14 @@ import io
 import json
 import tarfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from mos.curation.config import CurateConfig
-from mos.curation.items import Item
 from mos.curation.pairing import split_name
-from mos.curation.shards import read_unit
-from mos.curation.sources import list_units
 from mos.images.reasons import Notice, Reason
+from tests.mos.curation.shard_reading import fates, read_shard, scattered, write
 
 MIB = 2**20
-
-
-def read_shard(path: Path, type: str = "webdataset", **shard) -> tuple[list[Item], dict[Notice, int]]:
-    """Every candidate of one tar in the order of their places, and what was counted apart."""
-    config = CurateConfig(
-        sources=[{"type": type, "name": "s", "paths": [path]}], resolutions=[32], token_px=8, shard=shard
-    )
-    notices = Counter[Notice]()
-    (unit,) = list_units(config.sources, path.parent)
-    items = list(read_unit(unit, config.sources[0], config, notices))
-    assert len({item.place for item in items}) == len(items)
-    return sorted(items, key=lambda item: item.place), dict(+notices)
-
-
-def write(path: Path, members: list[tuple[str, bytes]], end: int | None = None) -> Path:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    path.write_bytes(buffer.getvalue()[:end])
-    return path
-
-
-def fates(items: list[Item]) -> list[tuple[str, Reason | None]]:
-    return [(item.key, item.refusal and item.refusal.reason) for item in items]
-
-
-def scattered(num: int, size: int = 100, *kinds: str) -> list[tuple[str, bytes]]:
-    """All members of one kind, then all of the next."""
-    body = {"jpg": b"\xff\xd8\xff" + b"x" * size, "txt": b"a caption", "json": b'{"caption": "told", "id": 7}'}
-    return [(f"{number}.{kind}", body[kind]) for kind in kinds or ("jpg", "txt") for number in range(num)]
 
 
 @pytest.mark.parametrize(
@@ -158,16 +121,6 @@ def test_what_follows_the_archive_is_no_fault_of_its_last_sample(tmp_path):
     assert "1800 bytes" in items[-1].refusal.detail
 
 
-@pytest.mark.parametrize("kind", ["jpg", "txt", "json"])
-def test_a_last_member_that_ends_in_zeros_is_a_cut(tmp_path, kind):
-    body = {"jpg": b"\xff\xd8\xff" + b"x" * 600, "txt": b"a cat on a mat", "json": b'{"caption": "a cat"}'}
-    cut = body[kind][: len(body[kind]) // 2] + bytes(len(body[kind]) - len(body[kind]) // 2)
-    image = [] if kind == "jpg" else [("b.jpg", body["jpg"])]
-    members = [("a.jpg", b"a"), ("a.txt", b"a cat"), *image, (f"b.{kind}", cut)]
-    items, _ = read_shard(write(tmp_path / "a.tar", members))
-    assert fates(items) == [("a", None), ("b", Reason.SHARD_TRUNCATED)]
-
-
 def test_every_hole_in_a_shard_is_one_verdict(tmp_path):
     path = tmp_path / "a.tar"
     whole = write(path, [("a.jpg", b"a"), ("a.txt", b"a cat"), ("b.jpg", b"b"), ("b.txt", b"a dog")]).read_bytes()
@@ -179,85 +132,6 @@ def test_every_hole_in_a_shard_is_one_verdict(tmp_path):
         ("(shard)", Reason.SHARD_TRUNCATED),
         ("b", None),
     ]
-
-
-def pairs(num: int, size: int = 700) -> list[tuple[str, bytes]]:
-    """Sound samples side by side, each of 2560 bytes in the tar."""
-    image = b"\xff\xd8\xff" + b"x" * (size - 5) + b"\xff\xd9"
-    return [(f"{number}.{kind}", data) for number in range(num) for kind, data in (("jpg", image), ("txt", b"a cat"))]
-
-
-def members_alone(path: Path, members: list[tuple[str, bytes]]) -> bytes:
-    """A tar up to the end of its last member."""
-    size = sum(512 + -(-len(data) // 512) * 512 for _, data in members)
-    return write(path, members).read_bytes()[:size]
-
-
-@pytest.mark.parametrize("record", [2**15, 2**16, 2**20])
-def test_a_small_shard_of_one_large_record_is_whole(tmp_path, record):
-    """As `tar -b 128` writes it."""
-    path = tmp_path / "a.tar"
-    path.write_bytes(members_alone(path, pairs(5)).ljust(record, b"\0"))
-    assert fates(read_shard(path)[0]) == [(str(number), None) for number in range(5)]
-
-
-def test_two_records_at_the_end_are_whole(tmp_path):
-    """As `tar --concatenate` leaves them."""
-    path = tmp_path / "a.tar"
-    path.write_bytes(members_alone(path, pairs(3)).ljust(20_480, b"\0"))
-    assert fates(read_shard(path)[0]) == [(str(number), None) for number in range(3)]
-
-
-@pytest.mark.parametrize("size", [10_240, 2**15, 2**16, 2**20])
-def test_an_end_that_may_be_either_is_a_cut_where_the_last_sample_lacks_something(tmp_path, size):
-    path = tmp_path / "a.tar"
-    path.write_bytes(members_alone(path, pairs(4)[:-1]).ljust(size, b"\0"))
-    items, _ = read_shard(path)
-    last = Reason.CAPTION_MISSING if size == 10_240 else Reason.SHARD_TRUNCATED
-    assert fates(items) == [*((str(number), None) for number in range(3)), ("3", last)]
-    path.write_bytes(members_alone(path, scattered(4, 700)[:-2]).ljust(2**16, b"\0"))
-    assert [reason for _, reason in fates(read_shard(path)[0])] == [None, None, *[Reason.SHARD_TRUNCATED] * 2]
-
-
-def test_zeros_from_anywhere_on_are_told_once(tmp_path):
-    """Every place where a writer may have been stopped, but where a whole shard could end in the same bytes."""
-    path = tmp_path / "a.tar"
-    whole = write(path, pairs(40)).read_bytes()
-    for start in range(600, len(whole) - 24_000, 331):
-        path.write_bytes(whole[:start] + bytes(len(whole) - start))
-        items, _ = read_shard(path)
-        kept = [item for item in items if item.refusal is None]
-        assert len(kept) == start // 2560 or start % 2560 > 2048
-        assert [item.refusal.reason for item in items[len(kept) :]] == [Reason.SHARD_TRUNCATED]
-
-
-def test_a_picture_with_zeros_behind_its_end_is_whole(tmp_path):
-    members = [("a.txt", b"a cat"), ("a.jpg", b"\xff\xd8\xff" + b"x" * 50 + b"\xff\xd9" + bytes(300))]
-    assert fates(read_shard(write(tmp_path / "a.tar", members))[0]) == [("a", None)]
-
-
-@pytest.mark.parametrize(
-    "litter",
-    [
-        "._{}.jpg",
-        "__MACOSX/._{}.jpg",
-        "__MACOSX/{}.txt",
-        ".DS_Store",
-        "Thumbs.db",
-        "folder/desktop.ini",
-        "@eaDir/{}.jpg/SYNOPHOTO_THUMB_S.jpg",
-        ".git/{}",
-    ],
-)
-def test_files_of_operating_systems_are_no_samples(tmp_path, litter):
-    """As macOS writes a tar: attributes of each file right before it."""
-    members = []
-    for number in range(5):
-        for kind, data in (("jpg", b"x%d" % number), ("txt", b"a caption")):
-            members += [(litter.format(number), b"\0\5\x16\7" + bytes(80)), (f"{number}.{kind}", data)]
-    items, notices = read_shard(write(tmp_path / "a.tar", members))
-    assert fates(items) == [(str(number), None) for number in range(5)]
-    assert notices == {Notice.SYSTEM_FILE: 10}
 
 
 def test_names_of_one_file_give_one_key(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, InternVLModel
 
-from mos.encoders.load import describe_tower, load_tower
+from mos.encoders.load import load_tower
 from mos.encoders.understanding import InternVLConfig, PerceptionLMConfig, Tower
 from mos.errors import UserError
 from tests.towers import save_internvl, save_perceptionlm
@@ -72,16 +72,6 @@ def test_layers_are_those_of_the_language_side(tower: Tower, folder: Path) -> No
 def test_an_image_token_in_the_text_is_only_a_word(tower: Tower) -> None:
     (context,) = tower.encode(["make <IMG_CONTEXT> red"], [RED])
     assert context.tokens.count("<image>") == 4
-
-
-def test_description_agrees_with_the_tower(tower: Tower, folder: Path) -> None:
-    spec = describe_tower(InternVLConfig(path=str(folder), dtype="float32", template=TEMPLATE))
-    assert (spec.tower_id, spec.num_layers, spec.dim, spec.sees_images) == (tower.tower_id, 3, 32, True)
-
-
-def test_a_template_without_its_places_is_refused() -> None:
-    with pytest.raises(ValueError, match="exactly once"):
-        InternVLConfig(path="x/y", template="{text}")
 
 
 def test_perceptionlm_reads_image_and_text(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import io
 import struct
 import zlib
 
@@ -6,24 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from mos.images.decode import ImageLimits, decode_image, decode_with_header, read_header
+from mos.images.decode import ImageLimits, decode_image, decode_with_header
 from mos.images.reasons import Reason, Rejected
+from tests.mos.images.pictures import close, encode, picture
 
 LIMITS = ImageLimits()
-RED, BLUE = (220, 20, 30), (20, 40, 210)
-
-
-def picture(width: int = 40, height: int = 30) -> Image.Image:
-    """Red above blue."""
-    image = Image.new("RGB", (width, height), RED)
-    image.paste(BLUE, (0, height // 2, width, height))
-    return image
-
-
-def encode(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def refusal(data: bytes, limits: ImageLimits = LIMITS) -> Reason:
@@ -31,13 +17,6 @@ def refusal(data: bytes, limits: ImageLimits = LIMITS) -> Reason:
         decode_image(data, limits)
     assert caught.value.detail
     return caught.value.reason
-
-
-def close(image: Image.Image, expected: Image.Image, tolerance: int = 12) -> bool:
-    assert image.mode == "RGB"
-    assert image.size == expected.size
-    difference = np.abs(np.asarray(image).astype(int) - np.asarray(expected.convert("RGB")).astype(int))
-    return bool(np.median(difference) <= tolerance and difference.mean() <= tolerance)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -69,20 +48,8 @@ def test_every_exif_orientation_comes_out_upright(orientation, kind):
     exif[0x0112] = orientation
     data = encode(stored, kind, exif=exif, quality=95)
     assert close(decode_image(data, LIMITS), upright)
-    header = read_header(data, LIMITS)
+    header = decode_with_header(data, LIMITS)[0]
     assert (header.width, header.height, header.orientation) == (64, 48, orientation)
-
-
-@pytest.mark.parametrize("raw", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"\xff" * 300])
-def test_damaged_exif_is_no_orientation(raw):
-    assert read_header(encode(picture(), "PNG", exif=raw), LIMITS).orientation == 1
-
-
-@pytest.mark.parametrize("value", [0, 9, 65535])
-def test_orientations_out_of_range_are_none(value):
-    exif = Image.Exif()
-    exif[0x0112] = value
-    assert read_header(encode(picture(), "JPEG", exif=exif), LIMITS).orientation == 1
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
@@ -227,7 +194,7 @@ def test_other_formats_decode_where_the_config_says_so(kind):
     with pytest.raises(Rejected, match=rf'{kind}: curate.image.extra_formats = \["{kind.lower()}"\] allows it'):
         decode_image(data, LIMITS)
     assert close(decode_image(data, ALL_FORMATS), picture())
-    assert read_header(data, ALL_FORMATS).format == kind
+    assert decode_with_header(data, ALL_FORMATS)[0].format == kind
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg"])
@@ -248,110 +215,6 @@ def test_the_first_frame_is_read_where_the_config_says_so(kind):
         decode_image(data, refusing)
     assert caught.value.reason == Reason.IMAGE_ANIMATED
     assert close(decode_image(data, FIRST_FRAME), picture())
-
-
-def xmp(orientation: int, form: str) -> bytes:
-    body = form.format(orientation)
-    return f"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description {body}</rdf:Description></x:xmpmeta>".encode()
-
-
-ATTRIBUTE, QUOTED, ELEMENT = (
-    'tiff:Orientation="{}">',
-    "tiff:Orientation = '{}'>",
-    "><tiff:Orientation>{}</tiff:Orientation>",
-)
-
-
-def turned_right() -> tuple[Image.Image, Image.Image]:
-    """An upright picture, and how a camera that was held on its side stores it: orientation 6."""
-    upright = picture(64, 48)
-    upright.paste((250, 240, 10), (0, 0, 20, 20))
-    return upright, upright.transpose(Image.Transpose.ROTATE_90)
-
-
-@pytest.mark.parametrize("form", [ATTRIBUTE, QUOTED, ELEMENT])
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
-def test_an_orientation_in_xmp_alone_counts(kind, form):
-    upright, stored = turned_right()
-    if kind == "PNG":
-        info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", xmp(6, form).decode())
-        data = encode(stored, kind, pnginfo=info)
-    else:
-        data = encode(stored, kind, xmp=xmp(6, form), quality=95)
-    assert close(decode_image(data, LIMITS), upright)
-    assert read_header(data, LIMITS).orientation == 6
-
-
-def test_exif_comes_before_xmp():
-    tags = Image.Exif()
-    tags[0x0112] = 1
-    data = encode(picture(), "JPEG", exif=tags, xmp=xmp(6, ATTRIBUTE), quality=95)
-    assert close(decode_image(data, LIMITS), picture())
-    tags = Image.Exif()
-    tags[0x010F] = "a camera"
-    upright, stored = turned_right()
-    data = encode(stored, "JPEG", exif=tags, xmp=xmp(6, ATTRIBUTE), quality=95)
-    assert close(decode_image(data, LIMITS), upright)
-
-
-@pytest.mark.parametrize("text", [b"", b"tiff:Orientation", b'tiff:Orientation="9"', b'tiff:Orientation="60"'])
-def test_nonsense_in_xmp_is_no_orientation(text):
-    assert read_header(encode(picture(), "JPEG", xmp=text or b"\0"), LIMITS).orientation == 1
-
-
-def raw_profile(name: str, data: bytes) -> str:
-    """As ImageMagick writes it: lines of 72 hex digits."""
-    digits = data.hex()
-    lines = [digits[start : start + 72] for start in range(0, len(digits), 72)]
-    return "\n".join(["", name, f"{len(data):8d}", *lines, ""])
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("name", ["exif", "APP1", "xmp", "APP1 of xmp"])
-def test_an_orientation_in_an_imagemagick_text_chunk_counts(name, compressed):
-    tags = Image.Exif()
-    tags[0x0112] = 6
-    packet = xmp(6, ATTRIBUTE)
-    data = {"xmp": packet, "APP1 of xmp": b"http://ns.adobe.com/xap/1.0/\0" + packet}.get(name, tags.tobytes())
-    name = name.split()[0]
-    info = PngImagePlugin.PngInfo()
-    info.add_text(f"Raw profile type {name}", raw_profile(name, data), zip=compressed)
-    upright, stored = turned_right()
-    assert close(decode_image(encode(stored, "PNG", pnginfo=info), LIMITS), upright)
-
-
-def test_a_damaged_text_chunk_is_no_orientation():
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Raw profile type exif", "\nexif\n  12\nno hex")
-    assert read_header(encode(picture(), "PNG", pnginfo=info), LIMITS).orientation == 1
-
-
-def test_an_orientation_behind_the_pixels_of_a_png_counts():
-    tags = Image.Exif()
-    tags[0x0112] = 6
-    upright, stored = turned_right()
-    data = encode(stored, "PNG", exif=tags)
-    start = data.index(b"eXIf") - 4
-    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
-    trailer = data.index(b"IEND") - 4
-    data = data[:start] + data[end:trailer] + data[start:end] + data[trailer:]
-    header, decoded = decode_with_header(data, LIMITS)
-    assert close(decoded, upright)
-    assert (header.width, header.height, header.orientation) == (64, 48, 6)
-
-
-@pytest.mark.parametrize("kind", ["TIFF", "AVIF"])
-@pytest.mark.parametrize("told", [{}, {"xmp": xmp(6, ATTRIBUTE)}])
-def test_formats_that_turn_themselves_are_turned_once(kind, told):
-    tags = Image.Exif()
-    tags[0x0112] = 6
-    if kind == "TIFF" and told:
-        tags[0x02BC] = told["xmp"]
-    upright, stored = turned_right()
-    header, decoded = decode_with_header(encode(stored, kind, exif=tags, **told), ALL_FORMATS)
-    assert close(decoded, upright)
-    assert (header.width, header.height) == (64, 48)
 
 
 def test_random_damage_of_other_formats_never_escapes():

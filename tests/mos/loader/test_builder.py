@@ -19,14 +19,9 @@ from mos.states.quantise import dequantise
 from mos.tables.blobs import plain_schema
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.tables.views import View
-from tests.mos.tables.sample_tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, digest, make_tables, write
+from tests.mos.tables.sample_tables import CHANNELS, DIM, NUM_STATES, RESOLUTION, digest, write
 
 RULE = DrawRule(7, torch.sqrt, 0.5, ExplorationRule(num_blocks=2, num_layers=3, top_k=2, epsilon=0.3))
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    return make_tables(tmp_path_factory.mktemp("tables"))
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +103,6 @@ def test_epochs_and_places_draw_differently(tables, index):
     assert len(torch.unique(noise, dim=0)) == len(noise)
     assert noise.mean().abs() < 0.15
     assert 0.85 < noise.std() < 1.15
-
-
-def test_micro_batches_are_the_batch_in_order(tables, index):
-    batch = builder(tables, index).build(0)
-    parts = list(batch.split(3))
-    assert [len(part) for part in parts] == [3, 1]
-    assert torch.equal(torch.cat([part.latents for part in parts]), batch.latents)
-    assert [len(part) for part in batch.split(None)] == [4]
 
 
 def test_the_row_cache_stays_within_its_bound():

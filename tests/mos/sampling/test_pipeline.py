@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
-from mos.checkpoints import SHAPES
 from mos.encoders.pixel_codec import PixelCodec
 from mos.encoders.understanding import Tower
 from mos.encoders.vae import PixelConfig
 from mos.errors import UserError
 from mos.sampling import MosPipeline
 from mos.sampling.config import SamplerConfig
-from mos.sampling.export import read_export_config
-from tests.mos.sampling.tiny_export import TINY, random_model, run_of, save_export
+from tests.mos.sampling.tiny_export import random_model, run_of, save_export
 
 PROMPTS = ["a red circle", "two blue squares left of a very long green star", "a ring"]
 
@@ -53,12 +50,6 @@ def test_seeds_and_prompts_and_settings_matter(pipe: MosPipeline) -> None:
 
 def test_any_size_that_is_whole_tokens(pipe: MosPipeline) -> None:
     assert pipe("a ring", height=8, width=24, steps=1)[0].size == (24, 8)
-
-
-@pytest.mark.parametrize(("height", "nearest"), [(33, "32 or 36"), (2, "from 4"), (0, "from 4")])
-def test_other_sizes_name_the_nearest(pipe: MosPipeline, height: int, nearest: str) -> None:
-    with pytest.raises(UserError, match=nearest):
-        pipe("a ring", height=height)
 
 
 def test_editing_depends_on_the_reference(pipe: MosPipeline) -> None:
@@ -110,13 +101,11 @@ def test_a_model_of_text_alone_does_not_edit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"trained on text alone and cannot edit a picture: load the `export` of an"):
         pipe("make it blue", reference=Image.new("RGB", (32, 32)), steps=1)
     assert pipe("a ring", steps=1)[0].size == (16, 16)
-    assert not read_export_config(SHAPES).edits
 
 
 def test_an_export_tells_how_long_its_buckets_are(tmp_path: Path) -> None:
     pipe = MosPipeline.from_export(save_export(tmp_path / "export", run={**run_of(16), "bucket_aspect": 1.0}))
     assert pipe("a", reference=Image.new("RGB", (90, 30)), steps=1)[0].size == (16, 16)
-    assert read_export_config(SHAPES).bucket_aspect == 2.0
 
 
 def test_a_device_is_named_in_every_way_or_refused(tmp_path: Path) -> None:
@@ -127,51 +116,9 @@ def test_a_device_is_named_in_every_way_or_refused(tmp_path: Path) -> None:
             MosPipeline.from_export(folder, device=device)
 
 
-@pytest.mark.parametrize("folder", [None, 3, ["a"]])
-def test_an_export_is_a_folder(folder: object) -> None:
-    with pytest.raises(UserError, match=r"export = .* is not a folder"):
-        MosPipeline.from_export(folder)
-
-
-def test_a_folder_without_an_export_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no exported model"):
-        MosPipeline.from_export(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"{", "is not the config of an exported model"),
-        (b"\xff", "is not the config of an exported model"),
-        (b"{}", "is not the config of an exported model"),
-        (None, "does not say at which resolution"),
-    ],
-)
-def test_a_damaged_export_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
-    folder = save_export(tmp_path / "export", run={})
-    if content is not None:
-        (folder / "config.json").write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        MosPipeline.from_export(folder)
-
-
-def test_a_tower_of_another_width_is_refused(tmp_path: Path) -> None:
-    wider = TINY.model_copy(update={"state_dim": 512}).model_dump(mode="json")
-    with pytest.raises(UserError, match=r"weights .* cannot be used .*: name another export") as caught:
-        MosPipeline.from_export(save_export(tmp_path / "export", model=wider))
-    assert "\n" not in str(caught.value)
-
-
 def test_a_codec_of_another_width_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="48 latent channels, but the model was trained on 12"):
         MosPipeline.from_export(save_export(tmp_path / "export", vae={"type": "pixel", "stride": 4}))
-
-
-def test_damaged_weights_are_refused(tmp_path: Path) -> None:
-    folder = save_export(tmp_path / "export")
-    (folder / "model.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(UserError, match="cannot be used"):
-        MosPipeline.from_export(folder)
 
 
 def test_a_trace_tells_the_story_of_the_same_picture(pipe: MosPipeline) -> None:
@@ -182,11 +129,3 @@ def test_a_trace_tells_the_story_of_the_same_picture(pipe: MosPipeline) -> None:
     assert traced.trace.tokens == ("[CLS]", "a", "red", "circle", "[SEP]")
     assert traced.trace.weights.shape == (3, 5, 6, 3)
     assert (traced.trace.picked.sum(dim=2) == 2).all()
-
-
-def test_an_export_whose_projections_have_no_bias_says_so(tmp_path: Path) -> None:
-    folder = save_export(tmp_path / "export")
-    weights = load_file(folder / "model.safetensors")
-    save_file(weights | {"blocks.0.context.norm.weight": torch.ones(32)}, folder / "model.safetensors")
-    with pytest.raises(UserError, match="whose Proj_j had no bias"):
-        MosPipeline.from_export(folder)

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from mos.shapes.checker import check
 from mos.shapes.dataset import LEDGER, ShapesConfig, edit_record, pair_record, write_shards
 from mos.shapes.edits import training_edit
-from mos.shapes.scene import Category, scene_from_dict
+from mos.shapes.scene import Category
+from tests.mos.shapes.scenes import scene_from_dict
 
 SMALL = ShapesConfig(num_scenes=150, num_edits=40, broken_share=0.3, samples_per_shard=64)
 

@@ -5,7 +5,8 @@ from itertools import combinations
 import pytest
 
 from mos.shapes.layout import MARGIN, sample_scene, stream, training_scene
-from mos.shapes.scene import Category, Relation, Scene, scene_from_dict
+from mos.shapes.scene import Category, Relation, Scene
+from tests.mos.shapes.scenes import scene_from_dict
 
 SCENES = {
     category: [sample_scene(category, random.Random(f"{category}{k}")) for k in range(200)] for category in Category

@@ -2,7 +2,8 @@ from itertools import combinations
 
 import pytest
 
-from mos.shapes.scene import BACKGROUNDS, PALETTE, Background, Category, Colour, Scene, scene_from_dict
+from mos.shapes.scene import BACKGROUNDS, PALETTE, Background, Category, Colour, Scene
+from tests.mos.shapes.scenes import scene_from_dict
 
 
 def test_every_colour_has_ink_and_no_two_are_near() -> None:

@@ -2,14 +2,7 @@ import pytest
 import torch
 
 from mos.states.calibration import LEAST_RATIO, MAX_MASSIVE, Calibration, CalibrationSample
-from tests.mos.states.towers_like import random_states
-
-
-def learn(*contexts: torch.Tensor) -> Calibration:
-    sample = CalibrationSample()
-    for states in contexts:
-        sample.add(states)
-    return sample.learn()
+from tests.mos.states.towers_like import learn, random_states
 
 
 def test_mean_and_deviation_are_those_of_all_tokens_together() -> None:

@@ -2,6 +2,8 @@
 
 import torch
 
+from mos.states.calibration import Calibration, CalibrationSample
+
 
 def random_states(
     num_tokens: int, num_layers: int = 3, dim: int = 96, massive: tuple[int, ...] = (), seed: int = 0
@@ -15,3 +17,11 @@ def random_states(
     for channel in massive:
         states[0, :, channel] = 1000 + 50 * torch.randn(num_layers, generator=generator)
     return states.bfloat16()
+
+
+def learn(*contexts: torch.Tensor) -> Calibration:
+    """The calibration of a sample of contexts."""
+    sample = CalibrationSample()
+    for states in contexts:
+        sample.add(states)
+    return sample.learn()

@@ -1,50 +1,12 @@
 """Appending each key once: what a commit refuses, what it leaves out, who wins."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
-from mos.tables.append_once import KeyedAppender, Written, keys_since, without
-from mos.tables.committer import latents_schema
-from mos.tables.lance import (
-    TableMovedError,
-    TableVersion,
-    append_fragments,
-    create_table,
-    latest_version,
-    open_table,
-    read_column,
-    read_written,
-    write_rows,
-)
-
-SCHEMA = latents_schema("pixel-1", 12, 2)
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> TableVersion:
-    return create_table(str(tmp_path / "latents.lance"), SCHEMA)
-
-
-def write(table: TableVersion, *keys: str) -> Written:
-    values = [{"latent_key": key, "bucket": "32x32", "payload": 1000 * key.encode()} for key in keys]
-    (fragment,) = write_rows(table.uri, pa.Table.from_pylist(values, schema=SCHEMA))
-    return Written(fragment, keys)
-
-
-def keys(table: TableVersion) -> list[str]:
-    return read_column(table, "latent_key")
-
-
-def test_a_commit_stands_on_its_version_or_fails(table: TableVersion) -> None:
-    first, second = write(table, "a"), write(table, "b")
-    after = append_fragments(table, [first.fragment], 1)
-    with pytest.raises(TableMovedError):
-        append_fragments(table, [second.fragment], 1)
-    assert keys(latest_version(table.uri)) == ["a"]
-    assert keys(append_fragments(after, [second.fragment], 1)) == ["a", "b"]
+from mos.tables.append_once import KeyedAppender, keys_since, without
+from mos.tables.lance import TableMovedError, TableVersion, append_fragments, latest_version, open_table, read_written
+from tests.mos.tables.latent_rows import keys, write
 
 
 @pytest.mark.parametrize("change", ["delete", "compact", "append"])
@@ -110,11 +72,3 @@ def test_many_writers_at_once_lose_and_double_nothing(table: TableVersion) -> No
         appended = list(pool.map(run, range(4)))
     assert sum(appended) == len(wanted)
     assert sorted(keys(latest_version(table.uri))) == wanted
-
-
-def test_a_table_is_created_once_however_many_try(tmp_path: Path) -> None:
-    def create(_: int) -> TableVersion:
-        return create_table(str(tmp_path / "new.lance"), SCHEMA)
-
-    with ThreadPoolExecutor(4) as pool:
-        assert {table.version for table in pool.map(create, range(4))} == {1}

@@ -1,22 +1,12 @@
 import os
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
-from mos.tables.committer import Committer, latents_schema, write_encoded
+from mos.tables.committer import Committer, write_encoded
 from mos.tables.journal import Journal
-from mos.tables.lance import TableVersion, create_table, open_table, read_column
-
-
-def rows(*keys: str) -> pa.Table:
-    values = [{"latent_key": key, "bucket": "32x32", "payload": key.encode()} for key in keys]
-    return pa.Table.from_pylist(values, schema=latents_schema("pixel-1", 12, 2))
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> TableVersion:
-    return create_table(str(tmp_path / "latents.lance"), latents_schema("pixel-1", 12, 2))
+from mos.tables.lance import TableVersion, open_table, read_column
+from tests.mos.tables.latent_rows import rows
 
 
 def write(table: TableVersion, *keys: str, failures: dict[str, str] | None = None) -> list[dict]:
@@ -86,21 +76,11 @@ def test_a_run_commits_what_a_killed_one_wrote(table: TableVersion) -> None:
     assert committer.recover() == 0
 
 
-def test_committed_fragments_leave_the_journal_and_torn_or_old_entries_are_not_used(
-    table: TableVersion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_committed_fragments_leave_the_journal(table: TableVersion) -> None:
     committer = Committer(table, 1)
     committer.expect("a")
     committer.add(write(table, "a"))
     assert Journal(table.uri).read() == []
-    Path(table.uri, "_journal").mkdir(exist_ok=True)
-    Path(table.uri, "_journal", "torn.json").write_text('{"fragment": "{')
-    write(table, "b")
-    assert [written.keys for written in Journal(table.uri).read()] == [("b",)]
-    assert not Path(table.uri, "_journal", "torn.json").exists()
-    monkeypatch.setattr("mos.tables.journal.MAX_AGE_S", -1)
-    assert committer.recover() == 0
-    assert open_table(table.uri).count_rows() == 1
 
 
 @pytest.mark.parametrize("pattern", ["*.lance", "*/*.blob"])

@@ -7,7 +7,6 @@ import pytest
 
 from mos.errors import UserError
 from mos.tables.blobs import plain_schema
-from mos.tables.inventory import describe_table
 from mos.tables.lance import TableVersion, commit_fragments, latest_version, read_column, write_rows
 from mos.tables.lost_files import LostFilesError, drop_lost, lost_files, refuse_lost_files
 from mos.tables.payloads import LatentTable, RowCache, StateTable
@@ -93,9 +92,3 @@ def test_a_payload_that_ends_early_names_its_table(tables):
     path.write_bytes(b"")
     with pytest.raises(LostFilesError, match=rf"table {tables.states.uri} is damaged, a payload .* cut short: run"):
         opened.read([0])
-
-
-def test_a_damaged_table_is_listed(tables):
-    assert not describe_table(tables.latents.uri, "latents", []).is_damaged
-    files_of(tables.latents, 0)[0].unlink()
-    assert describe_table(tables.latents.uri, "latents", []).is_damaged

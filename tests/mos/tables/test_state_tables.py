@@ -8,7 +8,14 @@ from mos.errors import UserError
 from mos.states.calibration import CalibrationSample
 from mos.states.payload import StateCodec
 from mos.tables.lance import create_table, open_table
-from mos.tables.state_tables import claim, claim_name, codec_of, read_claim, states_name, states_schema
+from mos.tables.state_tables import (
+    agree_on_calibration,
+    calibration_name,
+    codec_of,
+    read_calibration,
+    states_name,
+    states_schema,
+)
 
 
 def learned(seed: int, format: str = "int8") -> StateCodec:
@@ -28,7 +35,7 @@ def test_names_differ_where_rows_would() -> None:
     names = {states_name(tower, codec) for tower in ("tower-1", "tower-2") for codec in codecs}
     assert len(names) == 10
     assert states_name("tower-1", codecs[0]) == f"tower-1-int8-{codecs[0].identity}"
-    assert len({claim_name("t", format, layers) for format in ("int8", "int4") for layers in ((0, 1), (0,))}) == 4
+    assert len({calibration_name("t", format, layers) for format in ("int8", "int4") for layers in ((0, 1), (0,))}) == 4
 
 
 def test_a_table_of_another_tower_or_codec_is_refused(tmp_path: Path) -> None:
@@ -42,10 +49,10 @@ def test_a_table_of_another_tower_or_codec_is_refused(tmp_path: Path) -> None:
 
 def test_the_first_claim_stands(tmp_path: Path) -> None:
     uri = str(tmp_path / "claim.lance")
-    assert read_claim(uri) is None
-    assert claim(uri, "tower-1", learned(0)).identity == learned(0).identity
-    assert claim(uri, "tower-1", learned(1)).identity == learned(0).identity
-    standing = read_claim(uri)
+    assert read_calibration(uri) is None
+    assert agree_on_calibration(uri, "tower-1", learned(0)).identity == learned(0).identity
+    assert agree_on_calibration(uri, "tower-1", learned(1)).identity == learned(0).identity
+    standing = read_calibration(uri)
     assert standing is not None
     assert standing.identity == learned(0).identity
 
@@ -59,7 +66,7 @@ def test_runs_that_claim_at_once_agree(tmp_path: Path) -> None:
         def run(seed: int, uri: str = uri, settled: list[str] = settled, start: threading.Barrier = start) -> None:
             codec = learned(seed)
             start.wait()
-            settled.append(claim(uri, "tower-1", codec).identity)
+            settled.append(agree_on_calibration(uri, "tower-1", codec).identity)
 
         threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
         for thread in threads:

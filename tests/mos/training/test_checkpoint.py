@@ -1,4 +1,4 @@
-"""Checkpoints are believed only as they were written, seen alike by all ranks, and a full disk costs none of them."""
+"""Checkpoints are believed only as they were written, and seen alike by all ranks."""
 
 import json
 import os
@@ -9,51 +9,22 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import torch.distributed as dist
 
 from mos.errors import UserError
 from mos.training import checkpoint
-from mos.training.checkpoint import Checkpoint, newest_checkpoint, newest_readable, open_checkpoint
+from mos.training.checkpoint import Checkpoint, newest_checkpoint, open_checkpoint
 from mos.training.checkpoint_format import MARKER, TrainState, step_folders
-from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
-from mos.training.export import write_export
-from mos.training.loop import train
 from mos.training.notices import NewNotices
 from tests.mos.training.gloo import process_group, run_ranks
 from tests.mos.training.small_disk import fill, small_disk
-from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_stage
-
-
-@pytest.fixture
-def group(tmp_path_factory):
-    with process_group(0, 1, tmp_path_factory.mktemp("group") / "rendezvous"):
-        yield
-
-
-def saved(folder: Path, *steps: int, keep: int = 2, first_step: int = 0) -> None:
-    """Checkpoints of untrained weights."""
-    engine = tiny_engine(tiny_stage())
-    ema = Ema(engine.weights(), 0.9)
-    checkpoints = Checkpoints(folder, {"run": "test"}, keep=keep, first_step=first_step)
-    for step in steps:
-        checkpoints.save(engine, ema, TrainState(step))
-    checkpoints.finish()
-
-
-def names(folder: Path) -> list[str]:
-    return [path.name for path in step_folders(folder)]
+from tests.mos.training.stage_folder import change_byte, saved
+from tests.mos.training.tiny import tiny_engine, tiny_stage
 
 
 def notices(folder: Path) -> list[str]:
     return [line for path in sorted(folder.glob("notices/*.log")) for line in path.read_text().splitlines()]
-
-
-def change_byte(path: Path, place: int = -1000) -> None:
-    data = bytearray(path.read_bytes())
-    data[place] ^= 1
-    path.write_bytes(data)
 
 
 def zero_block(path: Path) -> None:
@@ -196,61 +167,6 @@ def test_a_checkpoint_without_checksums_that_does_not_load_is_named(group, whole
         newest_checkpoint(folder).restore(engine, Ema(engine.weights(), 0.9), optimizer=True)
 
 
-def test_what_was_passed_over_is_not_kept_in_place_of_what_is_good(group, whole, tmp_path):
-    """The damaged step 6 is removed, not step 3, from which training went on, nor step 5, which it wrote."""
-    folder = shutil.copytree(whole, tmp_path / "stage")
-    change_byte(folder / "step-000000006" / SHARD)
-    saved(folder, 5, keep=1, first_step=3)
-    assert newest_readable(folder).state.step == 6  # by the length of its files
-    assert newest_checkpoint(folder).state == TrainState(5)
-    saved(folder, 7, keep=2, first_step=5)
-    assert names(folder) == ["step-000000005", "step-000000007"]
-
-
-def test_a_step_that_is_written_again_stands_until_the_new_one_is_complete(group, tmp_path):
-    saved(tmp_path, 3, keep=1)
-    engine = tiny_engine(tiny_stage())
-    again = Checkpoints(tmp_path, {}, keep=1)
-    assert again._prepare(tmp_path / "step-000000003", b"{}") is None  # and the process dies here
-    assert names(tmp_path) == ["step-000000003.before", "step-000000003"]
-    assert newest_checkpoint(tmp_path).state == TrainState(3)
-    assert again._prepare(tmp_path / "step-000000003", b"{}") is None  # twice
-    assert newest_checkpoint(tmp_path).state == TrainState(3)
-    Checkpoints(tmp_path, {}, keep=1).save(engine, Ema(engine.weights(), 0.9), TrainState(3))
-    assert names(tmp_path) == ["step-000000003"]
-    assert newest_checkpoint(tmp_path).provenance == {}
-
-
-def die_while_writing(folder: Path) -> None:
-    """Rank 1 is killed as it writes its shard of step 6; rank 0 finds that out and ends, too."""
-    engine = tiny_engine(tiny_stage())
-    ema = Ema(engine.weights(), 0.9)
-    checkpoints = Checkpoints(folder, {}, keep=1)
-    checkpoints.save(engine, ema, TrainState(3))
-    if dist.get_rank() == 1:
-        (folder / "step-000000003").stat()
-        threading.Thread(target=_kill_when, args=(folder / "step-000000006" / STATE,), daemon=True).start()
-        engine.save = lambda *_, **__: time.sleep(60)
-    checkpoints.save(engine, ema, TrainState(6))
-
-
-def _kill_when(path: Path) -> None:
-    while not path.exists():
-        time.sleep(0.01)
-    os.kill(os.getpid(), 9)
-
-
-@pytest.mark.slow
-def test_the_only_checkpoint_survives_a_rank_that_dies_while_the_next_is_written(group, tmp_path):
-    with pytest.raises(torch.multiprocessing.ProcessExitedException):
-        run_ranks(die_while_writing, 2, tmp_path)
-    assert names(tmp_path) == ["step-000000003", "step-000000006"]
-    found = newest_checkpoint(tmp_path)
-    assert found.state == TrainState(3)
-    saved(tmp_path, 6, keep=1, first_step=3)
-    assert names(tmp_path) == ["step-000000006"]
-
-
 def behind_a_cache(folder: Path, outdated: Path, seconds: float) -> None:
     """Rank 1 sees an outdated folder for a while, as through a network file system's cache, or for good."""
     if dist.get_rank() == 1:
@@ -319,93 +235,6 @@ def check_two_ranks(folder: Path) -> None:
 @pytest.mark.slow
 def test_every_ranks_files_are_summed_and_compared(tmp_path):
     run_ranks(check_two_ranks, 2, tmp_path)
-
-
-def train_on_a_full_disk(folder: Path, background: bool) -> None:
-    """Steps 2 and 4 find no room, step 6 does; then never again."""
-    rank = dist.get_rank()
-    stage = tiny_stage(checkpoint_every=2, steps=10, async_checkpoint=background)
-    engine = tiny_engine(stage)
-    ema = Ema(engine.weights(), stage.ema_decay)
-    checkpoints = Checkpoints(folder, {}, keep=1, background=background, patience=2)
-    seen: list[tuple[int, list[str]]] = []
-
-    def watch(line) -> None:
-        if line.step in (5, 7):  # by now the checkpoint before has come to its end, also in the background
-            checkpoints._settle()
-            dist.barrier()
-            seen.append((line.step, names(folder)))
-            if rank == 0 and line.step == 5:
-                (folder / "filler").unlink()
-            if rank == 0 and line.step == 7:
-                fill(folder, leave=20_000)
-            dist.barrier()
-
-    if rank == 0:
-        fill(folder, leave=20_000)
-    dist.barrier()
-    batches = (tiny_batch(step, rank, dist.get_world_size()) for step in range(stage.steps))
-    with pytest.raises(UserError, match=r"the last checkpoint in .* \(rank \d: OSError: .*No space left"):
-        train(engine, ema, batches, stage, TrainState(), checkpoints=checkpoints, report=watch)
-    dist.barrier()
-    assert seen == [(5, []), (7, ["step-000000006"])]
-    assert names(folder) == ["step-000000006"]
-    with pytest.raises(UserError, match=r"export .* No space left"):
-        write_export(folder / "export", engine, ema, {})
-    dist.barrier()
-    assert not list(folder.glob("*export*"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("background", [False, True])
-def test_a_full_disk_costs_checkpoints_and_no_training(group, tmp_path, background):
-    with small_disk(tmp_path / "disk", 8) as folder:
-        news = NewNotices(folder)
-        run_ranks(train_on_a_full_disk, 2, folder, background)
-        said = news.take()
-        assert [line.split(":")[0].split()[1][-2:] for line in said] == ["02", "04", "08", "10"]
-        assert all("No space left" in line and "training goes on" in line for line in said)
-        assert newest_checkpoint(folder).state.step == 6
-        assert not list(folder.rglob("*partial*"))
-
-
-def test_patience_ends_with_a_sentence(group, tmp_path):
-    with small_disk(tmp_path / "disk", 1) as folder:
-        fill(folder, leave=20_000)
-        engine = tiny_engine(tiny_stage())
-        ema, checkpoints = Ema(engine.weights(), 0.9), Checkpoints(folder, {}, keep=1, patience=1)
-        checkpoints.save(engine, ema, TrainState(2))
-        with pytest.raises(UserError, match=r"2 checkpoints in a row .* checkpoint_patience = 1: make room"):
-            checkpoints.save(engine, ema, TrainState(4))
-        assert names(folder) == []
-
-
-def test_room_that_runs_out_at_any_point_leaves_nothing_torn(group, tmp_path):
-    """From no room at all to enough: either the checkpoint is whole, or the one before stands alone."""
-    with small_disk(tmp_path / "disk", 4) as folder:
-        saved(folder, 1, keep=1)
-        (first,) = step_folders(folder)
-        needed = sum(-(-path.stat().st_size // 4096) * 4096 for path in first.rglob("*") if path.is_file())
-        engine = tiny_engine(tiny_stage())
-        ema, outcomes = Ema(engine.weights(), 0.9), set()
-        for leave in range(0, needed + 32768, 16384):
-            filler = fill(folder, leave)
-            checkpoints = Checkpoints(folder, {}, keep=1, first_step=1)
-            checkpoints.save(engine, ema, TrainState(2))
-            filler.unlink()
-            outcomes.add(tuple(names(folder)))
-            if names(folder) != [first.name]:
-                break
-            assert newest_checkpoint(folder).state == TrainState(1)
-        assert outcomes == {(first.name,), ("step-000000002",)}
-        assert newest_checkpoint(folder).state == TrainState(2)
-
-
-def test_an_error_that_is_not_the_storages_is_raised(group, tmp_path, monkeypatch):
-    engine = tiny_engine(tiny_stage())
-    monkeypatch.setattr("mos.training.shard_writer.Checksum", lambda **_: 1 / 0)
-    with pytest.raises(BaseException, match="ZeroDivisionError"):
-        Checkpoints(tmp_path, {}, keep=1).save(engine, Ema(engine.weights(), 0.9), TrainState(2))
 
 
 def test_notices_wait_for_room_and_are_read_once(group, tmp_path):

@@ -1,6 +1,5 @@
 """The loop's bookkeeping: bad gradients are skipped, counted and in the end refused; checkpoints count when whole."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,21 +8,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mos.errors import UserError
-from mos.training.checkpoint import Checkpoint, newest_checkpoint
+from mos.training.checkpoint import newest_checkpoint
 from mos.training.checkpoint_format import MARKER, TrainState
 from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.loop import sample_losses, train, update
-from mos.training.meter import Meter, StepResult
 from mos.training.nonfinite import SkippedUpdates
-from tests.mos.training.gloo import process_group
 from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_stage
-
-
-@pytest.fixture
-def group(tmp_path_factory):
-    with process_group(0, 1, tmp_path_factory.mktemp("group") / "rendezvous"):
-        yield
 
 
 def poisoned(step: int, bad: set[int]):
@@ -116,14 +107,6 @@ def test_the_newest_whole_checkpoint_wins_and_old_ones_go(group, tmp_path):
     assert newest_checkpoint(tmp_path) is None
 
 
-def test_a_leftover_of_a_crash_is_written_over(group, tmp_path):
-    leftover = tmp_path / "step-000000006"
-    leftover.mkdir()
-    (leftover / "state.json").write_text(json.dumps({"state": {}}))
-    run(tmp_path, set())
-    assert Checkpoint.read(leftover).state.step == 6
-
-
 def test_a_grid_is_drawn_with_the_average(group, tmp_path):
     stage = tiny_stage(sample_every=4, ema_decay=0.0)
     engine = tiny_engine(stage)
@@ -140,13 +123,3 @@ def test_a_grid_is_drawn_with_the_average(group, tmp_path):
     _, drawn_with, live = seen[-1]
     assert torch.equal(drawn_with, ema.average[name].full_tensor())
     assert torch.equal(live, engine.weights()[name].full_tensor())
-
-
-def test_the_meter_averages_and_knows_what_waiting_costs(group):
-    meter = Meter()
-    for batch, loss in zip(meter.watch([tiny_batch(0), tiny_batch(1)]), (1.0, 3.0), strict=True):
-        meter.add(batch, StepResult(torch.tensor(loss), torch.tensor(0.5)))
-    line = meter.line(TrainState(2), 1e-3)
-    assert (line.step, line.loss, line.grad_norm, line.lr) == (2, 2.0, 0.5, 1e-3)
-    assert 0 <= line.data_wait <= 1
-    assert line.samples_per_s > 0

@@ -166,6 +166,6 @@ def test_precision_is_part_of_what_a_stage_is_and_the_number_of_workers_is_not(d
 def test_what_was_settled_here_holds_on_another_machine(demo_run, monkeypatch):
     here = demo_run("stage1.engine.precision.compute=auto")
     monkeypatch.setattr("mos.precision.fast_dtype", lambda device: "float16 of another machine")
-    there = demo_run(*here.settled())
+    there = demo_run(*here.resolved_overrides())
     assert [there.stage(name).engine for name in there.stages()] == [here.stage(name).engine for name in here.stages()]
     assert there.encode.tower == here.encode.tower

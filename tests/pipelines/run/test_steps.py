@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mos.autoencoder.config import CodecConfig
 from mos.errors import UserError
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import (
@@ -50,7 +51,11 @@ def test_every_step_is_a_script_with_a_code_version(clone: Path):
 
 
 def test_steps_follow_the_config(clone: Path, config: RunConfig):
-    assert configured_steps(config) == STEPS
+    assert configured_steps(config) == tuple(name for name in STEPS if name != "codec")
+    codec = config.model_copy(update={"codec": CodecConfig(resolution=32, steps=1)})
+    assert configured_steps(codec) == STEPS
+    assert upstream("codec", codec) == ("curate",)
+    assert upstream("encode", codec) == ("curate", "codec")
     photos = load_run(clone / "pipelines/configs/photos.toml")
     assert configured_steps(photos) == ("curate", "encode", "stage1", "stage2", "edit", "sample", "evaluate")
     assert upstream("curate", photos) == ()
@@ -147,8 +152,7 @@ def test_a_named_stage_needs_no_later_one(config: RunConfig):
 
 
 def test_what_is_left_out_of_fingerprints_exists():
-    sections = {"encode": "encode", "stage": "stage1", "sample": "sample", "evaluate": "evaluate"}
     for kind, names in NOT_IN_OUTPUTS.items():
-        annotation = RunConfig.model_fields[sections[kind]].annotation
+        annotation = RunConfig.model_fields["stage1" if kind == "stage" else kind].annotation
         model = next(option for option in getattr(annotation, "__args__", (annotation,)) if option is not type(None))
         assert names <= set(model.model_fields)

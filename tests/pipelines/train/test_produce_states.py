@@ -30,55 +30,18 @@ from pipelines.train import open_states, produce_states
 from pipelines.train.driver import prepare, train_stage
 from pipelines.train.job import StageJob, make_job, stage_plan
 from pipelines.train.worker import draw_rule
+from tests.pipelines.tiny_run import LLAMA, tiny_config
 from tests.pipelines.trained_run import undisturbed
 from tests.samples import Pair, append_samples
 from tests.towers import save_llama
 
-CONFIG = """
-name = "test"
-root = "{root}"
-
-[curate]
-resolutions = [32, 48]
-token_px = 4
-
-[[curate.sources]]
-name = "test"
-type = "folder"
-path = "{root}/pictures"
-
-[encode]
-tower = {tower}
-state_format = "{format}"
-calibration_contexts = 8
-rows_per_fragment = 4
-actors = {{ max = 1 }}
-
-[model]
-latent_channels = 12
-patch = 2
-state_dim = {dim}
-state_layers = {layers}
-dim = 16
-num_blocks = 2
-num_heads = 2
-ffn_dim = 24
-fusion = {{ type = "mos", router = {{ dim = 16, num_heads = 2, ffn_dim = 24 }} }}
-
-[stage1]
-resolution = 32
-steps = {steps}
-batch_size = 4
-caption_dropout = 0.3
-log_every = 2
-checkpoint_every = {checkpoint_every}
-
-[cluster]
-train = {{ num = 2 }}
-
-[sample]
-[evaluate]
-"""
+SETTINGS = (
+    "encode.calibration_contexts=8",
+    "stage1.batch_size=4",
+    "stage1.caption_dropout=0.3",
+    "stage1.log_every=2",
+    "cluster.train={num=2}",
+)
 ARGS = Namespace(force=False)
 COLOURS = ("red", "green", "blue", "white", "black", "pink")
 WORDS = ("circle", "square", "photo of two", "left", "right make it", "user", "two", "of a square", "it", "make")
@@ -90,13 +53,17 @@ def curated(
 ) -> Callable[..., RunConfig]:
     """A run over 60 captions, nothing encoded yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    shape, name = {"dim": 384, "layers": 6}, '{ type = "minilm" }'
-    if tower == "llama":
-        llama = save_llama(folder / "llama")
-        shape, name = {"dim": 32, "layers": 3}, f'{{ type = "llama", path = "{llama}", dtype = "float32" }}'
-    path = folder / "run.toml"
     (folder / "pictures").mkdir(exist_ok=True)
-    path.write_text(CONFIG.format(root=folder, steps=steps, tower=name, format=format, checkpoint_every=every, **shape))
+    settings = [
+        *SETTINGS,
+        f"encode.state_format='{format}'",
+        f"stage1.steps={steps}",
+        f"stage1.checkpoint_every={every}",
+    ]
+    if tower == "llama":
+        path = save_llama(folder / "llama")
+        settings += [*LLAMA, f"encode.tower={{type='llama', path='{path}', dtype='float32'}}"]
+    path = tiny_config(folder, *settings)
     samples = append_samples(
         folder / "tables", [Pair(f"a {colour} {word}", colour) for colour in COLOURS for word in WORDS]
     )

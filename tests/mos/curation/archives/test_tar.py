@@ -1,71 +1,26 @@
-import bz2
 import gzip
 import io
-import lzma
 import random
 import tarfile
 import zipfile
 from collections import Counter
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
-from mos.curation.archives.tar import ShardBrokenError, read_tar
+from mos.curation.archives.tar import read_tar
 from mos.curation.config import ShardLimits
-from mos.images.reasons import Notice, Reason
-
-LIMITS = ShardLimits()
-
-
-def make_tar(members: dict[str, bytes], format: int = tarfile.PAX_FORMAT) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def by_arrow(codec: str):
-    """A compression that the standard library lacks."""
-
-    def compress(data: bytes) -> bytes:
-        sink = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(sink, codec) as stream:
-            stream.write(data)
-        return sink.getvalue().to_pybytes()
-
-    compress.__name__ = codec
-    return compress
-
-
-zstd, lz4 = by_arrow("zstd"), by_arrow("lz4")
-COMPRESSIONS = [gzip.compress, bz2.compress, lzma.compress, zstd, lz4]
-
-
-def members_of(tmp_path, data: bytes, limits: ShardLimits = LIMITS, notices: Counter | None = None):
-    """The members before the end or the break, and the break."""
-    path = tmp_path / "shard.tar"
-    path.write_bytes(data)
-    members: list = []
-    try:
-        for member in read_tar(str(path), limits, lambda name, size: True, notices):
-            members.append(member)  # noqa: PERF402 - what came before an error counts
-    except ShardBrokenError as broken:
-        return members, broken
-    return members, None
-
-
-SAMPLE = {
-    "a.jpg": b"x" * 1000,
-    "deep/er/b.txt": b"",
-    "c" * 90 + ".txt": b"caption",
-    "d" * 180 + ".json": b"{}",
-    "ünï/ço∂é.txt": b"text",
-    "e.png": b"y" * 512,
-}
+from mos.images.reasons import Notice, Reason, ShardBrokenError
+from tests.mos.curation.archives.tars import (
+    COMPRESSIONS,
+    LIMITS,
+    SAMPLE,
+    make_tar,
+    members_of,
+    names,
+    noise,
+    sample,
+    zstd,
+)
 
 
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -73,13 +28,6 @@ def test_reads_what_the_standard_library_writes(tmp_path, format):
     members, broken = members_of(tmp_path, make_tar(SAMPLE, format))
     assert broken is None
     assert {member.name: member.data for member in members} == SAMPLE
-
-
-def test_reads_old_archives_with_a_name_prefix(tmp_path):
-    sample = {"folder/" * 20 + "a.jpg": b"x", "b.jpg": b"y"}
-    members, broken = members_of(tmp_path, make_tar(sample, tarfile.USTAR_FORMAT))
-    assert broken is None
-    assert {member.name: member.data for member in members} == sample
 
 
 @pytest.mark.parametrize("compress", COMPRESSIONS)
@@ -189,23 +137,6 @@ def test_caps_end_the_shard(tmp_path):
     assert broken.reason == Reason.SHARD_TOO_LARGE
 
 
-def test_an_archive_bomb_is_stopped_early(tmp_path):
-    bomb = gzip.compress(make_tar({"a.txt": b"caption", "bomb.jpg": bytes(80 * 2**20), "z.txt": b"z"}), 6)
-    assert len(bomb) < 2**20
-    members, broken = members_of(tmp_path, bomb)
-    assert [member.name for member in members] == ["a.txt"]
-    assert broken.reason == Reason.SHARD_TOO_LARGE
-
-
-def test_a_claimed_size_is_not_believed(tmp_path):
-    header = bytearray(make_tar({"a.jpg": b"x"}, tarfile.GNU_FORMAT))
-    header[124:136] = b"\x80" + (2**60).to_bytes(11, "big")
-    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 256 + sum(header[156:512]))
-    members, broken = members_of(tmp_path, bytes(header))
-    assert members == []
-    assert broken.reason == Reason.SHARD_TOO_LARGE
-
-
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -237,37 +168,6 @@ def test_reads_through_fsspec():
     assert {member.name: member.data for member in members} == SAMPLE
 
 
-def noise(size: int, seed: int = 0) -> bytes:
-    """Bytes that do not compress, none of them zero."""
-    return np.random.default_rng(seed).integers(1, 256, size, dtype=np.uint8).tobytes()
-
-
-def sample(first: int, num: int, size: int = 3000) -> dict[str, bytes]:
-    return {f"{number}.jpg": noise(size, number) for number in range(first, first + num)}
-
-
-def names(members: list) -> list[str]:
-    return [member.name for member in members]
-
-
-@pytest.mark.parametrize("second", [bytes, *COMPRESSIONS])
-@pytest.mark.parametrize("first", [bytes, *COMPRESSIONS])
-def test_joined_archives_are_read_or_measured(tmp_path, first, second):
-    """`cat a.tar b.tar`: every member, or one verdict with the number of bytes that are left."""
-    joined = second(make_tar(sample(5, 5)))
-    notices = Counter()
-    members, broken = members_of(tmp_path, first(make_tar(sample(0, 5))) + joined, notices=notices)
-    packed = {gzip.compress, bz2.compress, lzma.compress}
-    if first is second or {first, second} <= packed:
-        assert names(members) == [f"{number}.jpg" for number in range(10)]
-        assert broken is None
-    else:
-        assert names(members) == [f"{number}.jpg" for number in range(5)]
-        assert broken.reason == Reason.SHARD_TRAILING_DATA
-        assert f"{len(joined)} bytes" in broken.detail
-    assert not +notices
-
-
 def test_many_joined_archives_of_any_padding_are_read(tmp_path):
     parts = [make_tar(sample(number, 1))[: 512 + 3072 + padding] for number, padding in enumerate([1024, 1536, 4096])]
     members, broken = members_of(tmp_path, b"".join(parts) + make_tar(sample(3, 1)))
@@ -296,12 +196,6 @@ def test_what_follows_the_end_inside_the_compressed_data_is_measured_and_named(t
         assert broken.reason == Reason.SHARD_TRAILING_DATA
         assert "5004 bytes" in broken.detail
         assert "a zip archive" in broken.detail
-
-
-@pytest.mark.parametrize("compress", COMPRESSIONS)
-def test_zeros_behind_compressed_data_are_padding(tmp_path, compress):
-    members, broken = members_of(tmp_path, compress(make_tar(sample(0, 3))) + bytes(100_000))
-    assert (len(members), broken) == (3, None)
 
 
 def body(members: dict[str, bytes]) -> bytes:
@@ -366,15 +260,6 @@ def test_a_file_allocated_larger_than_it_was_written_is_a_cut(tmp_path, num_byte
     assert broken.reason == Reason.SHARD_TRUNCATED
 
 
-@pytest.mark.parametrize("compress", COMPRESSIONS)
-def test_zeros_in_the_place_of_the_second_half_of_compressed_data_are_a_cut(tmp_path, compress):
-    whole = compress(make_tar(sample(0, 200)))
-    half = len(whole) // 2
-    members, broken = members_of(tmp_path, whole[:half] + bytes(len(whole) - half))
-    assert len(members) < 200
-    assert broken.reason == Reason.SHARD_TRUNCATED
-
-
 @pytest.mark.parametrize("record", [512, 1024, 10_240, 1 << 16, 1 << 20])
 def test_the_padding_of_any_record_is_an_end(tmp_path, record):
     """As `tar --record-size` writes it."""
@@ -396,17 +281,6 @@ def test_damage_in_the_middle_says_how_much_is_lost(tmp_path):
     assert len(members) == 3
     assert broken.reason == Reason.SHARD_UNREADABLE
     assert f"{len(data) - position - 512} bytes from byte {position + 512} on are not read" in broken.detail
-
-
-def test_labels_and_listings_of_gnu_tar_are_no_members(tmp_path):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, kind, data in (("label", b"V", b""), ("folder/", b"D", b"Ya.jpg\0\0"), ("a.jpg", b"0", b"x")):
-            info = tarfile.TarInfo(name)
-            info.type, info.size = kind, len(data)
-            tar.addfile(info, io.BytesIO(data))
-    members, broken = members_of(tmp_path, buffer.getvalue())
-    assert (names(members), broken) == (["a.jpg"], None)
 
 
 def test_as_many_members_as_the_cap_are_whole(tmp_path):
@@ -448,24 +322,3 @@ def test_what_stands_in_the_place_of_a_tar_is_named(tmp_path, data, sentence):
     assert members == []
     assert broken.reason == Reason.SHARD_UNREADABLE
     assert sentence in broken.detail
-
-
-def test_a_member_may_have_a_name_that_other_formats_begin_with(tmp_path):
-    members, broken = members_of(tmp_path, make_tar({"BZh.jpg": b"x", "PK\x03\x04": b"y"}))
-    assert (names(members), broken) == (["BZh.jpg", "PK\x03\x04"], None)
-
-
-def test_old_lzma_and_parallel_zstd_are_read(tmp_path):
-    skippable = b"\x50\x2a\x4d\x18\x04\0\0\0size"
-    for data in (lzma.compress(make_tar(SAMPLE), lzma.FORMAT_ALONE), skippable + zstd(make_tar(SAMPLE)) + skippable):
-        members, broken = members_of(tmp_path, data)
-        assert broken is None
-        assert {member.name: member.data for member in members} == SAMPLE
-
-
-@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress, zstd, lz4])
-def test_every_archive_bomb_is_stopped_early(tmp_path, compress):
-    bomb = compress(make_tar({"a.txt": b"caption", "bomb.jpg": bytes(80 * 2**20), "z.txt": b"z"}))
-    members, broken = members_of(tmp_path, bomb)
-    assert names(members) == ["a.txt"]
-    assert broken.reason == Reason.SHARD_TOO_LARGE

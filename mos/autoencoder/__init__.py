@@ -1,0 +1,1 @@
+"""How a latent codec is trained: a small autoencoder class of diffusers over the pictures of one resolution."""

@@ -1,0 +1,48 @@
+"""Config of the codec step: how large the autoencoder is and how long it learns."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mos.config import StrictConfig
+from mos.training.optimizer import OptimizerConfig
+
+
+class CodecConfig(StrictConfig):
+    """AutoencoderTiny of diffusers, trained on the kept pictures of one resolution, for `encode.vae` to name.
+
+    At first encoder and decoder learn together. Then the encoder is frozen, its latents brought to zero mean and unit
+    variance by channel within its last layer, and the decoder alone goes on.
+    """
+
+    resolution: int = Field(gt=0)
+    """Pictures of this resolution's buckets, px; one of `curate.resolutions`."""
+    stride: Literal[2, 4, 8, 16] = 8
+    """Pixels per latent cell, along each side."""
+    latent_channels: int = Field(16, ge=1)
+    width: int = Field(32, ge=4)
+    """Channels inside."""
+    blocks: int = Field(2, ge=1)
+    """Residual blocks at each size below the picture's own."""
+    latent_noise: float = Field(0.1, ge=0)
+    """Deviation of the Gaussian noise that the decoder learns to bear; latents have unit variance. A generation tower's
+    latents are never exact."""
+    moments_weight: float = Field(0.1, ge=0)
+    """Weight of the loss that holds each channel near zero mean and unit variance while the encoder learns."""
+    steps: int = Field(ge=1)
+    """Updates of encoder and decoder."""
+    decoder_steps: int = Field(0, ge=0)
+    """Updates of the decoder alone, after them."""
+    batch_size: int = Field(32, ge=1)
+    """Pictures of one update, over all workers."""
+    optimizer: OptimizerConfig = OptimizerConfig(lr=2e-3, final_lr=2e-5, warmup_steps=100, weight_decay=0.0)
+    """Of each of the two parts."""
+    held_out: float = Field(0.02, gt=0, le=0.5)
+    """Share of the pictures that is never trained on: the reported figures are theirs."""
+    log_every: int = Field(20, ge=1)
+    checkpoint_every: int = Field(200, ge=1)
+
+    @property
+    def total_steps(self) -> int:
+        """Of both parts."""
+        return self.steps + self.decoder_steps

@@ -1,0 +1,158 @@
+"""An image autoencoder of diffusers by path or pinned hub id, its latents scaled and shifted as its config says.
+
+Dimension key
+    batch           images of one bucket
+    height, width   px
+    channels, h, w  latent channels and grid: h = height / stride
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mos.encoders.vae import DiffusersConfig, require_multiple
+from mos.encoders.weights import Checkpoint, first_line, freeze, locate, refuse_incomplete
+from mos.errors import UserError
+from mos.fingerprint import fingerprint
+
+CODE_VERSION = 1
+"""Raise it when a latent changes: every table of older latents is then left aside."""
+
+LEVELS = {
+    "AutoencoderKL": "block_out_channels",
+    "AutoencoderTiny": "encoder_block_out_channels",
+    "AutoencoderDC": "encoder_block_out_channels",
+}
+"""Classes that are read, and the key of their config with an entry a level; each but the last halves the sides."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A checkpoint's class and shape, and what brings its raw latents to zero mean and unit variance."""
+
+    class_name: str
+    channels: int
+    stride: int
+    mean: tuple[float, ...]
+    """Of each channel of the raw latents."""
+    std: tuple[float, ...]
+
+
+class DiffusersCodec:
+    """A frozen autoencoder of diffusers, in float32; latents of a distribution are its mean."""
+
+    def __init__(self, vae: Any, geometry: Geometry, codec_id: str) -> None:
+        self._vae = vae
+        self.codec_id = codec_id
+        self.channels = geometry.channels
+        self.stride = geometry.stride
+        statistics = torch.tensor([geometry.mean, geometry.std], device=vae.device)
+        self._mean, self._std = statistics.view(2, 1, self.channels, 1, 1)
+
+    @classmethod
+    def load(cls, config: DiffusersConfig, device: str = "cpu") -> Self:
+        """Load by path or pinned hub id.
+
+        Raises:
+            UserError: the weights are missing, incomplete, of a class that is not read, or without normalisation.
+        """
+        checkpoint = locate(config.path, config.revision, config.subfolder)
+        geometry = read_geometry(checkpoint)
+        codec = cls(_load(geometry.class_name, checkpoint).to(device), geometry, codec_id(config))
+        side = 4 * geometry.stride
+        found = codec.encode(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape
+        if tuple(found) != (1, geometry.channels, 4, 4):
+            raise UserError(
+                f"{checkpoint.path} makes {found[1]} channels of {found[2]}x{found[3]} from {side}x{side} px, its "
+                f"config says {geometry.channels} of 4x4: correct its config.json"
+            )
+        return codec
+
+    @torch.inference_mode()
+    def encode(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
+        """Normalised latents, float32 on the CPU."""
+        require_multiple(images, self.stride)
+        encoded = self._vae.encode(images.to(self._vae.device).float() / 127.5 - 1)
+        return ((_raw_latents(encoded) - self._mean) / self._std).cpu()
+
+    @torch.inference_mode()
+    def decode(self, latents: Float[Tensor, "batch channels h w"]) -> UInt8[Tensor, "batch 3 height width"]:
+        """Images; values outside the valid range are clipped."""
+        raw = latents.to(self._vae.device).float() * self._std + self._mean
+        return ((self._vae.decode(raw).sample + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def read_geometry(checkpoint: Checkpoint) -> Geometry:
+    """What a checkpoint's config.json says of it.
+
+    Raises:
+        UserError: it has none, names a class that is not read, or does not say how latents are normalised.
+    """
+    from diffusers import AutoencoderKL  # any class reads any config
+
+    try:
+        config: Mapping[str, Any] = AutoencoderKL.load_config(**checkpoint.options())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{checkpoint.path} has no readable config.json: {first_line(error)}") from error
+    name = config.get("_class_name")
+    if name not in LEVELS:
+        raise UserError(
+            f"{checkpoint.path} is a {name}, type 'diffusers' reads {', '.join(LEVELS)}: correct `path` or "
+            "`subfolder`, or take another type"
+        )
+    channels = int(config["latent_channels"])
+    mean, std = _normalisation(config, channels, checkpoint.path)
+    return Geometry(name, channels, 2 ** (len(config[LEVELS[name]]) - 1), mean, std)
+
+
+def codec_id(config: DiffusersConfig) -> str:
+    """Family and 12 hex digits over the checkpoint, wherever it stands.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    weights = locate(config.path, config.revision, config.subfolder).identity
+    return f"diffusers-{fingerprint(weights=weights, code=CODE_VERSION)[:12]}"
+
+
+def _normalisation(config: Mapping[str, Any], channels: int, path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of raw latents by channel: those of the config, or its shift and the inverse of its scale."""
+    scale, shift = config.get("scaling_factor"), config.get("shift_factor") or 0.0
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if scale is None or not math.isfinite(scale) or scale <= 0:
+        raise UserError(
+            f"{path} has scaling_factor = {scale} in its config.json, so its latents may have any size: set it to one "
+            "over their standard deviation"
+        )
+    if (mean is None) != (std is None):
+        raise UserError(f"{path} has one of latents_mean and latents_std in its config.json: set both or none")
+    if mean is None or std is None:
+        return (float(shift),) * channels, (1.0 / scale,) * channels
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise UserError(f"{path} has {len(mean)} means and {len(std)} deviations, not {channels} positive ones of each")
+    return tuple(mean), tuple(value / scale for value in std)
+
+
+def _load(class_name: str, checkpoint: Checkpoint) -> Any:
+    import diffusers
+
+    try:
+        vae, report = getattr(diffusers, class_name).from_pretrained(
+            **checkpoint.options(), torch_dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{class_name} cannot be loaded from {checkpoint.path}: {first_line(error)}") from error
+    refuse_incomplete(class_name, checkpoint, report["missing_keys"])
+    return freeze(vae)
+
+
+def _raw_latents(encoded: Any) -> Tensor:
+    """Latents of what a class's `encode` returns."""
+    if hasattr(encoded, "latent_dist"):
+        return encoded.latent_dist.mode()
+    return encoded.latents if hasattr(encoded, "latents") else encoded.latent
