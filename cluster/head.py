@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +33,10 @@ from mos.errors import UserError
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 3
+
+
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""Variables that may name a job server; the second one also names clusters, as host:port."""
 
 
 class LocalHead:
@@ -81,7 +85,8 @@ class LocalHead:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(ConnectionError, RuntimeError):
-                client = JobSubmissionClient(self.address, headers=self.headers)
+                with _unset(*ADDRESSES):  # which a client prefers to what it is told
+                    client = JobSubmissionClient(self.address, headers=self.headers)
                 client.list_jobs()
                 return client
             time.sleep(0.2)
@@ -174,7 +179,7 @@ class JobCluster:
 
 def server_address(environment: Mapping[str, str]) -> str | None:
     """Address of the job server that the environment names, None where it names none."""
-    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+    for name in ADDRESSES:
         if environment.get(name, "").startswith(("http://", "https://")):
             return environment[name]
     return None
@@ -187,6 +192,16 @@ def _free_ports(num: int) -> list[int]:
         for probe in sockets:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in sockets]
+
+
+@contextlib.contextmanager
+def _unset(*names: str) -> Iterator[None]:
+    """Hide variables of this process's environment for the duration of the block."""
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _end_with_parent() -> None:

@@ -60,7 +60,7 @@ def main(run: Run, args: Namespace) -> None:
     write_scores(folder, prompts, pictures, scores)
     stages = trained_stages(run, stage)
     workers = config.cluster.train
-    machine = f"{workers.num} GPUs" if workers.gpus else f"{workers.num} CPU cores"
+    machine = f"{workers.num} GPUs" if workers.gpus else f"{workers.num * workers.cpus:g} CPU cores"
     card = model_card(config.name, machine, read_export(folder), stages, scores, config.evaluate.sampler)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for category, score in scores.categories.items():
@@ -69,7 +69,11 @@ def main(run: Run, args: Namespace) -> None:
 
 
 def write_weights(export: Path, folder: Path) -> None:
-    """The weights of an export in bfloat16, and its config without this machine's paths."""
+    """The weights of an export in bfloat16, and its config without what is this machine's or this run's.
+
+    Raises:
+        UserError: the weights are too large to ship, or the tower or the codec is read from a folder of this machine.
+    """
     weights = {name: tensor.bfloat16() for name, tensor in read_export(export).model.state_dict().items()}
     size = sum(tensor.nbytes for tensor in weights.values())
     if size > MOST_BYTES:
@@ -80,6 +84,10 @@ def write_weights(export: Path, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     config = read_export_config(export)
+    for name, part in (("tower", config.tower), ("vae", config.vae)):
+        path = getattr(part, "path", None)
+        if path is not None and Path(path).expanduser().is_dir():
+            raise UserError(f"encode.{name}.path = {path} is a folder of this machine: ship a model of a hub id")
     run = {key: config.run[key] for key in KEPT if key in config.run}
     kept = ExportConfig.model_validate({**config.model_dump(), "run": run})
     (folder / "config.json").write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")

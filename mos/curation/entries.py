@@ -62,8 +62,17 @@ def _listed_name(names: list[str], folder: str, listed: set[str]) -> str | None:
             return name
     if "://" in folder:
         return None
-    real = (os.path.relpath(os.path.realpath(f"{folder}/{name}"), os.path.realpath(folder)) for name in names)
+    possible = (name for name in names if _may_be_a_file(name))
+    real = (os.path.relpath(os.path.realpath(f"{folder}/{name}"), os.path.realpath(folder)) for name in possible)
     return next((name for name in real if name in listed), None)
+
+
+def _may_be_a_file(name: str) -> bool:
+    """True if a file of this system can have the name: one with half a character, or a zero byte, cannot."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _lines(path: str, name: str) -> list[str]:

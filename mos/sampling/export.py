@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
@@ -101,7 +102,17 @@ def read_export_config(folder: str | PathLike) -> ExportConfig:
     try:
         config = ExportConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not the config of an exported model: {error}") from error
-    if not isinstance(config.run.get("resolution"), int):
+        raise UserError(f"{path} is not the config of an exported model: {' '.join(str(error).split())}") from error
+    run = config.run
+    if not _is_number(run.get("resolution"), int) or run["resolution"] < 1:
         raise UserError(f"{path} does not say at which resolution its model was trained: set run.resolution in it")
+    if not _is_number(run.get("bucket_aspect", 2.0), int | float) or config.bucket_aspect < 1:
+        raise UserError(f"{path} has run.bucket_aspect = {run['bucket_aspect']!r}: set it to a number of at least 1")
+    stage = run.get("config", {})
+    if not isinstance(stage, dict) or not isinstance(stage.get("tasks", []), list):
+        raise UserError(f"{path} has a run.config that is no stage's: export the stage again")
     return config
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

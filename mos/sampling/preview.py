@@ -6,6 +6,7 @@ Dimension key
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,8 @@ class Preview:
             self._folder.mkdir(parents=True, exist_ok=True)
             grid.save(path)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a file system that takes nothing may not let go of anything either
+                path.unlink(missing_ok=True)
             self._say(f"pictures {path} could not be written ({error}): training goes on without them")
 
 

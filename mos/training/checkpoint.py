@@ -172,6 +172,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     found = from_rank_0(lambda: _pop_readable([path], refused))
     reason = from_rank_0(lambda: str(refused[0]) if refused else None) if found is None else found.damage()
     if found is None or reason is not None:
+        reason = reason or "it is missing"
         raise UserError(
             f"checkpoint {path} cannot be used ({reason}): train the stage that wrote it again with --force"
         )

@@ -16,7 +16,7 @@ from mos.model.context import Context
 from mos.model.mos import MoS
 from mos.planning.flops import tower_flops
 from mos.planning.machine import MachineConfig
-from mos.tables.lance import TableVersion, open_table, table_exists
+from mos.tables.lance import latest_version, table_exists
 from mos.tables.payloads import RowCache, StateTable
 from mos.tables.schema import TASK_EDIT
 from mos.training.engine import build_engine
@@ -95,12 +95,14 @@ def step_seconds(config: RunConfig, name: str, figures: StageFigures, device: to
 
 
 def measure_reading(config: RunConfig) -> float | None:
-    """GB/s of shuffled batches of the run's states table into this process; None without a table."""
+    """GB/s of shuffled batches of the run's states table into this process; None without a table, or a row in it."""
     uri = current_states_uri(config)
     if uri is None or not table_exists(uri):
         return None
-    dataset = open_table(uri)
-    table = StateTable(TableVersion(uri, dataset.version, dataset.count_rows()), RowCache(0))
+    pinned = latest_version(uri)
+    if not pinned.rows:
+        return None
+    table = StateTable(pinned, RowCache(0))
     rng = np.random.default_rng(0)
     read = 0
 

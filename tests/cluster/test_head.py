@@ -23,8 +23,10 @@ SERVER = "http://127.0.0.1:1"
 @pytest.mark.slow
 def test_a_head_is_closed_to_strangers_and_ends_with_the_process_that_started_it(clone: Path):
     code = (
-        "import time\nfrom cluster.head import LocalHead\nfrom cluster.session import ClusterConfig\n"
+        "import os, time\nos.environ['RAY_ADDRESS'] = '10.0.0.1:6379'\n"
+        "from cluster.head import LocalHead\nfrom cluster.session import ClusterConfig\n"
         "head = LocalHead(ClusterConfig(num_cpus=1, object_store_mb=100))\nhead.connect()\n"
+        "assert os.environ['RAY_ADDRESS'] == '10.0.0.1:6379', 'a cluster elsewhere, which the head is not'\n"
         "print(head._process.pid, head.address, flush=True)\ntime.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=clone, stdout=subprocess.PIPE, text=True)

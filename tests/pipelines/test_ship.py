@@ -68,6 +68,16 @@ def test_weights_are_shipped_in_half_and_the_config_without_places(tmp_path: Pat
     assert "/home/me" not in (folder / "config.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("name", "part"), [("tower", {"type": "minilm"}), ("vae", {"type": "diffusers"})])
+def test_a_tower_or_codec_of_this_machine_is_not_shipped(tmp_path: Path, name: str, part: dict[str, str]) -> None:
+    export, folder = save_export(tmp_path / "export"), tmp_path / "shipped"
+    folder.mkdir()
+    config = json.loads((export / "config.json").read_text(encoding="utf-8"))
+    (export / "config.json").write_text(json.dumps({**config, name: {**part, "path": str(tmp_path)}}), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"encode\.{name}\.path = {tmp_path} is a folder of this machine"):
+        ship.write_weights(export, folder)
+
+
 def test_weights_too_large_for_a_package_are_refused_with_their_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

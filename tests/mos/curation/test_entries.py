@@ -126,6 +126,14 @@ def test_a_folder_that_may_not_be_read_is_told_unless_lines_name_images_in_it(tm
     assert listing.refused == refused[1:]
 
 
+@pytest.mark.parametrize("name", ["\\ud83d.svg", "a\\u0000b.jpg"])
+def test_a_name_that_no_file_can_have_is_an_entry_of_its_own(tmp_path, name):
+    line = f'{{"file": "{name}", "caption": "y"}}'
+    path = fill(tmp_path, {"c.jsonl": line}) / "c.jsonl"
+    entries = jsonl_entries(str(path), str(tmp_path), Listing(files("a.jpg")), ("file",), "photos")
+    assert entries == [line, '{"file": "a.jpg"}']
+
+
 def test_bytes_that_are_no_text_survive_in_their_line(tmp_path):
     line = b'{"file": "a.jpg", "caption": "caf\xe9"}'
     (tmp_path / "c.jsonl").write_bytes(line)

@@ -101,9 +101,15 @@ def test_missing_weights_are_refused_not_drawn_at_random(folder: Path) -> None:
         load_codec(WanConfig(path=str(folder)))
 
 
-def test_the_vae_of_wan_2_1_is_refused_by_its_geometry(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("channels", "stride"), [(16, 8), (16, 16), (48, 8)])
+def test_the_vae_of_another_wan_is_refused_by_its_geometry(channels: int, stride: int, tmp_path: Path) -> None:
     from diffusers import AutoencoderKLWan
 
-    AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"the VAE has 16 channels at 8x, Wan 2\.2 has 48 at 16x: correct `path`"):
+    statistics = {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
+    other = AutoencoderKLWan(
+        base_dim=4, z_dim=channels, scale_factor_spatial=stride, dim_mult=[1, 1, 1, 1], num_res_blocks=1, **statistics
+    )
+    other.save_pretrained(tmp_path)
+    message = rf"the VAE has {channels} channels at {stride}x, Wan 2\.2 has 48 at 16x: correct `path`"
+    with pytest.raises(UserError, match=message):
         load_codec(WanConfig(path=str(tmp_path)))

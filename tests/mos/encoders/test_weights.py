@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import LlamaModel
 
 from mos.encoders.weights import (
@@ -11,6 +12,7 @@ from mos.encoders.weights import (
     digest_folder,
     digest_weights,
     first_line,
+    freeze,
     load_frozen,
     locate,
     refuse_incomplete,
@@ -89,9 +91,11 @@ def test_an_identity_is_that_of_the_subfolder(tmp_path: Path) -> None:
 
 
 def test_a_frozen_model_neither_learns_nor_drops(llama_folder: Path) -> None:
-    model = load_frozen(LlamaModel, locate(str(llama_folder), None), torch.bfloat16)
-    assert not model.training
-    assert {(parameter.dtype, parameter.requires_grad) for parameter in model.parameters()} == {(torch.bfloat16, False)}
+    loaded = load_frozen(LlamaModel, locate(str(llama_folder), None), torch.bfloat16)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    for model in (loaded, freeze(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))):
+        assert not any(module.training for module in model.modules())
+        assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_missing_weights_are_refused_not_drawn_at_random(llama_folder: Path, tmp_path: Path) -> None:

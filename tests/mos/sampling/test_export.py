@@ -82,6 +82,25 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: bytes | None, messag
         read_export(folder)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"resolution": True}, "does not say at which resolution"),
+        ({"resolution": -4}, "does not say at which resolution"),
+        ({"bucket_aspect": None}, "has run.bucket_aspect = None: set it to a number of at least 1"),
+        ({"bucket_aspect": "wide"}, "has run.bucket_aspect = 'wide'"),
+        ({"bucket_aspect": 0.5}, "has run.bucket_aspect = 0.5"),
+        ({"config": None}, "has a run.config that is no stage's"),
+        ({"config": {"tasks": None}}, "has a run.config that is no stage's"),
+    ],
+)
+def test_a_damaged_run_is_named_before_it_is_used(tmp_path: Path, changed: dict, message: str) -> None:
+    save_export(tmp_path, run={**run_of(16), **changed})
+    with pytest.raises(UserError) as caught:
+        read_export_config(tmp_path)
+    assert message in str(caught.value)
+
+
 def test_a_config_of_another_version_is_refused(tmp_path: Path) -> None:
     folder = save_export(tmp_path / "export", sampler={"steps": 20})
     with pytest.raises(UserError, match=r"is not the config of an exported model: .*\n.*sampler"):

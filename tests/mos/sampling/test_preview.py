@@ -107,6 +107,13 @@ def test_values_that_are_not_finite_are_said_and_not_drawn(tmp_path: Path) -> No
     assert not (tmp_path / "samples").exists()
 
 
+def test_a_file_in_place_of_the_folder_costs_a_grid_and_no_training(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "samples").touch()
+    preview(tmp_path / "samples", inputs(), said)(random_model(), 7)
+    assert ["training goes on without them" in line for line in said] == [True]
+
+
 def test_a_full_disk_costs_a_grid_and_no_training(tmp_path: Path) -> None:
     said: list[str] = []
     with small_disk(tmp_path / "disk", 1) as folder:

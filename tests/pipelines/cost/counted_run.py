@@ -37,5 +37,5 @@ def write_states(config: RunConfig, captions: list[str]) -> None:
         "num_tokens": [5] * len(captions),
         "payload": [codec.pack(states)] * len(captions),
     }
-    Path(uri).parent.mkdir(parents=True)
+    Path(uri).parent.mkdir(parents=True, exist_ok=True)
     tables.write(Path(uri), pa.table(rows, states_schema("minilm", codec)))

@@ -121,7 +121,7 @@ def test_a_stage_begins_with_the_weights_of_the_one_before_at_its_own_step_0(dem
     assert equal(average, exported(before))
     _, _, state = start_training(replace(job, folder=before.folder, start=tmp_path / "gone"), CPU)
     assert state == TrainState(6)  # its own checkpoint comes first
-    with pytest.raises(UserError, match=r"gone cannot be used .*--force"):
+    with pytest.raises(UserError, match=r"gone cannot be used \(it is missing\): .*--force"):
         start_training(replace(job, start=tmp_path / "gone"), CPU)
 
 
