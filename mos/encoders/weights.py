@@ -54,8 +54,11 @@ def locate(path: str, revision: str | None, subfolder: str | None = None) -> Che
     Raises:
         UserError: there is no such folder and the path is no hub id, a hub id lacks its revision, or a folder has one.
     """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"weights {path} do not exist: there is no such user") from error
+    if path and folder.is_dir():
         if revision is not None:
             raise UserError(f"{path} is a folder, so revision = {revision!r} means nothing: remove it")
         if not Path(folder, subfolder or "").is_dir():

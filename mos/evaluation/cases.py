@@ -65,7 +65,8 @@ def stored_edits(samples: TableVersion, num: int, limits: ImageLimits) -> list[E
     if not chosen:
         return []
     wanted = ", ".join(f"'{sample_id}'" for sample_id in chosen)
-    rows = samples.open().to_table(columns=["image", "reference", "caption"], filter=f"sample_id IN ({wanted})")
+    columns = ["sample_id", "image", "reference", "caption"]
+    rows = samples.open().to_table(columns=columns, filter=f"sample_id IN ({wanted})").sort_by("sample_id")
     return [
         EditCase(decode_image(row["reference"], limits), row["caption"], decode_image(row["image"], limits), None)
         for row in rows.to_pylist()

@@ -66,7 +66,7 @@ def edit_grid(examples: Sequence[EditExample], theme: Theme, per_row: int = 3) -
         _show(after, example.result, theme)
         before.annotate("→", (1.08, 0.5), xycoords="axes fraction", ha="center", va="center", color=theme.muted)
         heading = _marked(_wrapped(example.instruction, 2 * cell), example.correct)
-        card.suptitle(heading, fontsize=8, color=_verdict(example.correct, theme))
+        card.suptitle(heading, parse_math=False, fontsize=8, color=_verdict(example.correct, theme))
     return figure
 
 
@@ -78,7 +78,7 @@ def _show(axes: Axes, image: Image.Image, theme: Theme) -> None:
 
 
 def _caption(axes: Axes, text: str, correct: bool | None, theme: Theme) -> None:
-    axes.set_xlabel(_marked(text, correct), fontsize=7.5, color=_verdict(correct, theme), labelpad=3)
+    axes.set_xlabel(_marked(text, correct), parse_math=False, fontsize=7.5, color=_verdict(correct, theme), labelpad=3)
 
 
 def _marked(text: str, correct: bool | None) -> str:

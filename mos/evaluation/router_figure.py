@@ -45,7 +45,7 @@ def router_figure(story: RouterStory, theme: Theme, *, num_panels: int = 6, num_
     rows = -(-len(tokens) // MAX_TOKENS_PER_ROW)
     heights = [2.55, 1.65, 0.5 + 1.15 * rows]
     figure = new_figure(FIGURE_WIDTH, sum(heights) + 0.3)
-    figure.suptitle(f"“{story.prompt}”", x=0.012, ha="left", fontsize=11, fontweight="bold")
+    figure.suptitle(f"“{story.prompt}”", parse_math=False, x=0.012, ha="left", fontsize=11, fontweight="bold")
     bands = figure.subfigures(3, 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_trajectory(bands[0], story, steps, theme)
     _draw_layers(bands[1], story.trace, steps, theme)
@@ -111,7 +111,7 @@ def _draw_maps(figure: SubFigure, trace: RouterTrace, tokens: Sequence[int], the
             continue
         token = tokens[place]
         shades = axes.imshow(maps[token], cmap=colors, vmin=0, vmax=maps.max(), origin="lower", aspect="auto")
-        axes.set_title(readable(trace.tokens[token]), loc="center", fontsize=8)
+        axes.set_title(readable(trace.tokens[token]), parse_math=False, loc="center", fontsize=8)
         _map_axes(axes, trace.layers, maps.shape[2], first=place % columns == 0, theme=theme)
         if _is_marked(trace):
             layer, block = np.nonzero(picked[token])

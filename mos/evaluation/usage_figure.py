@@ -31,7 +31,7 @@ def usage_figure(usage: LayerUsage, theme: Theme, *, num_words: int = 14) -> Fig
     left.set_yticks(range(len(usage.timesteps)), [f"t = {t:.2f}" for t in usage.timesteps.tolist()])
     shades = _map(right, by_word, usage.layers, highest, theme)
     right.set_title("by token")
-    right.set_yticks(range(len(words)), [readable(word) for word in words])
+    right.set_yticks(range(len(words)), [readable(word) for word in words], parse_math=False)
     bar = figure.colorbar(shades, ax=[left, right], fraction=0.03, pad=0.02, aspect=18)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=7)

@@ -118,9 +118,12 @@ class Rejected(Exception):
     """A verdict on an item, not a failure of the program; carries its code and the value that was refused."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail)  # what an exception is unpickled from
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class ShardBrokenError(Rejected):

@@ -72,6 +72,16 @@ def test_what_is_cut_off_is_known(folder: Path, text: str, max_tokens: int, kept
     assert one.render(text) == kept
 
 
+@pytest.mark.parametrize(("max_tokens", "kept"), [(1, "a"), (2, "ab"), (5, "ab"), (6, "ab🙂"), (7, "ab🙂c")])
+def test_a_character_of_several_tokens_is_kept_or_cut_as_a_whole(tmp_path: Path, max_tokens: int, kept: str) -> None:
+    vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bytes_alone = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    bytes_alone.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=bytes_alone, pad_token="!").save_pretrained(tmp_path)
+    one = prompter(tmp_path, "user: {text}", max_tokens)
+    assert one.cut("ab🙂c") == (kept, "ab🙂c"[len(kept) :])
+
+
 def test_token_ids_are_right_however_many_prompts_are_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mos.encoders.prompts.MAX_KNOWN", 1)
     one = prompter(folder)

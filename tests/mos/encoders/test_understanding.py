@@ -89,3 +89,9 @@ def test_the_template_of_a_family_has_its_places(kind: type[LlamaConfig]) -> Non
 def test_a_revision_is_a_whole_commit(revision: str) -> None:
     with pytest.raises(ValidationError, match="revision"):
         LlamaConfig(path="owner/name", revision=revision)
+
+
+def test_padding_stays_within_the_positions_of_bert() -> None:
+    assert MiniLMConfig(max_tokens=504, pass_step=128).pass_step == 128
+    with pytest.raises(ValidationError, match="max_tokens = 504 in steps of pass_step = 100 are 600 positions"):
+        MiniLMConfig(max_tokens=504, pass_step=100)

@@ -28,6 +28,8 @@ COMMIT = "0" * 40
         ("/nowhere/llama", None, None, "weights /nowhere/llama do not exist: name a folder"),
         ("./llama", COMMIT, None, "do not exist"),
         ("~/no such folder", None, None, "do not exist"),
+        ("~nobodyhere/weights", None, None, "do not exist: there is no such user"),
+        ("", None, None, "weights  do not exist"),
         ("llama", None, None, "do not exist"),
         ("owner/name/vae", COMMIT, None, "do not exist"),
         ("meta-llama/Llama-3.2-3B", None, None, "lacks its revision: set `revision` to a 40-digit commit"),

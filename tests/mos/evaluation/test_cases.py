@@ -77,6 +77,7 @@ def test_a_stored_edit_goes_from_its_reference_to_its_image(samples: TableVersio
 
 def test_every_stored_edit_keeps_its_own_pictures(samples: TableVersion) -> None:
     cases = {case.instruction: case for case in stored_edits(samples, 9, ImageLimits())}
+    assert list(cases) == ["make it black", "make it blue"], "in the order of the sample ids"
     colours = {
         instruction: (case.source.getpixel((48, 24)), case.target.getpixel((48, 24)))
         for instruction, case in cases.items()

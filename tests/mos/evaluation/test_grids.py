@@ -70,7 +70,9 @@ def test_only_small_pictures_show_their_pixels(side: int, interpolation: str) ->
     assert picture_grid([Captioned(image, "")], LIGHT).axes[0].images[0].get_interpolation() == interpolation
 
 
-@pytest.mark.parametrize("text", ["", "a star", "costs $5, not $6", "50% of {a} <b> & c_d^e"])
+@pytest.mark.parametrize(
+    "text", ["", "a star", "costs $5, not $6", "$5 for 50% off $", r"a $\frob$ on top", "$x^$ y", "{a} <b> & c_d^e"]
+)
 def test_any_text_can_be_drawn(text: str) -> None:
     assert figure_png(partial(picture_grid, [Captioned(RED, text, True)]), LIGHT)
     assert figure_png(partial(edit_grid, [EditExample(RED, text, BLUE, correct=False)]), DARK)

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from mos.images.reasons import Notice, Reason, Rejected, ShardBrokenError
@@ -39,3 +41,15 @@ def test_a_broken_shard_is_a_rejection_that_is_certain_unless_said_otherwise() -
     assert str(broken) == "shard_truncated: ends inside a.jpg"
     padded = ShardBrokenError(Reason.SHARD_TRUNCATED, "zeros", is_zero_filled=True, is_certain=False)
     assert (padded.member, padded.is_zero_filled, padded.is_certain) == (None, True, False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Rejected(Reason.IMAGE_EMPTY, "0 bytes"),
+        ShardBrokenError(Reason.SHARD_TRUNCATED, "end", "a.jpg", is_certain=False),
+    ],
+)
+def test_a_rejection_passes_from_process_to_process(error: Rejected) -> None:
+    other = pickle.loads(pickle.dumps(error))
+    assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))

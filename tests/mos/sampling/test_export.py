@@ -95,15 +95,15 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: bytes | None, messag
     ],
 )
 def test_a_damaged_run_is_named_before_it_is_used(tmp_path: Path, changed: dict, message: str) -> None:
-    save_export(tmp_path, run={**run_of(16), **changed})
+    folder = save_export(tmp_path / "export", run={**run_of(16), **changed})
     with pytest.raises(UserError) as caught:
-        read_export_config(tmp_path)
+        read_export_config(folder)
     assert message in str(caught.value)
 
 
 def test_a_config_of_another_version_is_refused(tmp_path: Path) -> None:
     folder = save_export(tmp_path / "export", sampler={"steps": 20})
-    with pytest.raises(UserError, match=r"is not the config of an exported model: .*\n.*sampler"):
+    with pytest.raises(UserError, match=r"is not the config of an exported model: .*sampler"):
         read_export_config(folder)
 
 
