@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Ship: the export of a finished run of drawn scenes -> a checkpoint as the package carries it.
+"""Ship: the export of a finished run of drawn scenes, or its codec -> a checkpoint as the package carries it.
 
-Reads   the export of the last finished stage of stage1 to stage4, and the records of its stages
+Reads   the export of the last finished stage of stage1 to stage4, and the records of its stages; with --codec those of
+        the codec step
 Writes  mos/checkpoints/<name of the run>/: model.safetensors (bfloat16), config.json, scores.json, samples.png, and
-        the model card, README.md
+        the model card, README.md; of a codec its safetensors, config.json, reconstructions.png and card
 
   python pipelines/ship.py pipelines/configs/shapes.toml
+  python pipelines/ship.py pipelines/configs/codec.toml --codec
 """
 
 import json
+import shutil
 import sys
 from argparse import Namespace
 from functools import partial
@@ -18,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.run.cli import Command
 
-COMMAND = Command(__name__, __doc__)
+COMMAND = Command(__name__, __doc__, flags={"--codec": "ship the codec that the run has trained"})
 
 import torch
 from PIL import Image
@@ -26,7 +29,7 @@ from safetensors.torch import save_file
 
 from mos.checkout import CLONE
 from mos.errors import UserError
-from mos.evaluation.card import TrainedStage, model_card
+from mos.evaluation.card import TrainedStage, codec_card, model_card
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.grids import Captioned, picture_grid
 from mos.evaluation.scores import Scores, score_pictures
@@ -40,6 +43,8 @@ from pipelines.run.steps import Run
 
 MOST_BYTES = 16 * 2**20
 """Of the weights: what a package may carry."""
+MOST_CODEC_BYTES = 2 * 2**20
+"""Of a codec, all files but its pictures."""
 KEPT = ("name", "stage", "resolution", "bucket_aspect", "fingerprint", "seed", "tower_id", "codec_id", "config")
 """Of the run's record: nothing that names a place on this machine."""
 GRID_COLUMNS = 6
@@ -48,6 +53,9 @@ GRID_COLUMNS = 6
 def main(run: Run, args: Namespace) -> None:
     """Write the weights, draw with what was written, score it, write the card."""
     config = run.config
+    if args.codec:
+        ship_codec(run)
+        return
     if config.shapes is None:
         raise UserError(f"config {config.name!r} has no [shapes] section: the checker scores drawn scenes alone")
     stage = text_stage(run, None)
@@ -59,13 +67,39 @@ def main(run: Run, args: Namespace) -> None:
     scores = score_pictures(pictures, prompts)
     write_scores(folder, prompts, pictures, scores)
     stages = trained_stages(run, stage)
-    workers = config.cluster.train
-    machine = f"{workers.num} GPUs" if workers.gpus else f"{workers.num * workers.cpus:g} CPU cores"
-    card = model_card(config.name, machine, read_export(folder), stages, scores, config.evaluate.sampler)
+    card = model_card(config.name, machine(config), read_export(folder), stages, scores, config.evaluate.sampler)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for category, score in scores.categories.items():
         print(f"ship: {category:14} right {score.correct:.2f} of {score.num}", flush=True)
     print(f"ship: {folder} is complete; its card is README.md", flush=True)
+
+
+def ship_codec(run: Run) -> None:
+    """Copy the autoencoder that the codec step has trained, and write its card.
+
+    Raises:
+        UserError: the step is not finished, or the codec is too large to ship.
+    """
+    config, record = run.config, run.require("codec")
+    codec, figures = config.codec, record.outputs
+    assert codec is not None
+    if figures["bytes"] > MOST_CODEC_BYTES:
+        raise UserError(
+            f"the codec has {figures['bytes'] / 2**20:.1f} MiB, one to ship has at most "
+            f"{MOST_CODEC_BYTES / 2**20:.0f} MiB: train one of a smaller codec.width or fewer codec.blocks"
+        )
+    folder = CLONE / "mos" / "checkpoints" / config.name
+    shutil.copytree(figures["export"], folder, dirs_exist_ok=True)
+    shutil.copy(Path(figures["folder"], "reconstructions.png"), folder)
+    card = codec_card(config.name, machine(config), codec, figures, record.seconds / 3600)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    print(f"ship: {folder} is complete; its card is README.md", flush=True)
+
+
+def machine(config: RunConfig) -> str:
+    """Devices that a run trains on, in words."""
+    workers = config.cluster.train
+    return f"{workers.num} GPUs" if workers.gpus else f"{workers.num * workers.cpus:g} CPU cores"
 
 
 def write_weights(export: Path, folder: Path) -> None:

@@ -36,7 +36,8 @@ def sidecar_entries(files: list[ListedFile]) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
+    path = PurePosixPath(name)
+    return str(path).removesuffix(path.suffix)
 
 
 def jsonl_entries(path: str, folder: str, listing: Listing, keys: tuple[str, ...], name: str) -> list[str]:

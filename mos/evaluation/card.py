@@ -1,10 +1,12 @@
 """The model card of a checkpoint: what it is, how it was trained, what it gets right, how to draw with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mos.autoencoder.config import CodecConfig
 from mos.evaluation.scores import Scores
 from mos.sampling.config import SamplerConfig
 from mos.sampling.export import Export
@@ -38,9 +40,7 @@ def model_card(
         scores: its own, of pictures drawn with `sampler`.
         sampler: see `scores`.
     """
-    environment = Environment(
-        loader=PackageLoader("mos.evaluation", "templates"), undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = _environment()
     environment.filters["share"] = lambda share: "–" if share is None else f"{share:.2f}"
     return environment.get_template("card.md").render(
         name=name,
@@ -54,3 +54,24 @@ def model_card(
         colours=PALETTE,
         backgrounds=list(Background),
     )
+
+
+def codec_card(name: str, machine: str, config: CodecConfig, figures: Mapping[str, Any], hours: float) -> str:
+    """Markdown on a latent codec.
+
+    Args:
+        name: of the run.
+        machine: what it was trained on, in words.
+        config: what was trained, and how.
+        figures: outputs of the codec step.
+        hours: that it took.
+    """
+    return (
+        _environment()
+        .get_template("codec_card.md")
+        .render(name=name, machine=machine, config=config, figures=figures, hours=hours)
+    )
+
+
+def _environment() -> Environment:
+    return Environment(loader=PackageLoader("mos.evaluation", "templates"), undefined=StrictUndefined, trim_blocks=True)

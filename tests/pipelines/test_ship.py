@@ -15,11 +15,12 @@ from mos.evaluation.cases import scored_prompts
 from mos.evaluation.scores import score_pictures
 from mos.sampling.export import read_export
 from pipelines import ship
-from pipelines.run.config import RunConfig
+from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import Run
 from tests.mos.evaluation.stories import ground_truth
 from tests.mos.sampling.tiny_export import random_model, run_of, save_export
 from tests.pipelines.drawn_run import trained_run
+from tests.pipelines.tiny_run import tiny_config
 
 SHORT = ("stage1.steps=1000", "stage1.batch_size=64", "stage1.resolution=32")
 
@@ -36,7 +37,7 @@ def test_a_finished_run_is_shipped_with_its_card(
     tree = json.loads(about.read_text(encoding="utf-8"))
     tree["run"] |= {"tower_id": "minilm-0123456789ab", "tables": {"samples": str(tmp_path)}}
     about.write_text(json.dumps(tree), encoding="utf-8")
-    ship.main(Run(config), Namespace())
+    ship.main(Run(config), Namespace(codec=False))
     folder = tmp_path / "clone/mos/checkpoints/demo"
     files = {path.name for path in folder.iterdir()}
     assert files == {"model.safetensors", "config.json", "scores.json", "samples.png", "README.md"}
@@ -51,6 +52,32 @@ def test_a_finished_run_is_shipped_with_its_card(
     said = capsys.readouterr().out
     assert "ship: drawing 8 pictures to score\n" in said
     assert f"ship: {folder} is complete" in said
+
+
+def test_a_codec_is_shipped_with_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ship, "CLONE", tmp_path / "clone")
+    (tmp_path / "pictures").mkdir()
+    config = load_run(tiny_config(tmp_path, "codec={resolution=32, steps=3}"))
+    trained = tmp_path / "trained"
+    (trained / "export").mkdir(parents=True)
+    for name in ("export/config.json", "export/weights.safetensors", "reconstructions.png"):
+        (trained / name).touch()
+    Run(config).step("curate").finish({})
+    with pytest.raises(UserError, match=r"run `python pipelines/codec\.py"):
+        ship.main(Run(config), Namespace(codec=True))
+    figures = {"psnr_db": 34.0, "psnr_db_worst": 30.0, "pictures": 8, "num_params": 9000, "bytes": 2 * 2**20}
+    outputs = {"export": str(trained / "export"), "folder": str(trained), **figures}
+    Run(config).step("codec").finish({**outputs, "bytes": 2 * 2**20 + 1})
+    with pytest.raises(
+        UserError, match=r"the codec has 2\.0 MiB, one to ship has at most 2 MiB: .* smaller codec\.width"
+    ):
+        ship.main(Run(config), Namespace(codec=True))
+    Run(config).step("codec").finish(outputs)
+    ship.main(Run(config), Namespace(codec=True))
+    folder = tmp_path / "clone/mos/checkpoints/tiny"
+    shipped = {path.name for path in folder.iterdir()}
+    assert shipped == {"config.json", "weights.safetensors", "reconstructions.png", "README.md"}
+    assert "| 34.0 |" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_weights_are_shipped_in_half_and_the_config_without_places(tmp_path: Path) -> None:
@@ -125,4 +152,4 @@ def test_hours_are_those_of_the_stages_up_to_the_one_that_ships(demo_run: Callab
 def test_only_drawn_scenes_can_be_scored_and_shipped(demo_run: Callable[..., RunConfig]) -> None:
     config = demo_run().model_copy(update={"shapes": None})
     with pytest.raises(UserError, match=r"config 'demo' has no \[shapes\] section"):
-        ship.main(Run(config), Namespace())
+        ship.main(Run(config), Namespace(codec=False))

@@ -122,6 +122,7 @@ class _Streams:
 
     def _next(self) -> None:
         """Begin the stream that follows, or end where only zeros do: tapes and block devices are padded with them."""
+        end = self._raw.tell() - len(self._ahead)
         head = self._more()
         while head and not (head := head.lstrip(b"\0")):
             head = self._more()
@@ -129,7 +130,7 @@ class _Streams:
             head += more
         self._current = _decompressor(head)
         if head and self._current is None:
-            raise trailing_data(len(head) + len_from(self._raw, self._raw.tell()))
+            raise trailing_data(len_from(self._raw, end))
         self._ahead = head
 
 

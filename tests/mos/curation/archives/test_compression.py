@@ -116,7 +116,7 @@ def test_damage_is_an_error_without_a_number(damaged):
     assert caught.value.errno is None
 
 
-@pytest.mark.parametrize("rest", [b"x", b"no compression", noise(300_000)])
+@pytest.mark.parametrize("rest", [b"x", b"no compression", bytes(1000) + b"xyz", noise(300_000)])
 @pytest.mark.parametrize("compress", COMPRESSIONS)
 def test_bytes_of_no_compression_behind_the_end_are_counted(compress, rest):
     with pytest.raises(ShardBrokenError, match=f" {len(rest)} bytes behind the end of the compressed data") as caught:

@@ -105,7 +105,16 @@ def test_a_pax_record_is_as_long_as_it_says(body, records):
 
 @pytest.mark.parametrize(
     "body",
-    [b"0 path=ab\n", b"2 path=ab\n", b"10 path=ab\n", b"9 pathab\n", b"10 path=ab", b"x path=ab\n", b"11path=ab\n\n"],
+    [
+        b"0 path=ab\n",
+        b"2 path=ab\n",
+        b"10 path=ab\n",
+        b"9 pathab\n",
+        b"10 path=ab",
+        b"99 path=ab\n",
+        b"x path=ab\n",
+        b"11path=ab\n\n",
+    ],
 )
 def test_a_damaged_pax_record_is_refused(body):
     with pytest.raises(ShardBrokenError) as caught:
