@@ -253,8 +253,8 @@ def _job(name: str, root: str, *arguments: str) -> None:
 def _gang_samples_per_s(root: str) -> float:
     """Of the short demo's first stage as a job, the median of its second half."""
     _job("stage1", root, "stage1.steps=120", "--force")
-    [folder] = Path(root, "checkpoints", "stage1").iterdir()
-    return statistics.median(metrics.samples_per_s for metrics in read_metrics(folder) if metrics.step > 60)
+    [path] = Path(root, "checkpoints", "stage1").glob("*/metrics.jsonl")
+    return statistics.median(metrics.samples_per_s for metrics in read_metrics(path.parent) if metrics.step > 60)
 
 
 def _dag(root: str) -> list[str]:
