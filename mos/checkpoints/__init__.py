@@ -7,8 +7,5 @@ MosPipeline.from_export(SHAPES)("a red circle left of a blue square")[0].save("c
 
 from pathlib import Path
 
-CODEC = Path(__file__).resolve().parent / "codec"
-"""Latent codec of drawn scenes, 8 px a cell, as `encode.vae = { type = "diffusers", path = … }` reads it."""
-
 SHAPES = Path(__file__).resolve().parent / "shapes"
 """Coloured shapes on plain backgrounds, 72 px, conditioned on the embedded MiniLM."""
