@@ -23,9 +23,9 @@ from mos.files import written_whole
 from mos.images.decode import ImageLimits
 from mos.loader.prefetch import prefetch
 from mos.tables.lance import TableVersion
-from mos.training.metrics import MetricsWriter, StepMetrics
+from mos.training.metrics import StepMetrics, metrics_of
 from mos.training.optimizer import learning_rate
-from mos.training.stop import StopRequest, StopVote
+from mos.training.stop import StopVote, stoppable
 
 STATISTICS_PICTURES = 1024
 """Pictures whose latents settle the mean and deviation of each channel."""
@@ -78,12 +78,7 @@ def train_codec(job: CodecJob, device: torch.device) -> None:
     pictures = Pictures(job.samples, job.limits, index, job.seed)
     state = CodecState(build_autoencoder(config, job.seed).to(device))
     state.load(job.folder / "checkpoint.pt")
-    report, close = _reporting(job.folder, state.step)
-    request = StopRequest(job.folder)
-    vote = StopVote(request)
-    if dist.get_rank() == 0:
-        request.enter()
-    try:
+    with metrics_of(job.folder, state.step) as report, stoppable(job.folder) as vote, closing(vote):
         if state.step < config.steps and _train_part(job, state, pictures, (0, config.steps), report, vote):
             standardise(state.vae, _latents(state.vae, pictures, index, device))
             _save(job, state)
@@ -91,11 +86,6 @@ def train_codec(job: CodecJob, device: torch.device) -> None:
             state.vae.encoder.requires_grad_(False)
             _train_part(job, state, pictures, (config.steps, config.total_steps), report, vote)
         _save(job, state)
-    finally:
-        if dist.get_rank() == 0:
-            request.leave()
-        vote.close()
-        close()
     if state.step == config.total_steps and dist.get_rank() == 0:
         export_codec(job, state.vae, pictures, index)
     dist.barrier()
@@ -210,11 +200,3 @@ def _noise(job: CodecJob, step: int, share: Tensor, rank: int, num_ranks: int) -
 def _save(job: CodecJob, state: CodecState) -> None:
     if dist.get_rank() == 0:
         state.save(job.folder / "checkpoint.pt")
-
-
-def _reporting(folder: Path, step: int) -> tuple[Report, Callable[[], None]]:
-    """Writer of lines of metrics and its end: files on rank 0, nothing on the others."""
-    if dist.get_rank() != 0:
-        return lambda _: None, lambda: None
-    writer = MetricsWriter(folder, step)
-    return writer.write, writer.close

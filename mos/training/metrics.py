@@ -1,10 +1,13 @@
 """Metrics of training: JSON lines and TensorBoard from rank 0, and a line for people made from them."""
 
 import json
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch.distributed as dist
 
 from mos.errors import UserError
 from mos.files import written_whole
@@ -98,6 +101,16 @@ class MetricsWriter:
             self._board.flush()
         except OSError:  # after which it takes no more
             self._board = None
+
+
+@contextmanager
+def metrics_of(folder: Path, step: int) -> Iterator[Callable[[StepMetrics], None]]:
+    """Writer of this rank's lines of metrics: to files on rank 0, nowhere on the others."""
+    if dist.get_rank() != 0:
+        yield lambda _: None
+        return
+    with closing(MetricsWriter(folder, step)) as writer:
+        yield writer.write
 
 
 def read_metrics(folder: Path) -> list[StepMetrics]:

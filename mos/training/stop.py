@@ -1,5 +1,7 @@
 """Ending a stage in order: a driver asks, all ranks leave after the same step, nothing that was done is lost."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -73,3 +75,17 @@ class StopVote:
         if self._vote is not None:
             self._vote[1].wait()
             self._vote = None
+
+
+@contextmanager
+def stoppable(folder: Path) -> Iterator[StopVote]:
+    """The ranks' vote on the driver's request to stop; the driver knows of the block, while rank 0 is in it."""
+    request = StopRequest(folder)
+    vote = StopVote(request)
+    if dist.get_rank() == 0:
+        request.enter()
+    try:
+        yield vote
+    finally:
+        if dist.get_rank() == 0:
+            request.leave()

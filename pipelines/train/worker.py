@@ -1,7 +1,6 @@
 """What every training worker runs: tables, model, engine and loop put together for one stage."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 
 import torch
@@ -27,9 +26,9 @@ from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.loop import train
-from mos.training.metrics import MetricsWriter, StepMetrics
+from mos.training.metrics import metrics_of
 from mos.training.notices import Notices
-from mos.training.stop import StopRequest, StopVote
+from mos.training.stop import stoppable
 from pipelines.train.job import StageJob, preview_rows, stage_plan
 from pipelines.train.open_states import announced, open_states
 
@@ -62,7 +61,7 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     )
     build_pinned = (lambda step: build(step).pin()) if device.type == "cuda" else build
     batches = prefetch(build_pinned, range(state.step, stage.steps), stage.loader.prefetch_batches)
-    with closing(batches), metrics_of(job, state) as report, stoppable(job) as stop:
+    with closing(batches), metrics_of(job.folder, state.step) as report, stoppable(job.folder) as stop:
         state = train(
             engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview, stop=stop
         )
@@ -111,27 +110,3 @@ def make_preview(
     )
     folder = job.folder / "samples" if dist.get_rank() == 0 else None
     return Preview(inputs, job.sampler, load_codec(job.vae, str(device)), folder, device, Notices(job.folder).say)
-
-
-@contextmanager
-def stoppable(job: StageJob) -> Iterator[StopVote]:
-    """The ranks' vote on the driver's request to stop; the driver knows of the block, while rank 0 is in it."""
-    request = StopRequest(job.folder)
-    vote = StopVote(request)
-    if dist.get_rank() == 0:
-        request.enter()
-    try:
-        yield vote
-    finally:
-        if dist.get_rank() == 0:
-            request.leave()
-
-
-@contextmanager
-def metrics_of(job: StageJob, state: TrainState) -> Iterator[Callable[[StepMetrics], None]]:
-    """Writer of this rank's lines of metrics: to files on rank 0, nowhere on the others."""
-    if dist.get_rank() != 0:
-        yield lambda _: None
-        return
-    with closing(MetricsWriter(job.folder, state.step)) as writer:
-        yield writer.write

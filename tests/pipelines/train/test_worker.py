@@ -17,13 +17,13 @@ from mos.flow.timestep import timesteps
 from mos.loader.randomness import ExplorationRule
 from mos.training.checkpoint import newest_readable
 from mos.training.checkpoint_format import TrainState
-from mos.training.metrics import StepMetrics, read_metrics
-from mos.training.stop import StopRequest
+from mos.training.metrics import StepMetrics, metrics_of, read_metrics
+from mos.training.stop import StopRequest, stoppable
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 from pipelines.train.driver import prepare
 from pipelines.train.job import StageJob, make_job
-from pipelines.train.worker import draw_rule, metrics_of, start_training, stoppable, train_worker
+from pipelines.train.worker import draw_rule, start_training, train_worker
 from tests.mos.training.gloo import process_group
 from tests.pipelines.trained_run import encoded_run, stage
 
@@ -143,13 +143,13 @@ def test_the_driver_knows_of_training_while_rank_0_is_in_it(demo_run, group, tmp
     config = encoded_run(demo_run, *TINY)
     job = replace(make_job(Run(config).step("stage1"), Run(config)), folder=tmp_path)
     request = StopRequest(tmp_path)
-    with stoppable(job) as vote:
+    with stoppable(job.folder) as vote:
         assert request.is_training()
         assert not vote.is_settled()
         request.ask()
         assert vote.is_settled()
     assert not request.is_training()
-    with pytest.raises(ValueError, match="no luck"), stoppable(job):
+    with pytest.raises(ValueError, match="no luck"), stoppable(job.folder):
         raise ValueError("no luck")
     assert not request.is_training()
 
@@ -158,9 +158,9 @@ def test_metrics_go_on_behind_the_step_that_training_begins_with(demo_run, group
     config = encoded_run(demo_run, *TINY)
     job = replace(make_job(Run(config).step("stage1"), Run(config)), folder=tmp_path)
     lines = [StepMetrics(step, 0, 1.0, 1e-3, 1.0, 10.0, 0.0, 0) for step in (2, 4, 6)]
-    with metrics_of(job, TrainState()) as report:
+    with metrics_of(job.folder, 0) as report:
         for line in lines[:2]:
             report(line)
-    with metrics_of(job, TrainState(2)) as report:
+    with metrics_of(job.folder, 2) as report:
         report(lines[2])
     assert read_metrics(tmp_path) == [lines[0], lines[2]]
