@@ -1,15 +1,15 @@
 """Config of the codec step: how large the autoencoder is and how long it learns."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mos.config import StrictConfig
 from mos.training.optimizer import OptimizerConfig
 
 
 class CodecConfig(StrictConfig):
-    """AutoencoderTiny of diffusers, trained on the kept pictures of one resolution, for `encode.vae` to name.
+    """AutoencoderDC of diffusers, trained on the kept pictures of one resolution, for `encode.vae` to name.
 
     At first encoder and decoder learn together. Then the encoder is frozen, its latents brought to zero mean and unit
     variance by channel within its last layer, and the decoder alone goes on.
@@ -19,10 +19,10 @@ class CodecConfig(StrictConfig):
     """Pictures of this resolution's buckets, px; one of `curate.resolutions`."""
     stride: Literal[2, 4, 8, 16] = 8
     """Pixels per latent cell, along each side."""
-    latent_channels: int = Field(16, ge=1)
+    latent_channels: int = Field(8, ge=1)
     width: int = Field(32, ge=4)
-    """Channels inside."""
-    blocks: int = Field(2, ge=1)
+    """Channels at half the picture's size; twice as many at each size below."""
+    blocks: int = Field(1, ge=1)
     """Residual blocks at each size below the picture's own."""
     latent_noise: float = Field(0.1, ge=0)
     """Deviation of the Gaussian noise that the decoder learns to bear; latents have unit variance. A generation tower's
@@ -41,6 +41,21 @@ class CodecConfig(StrictConfig):
     """Share of the pictures that is never trained on: the reported figures are theirs."""
     log_every: int = Field(20, ge=1)
     checkpoint_every: int = Field(200, ge=1)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels inside, from half the picture's size down to that of the latents."""
+        levels = self.stride.bit_length() - 1
+        return (self.width,) + (2 * self.width,) * (levels - 1)
+
+    @model_validator(mode="after")
+    def _latents_fit(self) -> Self:
+        if self.channels[-1] % self.latent_channels:
+            raise ValueError(
+                f"latent_channels = {self.latent_channels} must divide the {self.channels[-1]} channels behind them: "
+                "choose another width"
+            )
+        return self
 
     @property
     def total_steps(self) -> int:

@@ -126,7 +126,6 @@ def _train_part(
             norm = nn.utils.clip_grad_norm_(trained, settings.clip_norm)
             optimizer.step()
             state.step += 1
-            state.moments = optimizer.state_dict()
             if state.step % config.log_every == 0 or state.step == last:
                 seconds = time.perf_counter() - since
                 speed = (state.step - since_step) * config.batch_size / seconds
@@ -134,6 +133,7 @@ def _train_part(
                 waited, since, since_step = 0.0, time.perf_counter(), state.step
             stopped = vote.is_settled()
             if state.step < last and (stopped or state.step % config.checkpoint_every == 0):
+                state.moments = optimizer.state_dict()
                 _save(job, state)
             if stopped and state.step < last:
                 return False
@@ -147,7 +147,7 @@ def export_codec(job: CodecJob, vae: Any, pictures: Pictures, index: PictureInde
     from mos.sampling.preview import picture_grid
 
     export = job.folder / "export"
-    vae.save_pretrained(export, safe_serialization=True)
+    vae.to(memory_format=torch.contiguous_format).save_pretrained(export, safe_serialization=True)
     codec = load_codec(DiffusersConfig(path=str(export)))
     ratios: list[Tensor] = []
     shown: list[Image] = []
@@ -182,7 +182,7 @@ def _latents(vae: Any, pictures: Pictures, index: PictureIndex, device: torch.de
     for bucket, rows in index.training.items():
         share = -(-STATISTICS_PICTURES * len(rows) // index.count()[0])
         images = pictures.read(rows[:share], bucket).to(device).float() / 127.5 - 1
-        found.append(vae.encode(images).latents.transpose(0, 1).flatten(1))
+        found.append(vae.encode(images).latent.transpose(0, 1).flatten(1))
     latents = torch.cat(found, dim=1)  # channels cells
     dist.broadcast(latents, 0)
     return latents[None, :, :, None]

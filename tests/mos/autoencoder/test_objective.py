@@ -23,14 +23,14 @@ def pictures(number: int = 4) -> torch.Tensor:
 @pytest.mark.parametrize("stride", [2, 4, 8, 16])
 def test_an_autoencoder_has_the_stride_and_channels_of_its_config(stride: int):
     vae = build_autoencoder(CONFIG.model_copy(update={"stride": stride}), 0)
-    latents = vae.encode(torch.zeros(1, 3, 2 * stride, stride)).latents
+    latents = vae.encode(torch.zeros(1, 3, 2 * stride, stride)).latent
     assert latents.shape == (1, 3, 2, 1)
     assert vae.decode(latents).sample.shape == (1, 3, 2 * stride, stride)
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_global_generator_alone():
     before = torch.random.get_rng_state()
-    first, same, other = (build_autoencoder(CONFIG, seed).encoder.layers[0].weight for seed in (0, 0, 1))
+    first, same, other = (build_autoencoder(CONFIG, seed).encoder.conv_in.conv.weight for seed in (0, 0, 1))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -53,9 +53,9 @@ def test_moments_are_right_at_zero_mean_and_unit_deviation_alone():
 
 def test_standardised_latents_have_zero_mean_and_unit_deviation_by_channel():
     vae = build_autoencoder(CONFIG, 0).requires_grad_(False)
-    raw = vae.encode(pictures()).latents
+    raw = vae.encode(pictures()).latent
     standardise(vae, raw)
-    latents = vae.encode(pictures()).latents.transpose(0, 1).flatten(1)
+    latents = vae.encode(pictures()).latent.transpose(0, 1).flatten(1)
     torch.testing.assert_close(latents.mean(1), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std(1), torch.ones(3), atol=1e-4, rtol=0)
 
@@ -66,7 +66,7 @@ def test_a_frozen_encoder_gets_no_gradient_and_counts_no_moments():
     both = CodecLoss(vae, CONFIG)(pictures(), noise)
     vae.encoder.requires_grad_(False)
     decoder = CodecLoss(vae, CONFIG)(pictures(), noise)
-    latents = vae.encode(pictures()).latents
+    latents = vae.encode(pictures()).latent
     assert (both - decoder).item() == pytest.approx(CONFIG.moments_weight * moments_loss(latents).item(), rel=1e-3)
     decoder.backward()
     assert all(parameter.grad is None for parameter in vae.encoder.parameters())
