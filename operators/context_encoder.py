@@ -26,8 +26,8 @@ class ContextEncoder:
     def encode(self, tasks: list[dict], failures: dict[str, str]) -> Iterator[tuple[str, Encoded]]:
         """Key and states of CONTEXT_TASKS, one forward pass at a time; what cannot be encoded goes to `failures`."""
         shown = [task["row"] != NO_IMAGE for task in tasks]
-        for places in self.tower.plan([task["text"] for task in tasks], shown):
-            yield from self._encode([tasks[place] for place in places], failures)
+        for indices in self.tower.plan([task["text"] for task in tasks], shown):
+            yield from self._encode([tasks[index] for index in indices], failures)
 
     def _encode(self, tasks: list[dict], failures: dict[str, str]) -> Iterator[tuple[str, Encoded]]:
         images = self._read_images(tasks, failures)

@@ -58,8 +58,8 @@ class EncodeStates:
                 failures[key] = str(Rejected(Reason.STATES_NOT_FINITE, str(error)))
 
         with ThreadPoolExecutor(1, thread_name_prefix="pack-states") as thread:
-            for place, (key, context) in enumerate(self._contexts.encode(tasks, failures)):
-                waiting.append((key, thread.submit(self._pack, key, context, place % AUDIT_EVERY == 0)))
+            for index, (key, context) in enumerate(self._contexts.encode(tasks, failures)):
+                waiting.append((key, thread.submit(self._pack, key, context, index % AUDIT_EVERY == 0)))
                 if len(waiting) > MAX_WAITING:
                     yield from settled()
             while waiting:

@@ -76,15 +76,15 @@ def _verify(
     reader: type[StateTable] | type[LatentTable],
 ) -> Drift:
     """Write the sample into a table of its own, with the same codec, by the same operator, and read both."""
-    places = {key: row for row, key in enumerate(read_column(table, tasks.column_names[0]))}
-    chosen = tasks.filter(pa.array([key in places for key in tasks.column(0).to_pylist()], pa.bool_()))
+    indices = {key: row for row, key in enumerate(read_column(table, tasks.column_names[0]))}
+    chosen = tasks.filter(pa.array([key in indices for key in tasks.column(0).to_pylist()], pa.bool_()))
     chosen = chosen.sort_by(tasks.column_names[0]).slice(0, SAMPLE_ROWS)  # keys are hashes: any order of them is random
     with tempfile.TemporaryDirectory() as folder:
         again = create_table(f"{folder}/again.lance", plain_schema(table.open().schema))
         (row,) = operator(encode, samples, again.uri, limits)(chosen).to_pylist()
         fragments = [row["fragment"]] if row["fragment"] else []
         again = commit_fragments(again.uri, fragments, len(row["keys"]))
-        stored = _decoded(reader(table, RowCache(0)).read([places[key] for key in row["keys"]]))
+        stored = _decoded(reader(table, RowCache(0)).read([indices[key] for key in row["keys"]]))
         fresh = _decoded(reader(again, RowCache(0)).read(range(len(row["keys"]))))
         identical = sum(torch.equal(old, new) for old, new in zip(stored, fresh, strict=True))
         worst = max((_relative_error(old, new) for old, new in zip(stored, fresh, strict=True)), default=0.0)

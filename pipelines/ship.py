@@ -4,7 +4,8 @@
 Reads   the export of the last finished stage of stage1 to stage4, and the records of its stages; with --codec those of
         the codec step
 Writes  mos/checkpoints/<name of the run>/: model.safetensors (bfloat16), config.json, scores.json, samples.png, and
-        the model card, README.md; of a codec its safetensors, config.json, reconstructions.png and card
+        the model card, README.md; with --codec mos/checkpoints/codec/: safetensors, config.json,
+          reconstructions.png and its card
 
   python pipelines/ship.py pipelines/configs/shapes.toml
   python pipelines/ship.py pipelines/configs/codec.toml --codec
@@ -88,7 +89,7 @@ def ship_codec(run: Run) -> None:
             f"the codec has {figures['bytes'] / 2**20:.1f} MiB, one to ship has at most "
             f"{MOST_CODEC_BYTES / 2**20:.0f} MiB: train one of a smaller codec.width or fewer codec.blocks"
         )
-    folder = CLONE / "mos" / "checkpoints" / config.name
+    folder = CLONE / "mos" / "checkpoints" / "codec"
     shutil.copytree(figures["export"], folder, dirs_exist_ok=True)
     shutil.copy(Path(figures["folder"], "reconstructions.png"), folder)
     card = codec_card(config.name, machine(config), codec, figures, record.seconds / 3600)

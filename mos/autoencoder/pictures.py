@@ -78,14 +78,14 @@ class Pictures:
         Raises:
             UserError: none of them can be decoded.
         """
-        distinct, places = np.unique(rows, return_inverse=True)
+        distinct, indices = np.unique(rows, return_inverse=True)
         data: pa.ChunkedArray = self._samples.take(distinct.tolist(), columns=["image"]).column("image")
         pictures = [self._prepare(encoded.as_py(), bucket) for encoded in data]
         sound = [picture for picture in pictures if picture is not None]
         if not sound:
             raise UserError(f"not one of {len(distinct)} pictures could be decoded: curate again")
         filled = [picture if picture is not None else sound[n % len(sound)] for n, picture in enumerate(pictures)]
-        return torch.stack([filled[place] for place in places])
+        return torch.stack([filled[index] for index in indices])
 
     def _prepare(self, data: bytes, bucket: str) -> UInt8[Tensor, "3 height width"] | None:
         try:

@@ -31,8 +31,8 @@ class PassShape:
 class Pass:
     """One forward pass."""
 
-    places: list[int]
-    """Contexts it encodes, by their place in the list that was given."""
+    indices: list[int]
+    """Contexts it encodes, by their index in the list that was given."""
     rows: list[int]
     """The same, filled up to the fixed number of rows with copies of the first."""
     length: int
@@ -48,13 +48,13 @@ def plan_passes(lengths: Sequence[int], kinds: Sequence[Hashable], shape: PassSh
         shape: of the tower.
     """
     groups: dict[tuple[int, Hashable], list[int]] = {}
-    for place, (length, kind) in enumerate(zip(lengths, kinds, strict=True)):
+    for index, (length, kind) in enumerate(zip(lengths, kinds, strict=True)):
         padded = length + -length % shape.step
-        groups.setdefault((padded, kind), []).append(place)
+        groups.setdefault((padded, kind), []).append(index)
     passes = []
-    for (padded, _), places in sorted(groups.items(), key=lambda group: (-group[0][0], group[1])):
-        for start in range(0, len(places), shape.rows):
-            part = places[start : start + shape.rows]
+    for (padded, _), indices in sorted(groups.items(), key=lambda group: (-group[0][0], group[1])):
+        for start in range(0, len(indices), shape.rows):
+            part = indices[start : start + shape.rows]
             passes.append(Pass(part, part + part[:1] * (shape.rows - len(part)), padded))
     return passes
 

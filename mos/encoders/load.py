@@ -15,7 +15,7 @@ from mos.encoders.understanding import (
     checkpoint_of,
     tower_id,
 )
-from mos.encoders.vae import Codec, DiffusersConfig, PixelConfig, VaeConfig, WanConfig
+from mos.encoders.vae import Codec, DiffusersConfig, PixelConfig, ShapesVaeConfig, VaeConfig, WanConfig
 from mos.encoders.weights import first_line, locate
 from mos.errors import UserError
 from mos.precision import resolve_dtype
@@ -96,6 +96,8 @@ def load_codec(config: VaeConfig, device: str = "cpu") -> Codec:
             from mos.encoders.diffusers_vae import DiffusersCodec
 
             return DiffusersCodec.load(config, device)
+        case ShapesVaeConfig():
+            return load_codec(config.shipped, device)
 
 
 @dataclass(frozen=True)
@@ -127,3 +129,5 @@ def describe_codec(config: VaeConfig) -> CodecSpec:
 
             geometry = diffusers_vae.read_geometry(locate(config.path, config.revision, config.subfolder))
             return CodecSpec(diffusers_vae.codec_id(config), geometry.channels, geometry.stride)
+        case ShapesVaeConfig():
+            return describe_codec(config.shipped)

@@ -50,7 +50,7 @@ class TextTower:
 
     def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
         """Contexts that share a forward pass, see `Tower.plan`."""
-        return [one.places for one in self._passes(self._token_ids(texts))]
+        return [one.indices for one in self._passes(self._token_ids(texts))]
 
     def cut(self, text: str) -> tuple[str, str]:
         """Part of a text that is read, and the rest, see `Tower.cut`."""
@@ -64,14 +64,14 @@ class TextTower:
         token_ids = self._token_ids(texts)
         encoded: dict[int, Encoded] = {}
         for one in self._passes(token_ids):
-            ids, mask = pad_tokens([token_ids[place] for place in one.rows], one.length, self._prompter.pad_id)
+            ids, mask = pad_tokens([token_ids[index] for index in one.rows], one.length, self._prompter.pad_id)
             output = self._model(
                 input_ids=ids.to(self._model.device),
                 attention_mask=mask.to(self._model.device),
                 output_hidden_states=True,
             )
             encoded |= unpad(stack_layers(output.hidden_states), one, token_ids, self._prompter)
-        return [encoded[place] for place in range(len(texts))]
+        return [encoded[index] for index in range(len(texts))]
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self._prompter.token_ids([self._prompter.render(text) for text in texts])
@@ -88,10 +88,10 @@ def stack_layers(hidden_states: tuple[Float[Tensor, "batch ctx dim"], ...]) -> B
 def unpad(
     states: BFloat16[Tensor, "batch ctx layer dim"], one: Pass, token_ids: list[list[int]], prompter: Prompter
 ) -> dict[int, Encoded]:
-    """The contexts of a pass by their place, without padding and copies."""
+    """The contexts of a pass by index, without padding and copies."""
     return {
-        place: Encoded(states[row, : len(token_ids[place])].clone(), prompter.spell(token_ids[place]))
-        for row, place in enumerate(one.places)
+        index: Encoded(states[row, : len(token_ids[index])].clone(), prompter.spell(token_ids[index]))
+        for row, index in enumerate(one.indices)
     }
 
 

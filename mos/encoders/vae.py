@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from mos.checkpoints import CODEC
 from mos.config import StrictConfig
 from mos.errors import UserError
 
@@ -92,7 +93,18 @@ class DiffusersConfig(StrictConfig):
     """Commit of the hub repository, 40 hex digits; required for a hub id, refused for a folder."""
 
 
-VaeConfig = Annotated[PixelConfig | WanConfig | DiffusersConfig, Field(discriminator="type")]
+class ShapesVaeConfig(StrictConfig):
+    """The autoencoder of drawn scenes that ships with this package (mos/checkpoints/codec): 8 px, 8 channels."""
+
+    type: Literal["shapes"] = "shapes"
+
+    @property
+    def shipped(self) -> DiffusersConfig:
+        """Where it stands on this machine; configs and exports that leave the machine do not say."""
+        return DiffusersConfig(path=str(CODEC))
+
+
+VaeConfig = Annotated[PixelConfig | WanConfig | DiffusersConfig | ShapesVaeConfig, Field(discriminator="type")]
 
 
 def require_multiple(images: UInt8[Tensor, "batch 3 height width"], stride: int) -> None:

@@ -83,7 +83,7 @@ class VisionTower:
 
     def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
         """Contexts that share a forward pass, see `Tower.plan`."""
-        return [one.places for one in self._passes(self._token_ids(texts, with_image), with_image)]
+        return [one.indices for one in self._passes(self._token_ids(texts, with_image), with_image)]
 
     def cut(self, text: str) -> tuple[str, str]:
         """Part of a text that is read, and the rest, see `Tower.cut`."""
@@ -97,15 +97,15 @@ class VisionTower:
         token_ids = self._token_ids(texts, with_image)
         encoded: dict[int, Encoded] = {}
         for one in self._passes(token_ids, with_image):
-            ids, mask = pad_tokens([token_ids[place] for place in one.rows], one.length, self._prompter.pad_id)
+            ids, mask = pad_tokens([token_ids[index] for index in one.rows], one.length, self._prompter.pad_id)
             output = self._model(
                 input_ids=ids.to(self._model.device),
                 attention_mask=mask.to(self._model.device),
                 output_hidden_states=True,
-                **self._pixels([shown[place] for place in one.rows]),
+                **self._pixels([shown[index] for index in one.rows]),
             )
             encoded |= unpad(stack_layers(output.hidden_states), one, token_ids, self._prompter)
-        contexts = (encoded[place] for place in range(len(texts)))
+        contexts = (encoded[index] for index in range(len(texts)))
         return [Encoded(context.states, self._label(context.tokens)) for context in contexts]
 
     def _token_ids(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:

@@ -43,11 +43,11 @@ def picture_grid(pictures: Sequence[Captioned], theme: Theme, columns: int = 6) 
     rows = -(-len(pictures) // columns)
     cell = GRID_WIDTH / columns
     figure = new_figure(GRID_WIDTH, rows * (cell + 0.5))
-    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        if place >= len(pictures):
+    for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        if index >= len(pictures):
             axes.set_visible(False)
             continue
-        picture = pictures[place]
+        picture = pictures[index]
         _show(axes, picture.image, theme)
         _caption(axes, _wrapped(picture.prompt, cell), picture.correct, theme)
     return figure

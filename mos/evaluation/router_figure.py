@@ -105,14 +105,14 @@ def _draw_maps(figure: SubFigure, trace: RouterTrace, tokens: Sequence[int], the
     grid = figure.subplots(-(-len(tokens) // columns), columns, squeeze=False)
     colors = LinearSegmentedColormap.from_list(theme.name, list(theme.ramp))
     shades = None
-    for place, axes in enumerate(grid.flat):
-        if place >= len(tokens):
+    for index, axes in enumerate(grid.flat):
+        if index >= len(tokens):
             axes.set_visible(False)
             continue
-        token = tokens[place]
+        token = tokens[index]
         shades = axes.imshow(maps[token], cmap=colors, vmin=0, vmax=maps.max(), origin="lower", aspect="auto")
         axes.set_title(readable(trace.tokens[token]), parse_math=False, loc="center", fontsize=8)
-        _map_axes(axes, trace.layers, maps.shape[2], first=place % columns == 0, theme=theme)
+        _map_axes(axes, trace.layers, maps.shape[2], first=index % columns == 0, theme=theme)
         if _is_marked(trace):
             layer, block = np.nonzero(picked[token])
             axes.scatter(block, layer, s=3.5, color=theme.series[1], linewidths=0)

@@ -60,7 +60,7 @@ class Demand:
 
     def step(self, step: int) -> NDArray[np.int64]:
         """Contexts of one global batch [batch_size]."""
-        epoch, place = self._plan.locate(step)
-        first = place * self._plan.batch_size
+        epoch, position = self._plan.locate(step)
+        first = position * self._plan.batch_size
         keys = [SampleKey(self._seed, epoch, first + column) for column in range(self._plan.batch_size)]
-        return choose_contexts(self._index, self._epoch(epoch).rows[place], keys, self._caption_dropout)
+        return choose_contexts(self._index, self._epoch(epoch).rows[position], keys, self._caption_dropout)

@@ -42,7 +42,7 @@ class Share:
     world_size: int
 
     def columns(self, batch_size: int) -> range:
-        """This rank's places in every global batch."""
+        """This rank's columns of every global batch."""
         size = batch_size // self.world_size
         return range(self.rank * size, (self.rank + 1) * size)
 
@@ -65,12 +65,12 @@ class _Read:
     references: list[Tensor]
     """Empty where the samples have none."""
 
-    def blank(self, place: int) -> None:
+    def blank(self, position: int) -> None:
         """Zeros in place of one sample's data, which others may hold, too."""
-        self.states[place] = self.states[place].zeros()
+        self.states[position] = self.states[position].zeros()
         for latents in (self.latents, self.references):
             if latents:
-                latents[place] = torch.zeros_like(latents[place])
+                latents[position] = torch.zeros_like(latents[position])
 
 
 def choose_contexts(
@@ -117,17 +117,17 @@ class BatchBuilder:
 
     def build(self, step: int) -> Batch:
         """The batch of one step, counted from the start of training."""
-        epoch, place = self.plan.locate(step)
+        epoch, position = self.plan.locate(step)
         columns = self._share.columns(self.plan.batch_size)
-        rows = self._epoch(epoch).rows[place, columns.start : columns.stop]
-        keys = [SampleKey(self._rule.seed, epoch, place * self.plan.batch_size + column) for column in columns]
+        rows = self._epoch(epoch).rows[position, columns.start : columns.stop]
+        keys = [SampleKey(self._rule.seed, epoch, position * self.plan.batch_size + column) for column in columns]
         read = self._read(rows, keys)
         weight = self._weigh(rows, read)
         latents, context = torch.stack(read.latents), Context.of(concatenate(read.states))
         uniform = torch.tensor([draw_uniform(key) for key in keys])
         return Batch(
             epoch=epoch,
-            step=place,
+            step=position,
             latents=latents,
             noise=torch.stack([draw_noise(key, tuple(latents.shape[1:])) for key in keys]),
             timesteps=self._rule.timesteps(uniform),
@@ -151,26 +151,26 @@ class BatchBuilder:
     def _weigh(self, rows: np.ndarray, read: "_Read") -> Tensor | None:
         """0 for each sample with a value that is not finite, which gets zeros instead; None where there is none."""
         weight = None
-        for place, sample in enumerate(rows.tolist()):
-            reason = self._fault(sample, place, read)
+        for position, sample in enumerate(rows.tolist()):
+            reason = self._fault(sample, position, read)
             if reason is not None:
                 if self._leave_out is None:
                     raise ValueError(f"sample {sample} of the index cannot be trained on: {reason}")
                 self._leave_out(sample, reason)
                 weight = torch.ones(len(rows)) if weight is None else weight
-                weight[place] = 0
-                read.blank(place)
+                weight[position] = 0
+                read.blank(position)
         return weight
 
-    def _fault(self, sample: int, place: int, read: "_Read") -> str | None:
+    def _fault(self, sample: int, position: int, read: "_Read") -> str | None:
         """Part of a sample that is not finite, or None."""
         table = self._latents.table.uri
-        if not read.latents[place].isfinite().all():
+        if not read.latents[position].isfinite().all():
             return f"its latent, row {self._index.latent[sample]} of {table}, is not finite"
-        if read.references and not read.references[place].isfinite().all():
+        if read.references and not read.references[position].isfinite().all():
             return f"the latent of its reference, row {self._index.reference[sample]} of {table}, is not finite"
-        if not read.states[place].is_finite():
-            return f"the hidden states of its context, number {read.contexts[place]}, are not finite"
+        if not read.states[position].is_finite():
+            return f"the hidden states of its context, number {read.contexts[position]}, are not finite"
         return None
 
     def _exploration(self, keys: list[SampleKey], context: Context) -> Exploration | None:

@@ -83,7 +83,7 @@ class BatchPlan:
         return sum(_drawn(cells, epoch) // self.batch_size for cells in self.buckets.values())
 
     def locate(self, step: int) -> tuple[int, int]:
-        """The epoch of a step counted from the start of training, and its place there; no epoch is planned for it.
+        """The epoch of a step counted from the start of training, and its step within that epoch; no epoch is planned for it.
 
         Raises:
             ValueError: no cell is ever drawn from.
@@ -142,8 +142,8 @@ class BatchPlan:
             return self._draws(bucket, epoch)[sum(sizes) - count :]
         if len(cells) == 1:
             return _last_cell_draws(cells[0], self.seed, epoch, count)
-        places = permutation_end(_stream(self.seed, _MIX, epoch, bucket), sum(sizes), count)
-        cell_of = np.searchsorted(np.cumsum(sizes), places, side="right")
+        positions = permutation_end(_stream(self.seed, _MIX, epoch, bucket), sum(sizes), count)
+        cell_of = np.searchsorted(np.cumsum(sizes), positions, side="right")
         counts = np.bincount(cell_of, minlength=len(cells)).tolist()
         ends = [_last_cell_draws(cell, self.seed, epoch, part) for cell, part in zip(cells, counts, strict=True)]
         return _interleave(cell_of, ends)
@@ -199,18 +199,18 @@ def _drawn(cells: tuple[Cell, ...], epoch: int) -> int:
 def permutation_end(rng: np.random.Generator, size: int, count: int) -> NDArray[np.int64]:
     """The last `count` of `rng.permutation(size)`, in time and memory of `count`; size is at most 2^32.
 
-    numpy shuffles from the end: step i = size - 1, size - 2, ... swaps place i with a place up to it, drawn as 32
+    numpy shuffles from the end: step i = size - 1, size - 2, ... swaps position i with a position up to it, drawn as 32
     random bits cut to the width of i and drawn again where that is more than i. Place i is never touched again.
     """
     bits = _words(rng)
     moved: dict[int, int] = {}
-    for place in range(size - 1, max(size - 1 - count, 0), -1):
-        mask = (1 << place.bit_length()) - 1
+    for position in range(size - 1, max(size - 1 - count, 0), -1):
+        mask = (1 << position.bit_length()) - 1
         partner = next(bits) & mask
-        while partner > place:
+        while partner > position:
             partner = next(bits) & mask
-        moved[place], moved[partner] = moved.get(partner, partner), moved.get(place, place)
-    return np.array([moved.get(place, place) for place in range(size - count, size)], dtype=np.int64)
+        moved[position], moved[partner] = moved.get(partner, partner), moved.get(position, position)
+    return np.array([moved.get(position, position) for position in range(size - count, size)], dtype=np.int64)
 
 
 def _words(rng: np.random.Generator) -> Iterator[int]:

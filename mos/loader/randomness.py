@@ -1,4 +1,4 @@
-"""The random draws of one training sample: a function of seed, epoch and place in the plan, of nothing else.
+"""The random draws of one training sample: a function of seed, epoch and position in the plan, of nothing else.
 
 Each draw has its own counter-based stream (Philox), so it does not depend on the world size, on padding, on the
 other samples of the batch, on how much another draw consumed, or on where a run was resumed.
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MAX_PLACE = 2**40
+MAX_POSITION = 2**40
 """Places of one epoch; with the epoch above them they fill the second word of the key."""
 
 
@@ -33,13 +33,13 @@ class SampleKey:
     """In [0, 2^64)."""
     epoch: int
     """In [0, 2^24)."""
-    place: int
-    """step * batch_size + column: the sample's place in the epoch's plan."""
+    position: int
+    """step * batch_size + column: the sample's position in the epoch's plan."""
 
     def stream(self, purpose: Purpose) -> np.random.Generator:
         """The sample's generator for one purpose; equal keys give equal streams."""
-        assert 0 <= self.place < MAX_PLACE
-        key = np.array([self.seed, self.epoch * MAX_PLACE + self.place], dtype=np.uint64)
+        assert 0 <= self.position < MAX_POSITION
+        key = np.array([self.seed, self.epoch * MAX_POSITION + self.position], dtype=np.uint64)
         counter = np.array([0, 0, 0, purpose], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
@@ -72,7 +72,7 @@ class ExplorationRule:
     """Share of (token, block) pairs that take random layers."""
 
     def draw(self, key: SampleKey, num_tokens: int) -> tuple[Bool[Tensor, "ctx block"], Int[Tensor, "ctx block k"]]:
-        """Mask of the places that explore, and k distinct layers in 0..m-1 for every place."""
+        """Mask of the positions that explore, and k distinct layers in 0..m-1 for every position."""
         stream = key.stream(Purpose.EXPLORATION)
         take = stream.random((num_tokens, self.num_blocks)) < self.epsilon
         scores = stream.random((num_tokens, self.num_blocks, self.num_layers), dtype=np.float32)

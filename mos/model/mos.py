@@ -186,15 +186,15 @@ class MoS(nn.Module):
         self, tokens: Tensor, positions: Tensor, reference: Tensor | None
     ) -> tuple[Float[Tensor, "batch seq dim"], Float[Tensor, "seq pairs"]]:
         """[registers | latent | reference] and their rotary angles; the reference lies on the latent's positions."""
-        parts, places = [tokens], [positions]
+        parts, coordinates = [tokens], [positions]
         if self.registers is not None:
             parts.insert(0, self.registers.to(tokens.dtype).expand(len(tokens), -1, -1))
-            places.insert(0, positions.new_zeros(len(self.registers), 2))
+            coordinates.insert(0, positions.new_zeros(len(self.registers), 2))
         if reference is not None:
             parts.append(self._embed(reference)[0] + self.reference_role.to(tokens.dtype))
-            places.append(positions)
+            coordinates.append(positions)
         head_dim = self.config.dim // self.config.num_heads
-        return torch.cat(parts, dim=1), rotary_angles(torch.cat(places), head_dim)
+        return torch.cat(parts, dim=1), rotary_angles(torch.cat(coordinates), head_dim)
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:

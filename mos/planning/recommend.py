@@ -92,14 +92,14 @@ def recommend(loads: Sequence[StageLoad], machine: Machine, limits: Limits | Non
         raise ValueError("no allowed source of states keeps to the byte budget: allow recompute, which stores nothing")
     best = min(possible, key=lambda uses: runs[uses].dollars)
     results = []
-    for place, load in enumerate(loads):
+    for index, load in enumerate(loads):
         options = []
         for source in SOURCES:
-            same = [(*best[:place], use, *best[place + 1 :]) for use in USES if use.source == source]
+            same = [(*best[:index], use, *best[index + 1 :]) for use in USES if use.source == source]
             run = min((runs[uses] for uses in same), key=lambda run: (not run.fits, run.dollars))
-            options.append(Alternative(run.costs[place], run.dollars, run.fits))
-        why = _why(load, best[place].source, options, limits)
-        results.append(Recommendation(load.name, best[place].source, why, tuple(options)))
+            options.append(Alternative(run.costs[index], run.dollars, run.fits))
+        why = _why(load, best[index].source, options, limits)
+        results.append(Recommendation(load.name, best[index].source, why, tuple(options)))
     return results
 
 
@@ -108,9 +108,9 @@ def table_shares(uses: Sequence[Use], loads: Sequence[StageLoad]) -> list[TableS
     kinds = {load.kind: _kind_rows(load.kind, uses, loads) for load in loads}
     size = {load.kind: load.state_bytes for load in loads}
     shares = []
-    for place, load in enumerate(loads):
-        held_bytes = sum(held[place] * size[kind] for kind, (_, held) in kinds.items())
-        shares.append(TableShare(kinds[load.kind][0][place], held_bytes))
+    for index, load in enumerate(loads):
+        held_bytes = sum(held[index] * size[kind] for kind, (_, held) in kinds.items())
+        shares.append(TableShare(kinds[load.kind][0][index], held_bytes))
     return shares
 
 
@@ -122,8 +122,8 @@ def _kind_rows(kind: str, uses: Sequence[Use], loads: Sequence[StageLoad]) -> tu
     ]
     there = max(load.present for load in loads if load.kind == kind)
     new, held = [], []
-    for place, (rows, _) in enumerate(stages):
-        there = min(there, _counted_on(stages[place:]))
+    for index, (rows, _) in enumerate(stages):
+        there = min(there, _counted_on(stages[index:]))
         new.append(max(0, rows - there))
         there = max(there, rows)
         held.append(there)

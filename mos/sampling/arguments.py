@@ -80,7 +80,7 @@ def texts(name: str, values: object) -> list[str]:
     several = None if isinstance(values, str) else _items(values)
     if several is None:
         return [text(name, values)]
-    items = [text(f"{name}[{place}]", value) for place, value in enumerate(several)]
+    items = [text(f"{name}[{index}]", value) for index, value in enumerate(several)]
     if not items:
         raise UserError(f"no {name} were given: pass at least one")
     return items
@@ -95,7 +95,7 @@ def seeds(value: object, num: int) -> list[int]:
     several = None if isinstance(value, str) else _items(value)
     if several is None:
         first = _seed(value)
-        several = [first + place for place in range(num)]
+        several = [first + index for index in range(num)]
     return [_seed(item) % 2**64 for item in one_each("seed", several, num)]
 
 

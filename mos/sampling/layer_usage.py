@@ -1,6 +1,6 @@
 """Which layers a trained router reads, by timestep and by token, and which a smaller table could do without.
 
-A hidden state's number is its place in the tower: 0 the embedding, then the layers from 1. A model may route some of
+A hidden state's number is its index in the tower: 0 the embedding, then the layers from 1. A model may route some of
 them only. The embedding is what the router itself looks at, so every table holds it.
 
 Dimension key
@@ -122,10 +122,10 @@ def suggested_subsets(usage: LayerUsage) -> list[LayerSubset]:
 
 def usage_of_words(usage: LayerUsage) -> dict[str, Float[Tensor, " layer"]]:
     """Mean usage of each distinct token, the most frequent first."""
-    places: dict[str, list[int]] = {}
-    for place, token in enumerate(usage.tokens):
-        places.setdefault(token, []).append(place)
-    ordered = sorted(places.items(), key=lambda item: -len(item[1]))
+    indices: dict[str, list[int]] = {}
+    for index, token in enumerate(usage.tokens):
+        indices.setdefault(token, []).append(index)
+    ordered = sorted(indices.items(), key=lambda item: -len(item[1]))
     return {token: usage.by_token[where].mean(dim=0) for token, where in ordered}
 
 

@@ -300,11 +300,11 @@ def usable_device(device: str | torch.device) -> str:
 
 
 def _batches(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
-    """Pictures that are drawn together, by their place: of one size each."""
-    places: dict[tuple[int, int], list[int]] = {}
-    for place, size in enumerate(sizes):
-        places.setdefault(size, []).append(place)
-    return [same[i : i + batch_size] for same in places.values() for i in range(0, len(same), batch_size)]
+    """Pictures that are drawn together, by index: of one size each."""
+    indices: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        indices.setdefault(size, []).append(index)
+    return [same[i : i + batch_size] for same in indices.values() for i in range(0, len(same), batch_size)]
 
 
 @contextmanager

@@ -29,13 +29,13 @@ def read_references(
     if not isinstance(reference, Sequence):
         raise UserError(_unknown("reference", reference))
     given = one_each("reference", list(reference), num)
-    missing = [place for place, picture in enumerate(given) if picture is None]
+    missing = [index for index, picture in enumerate(given) if picture is None]
     if 0 < len(missing) < num:
         raise UserError(f"prompt {missing[0]} has no reference while others have: draw them in separate calls")
     known: dict[int, Image.Image] = {}
-    for place, picture in enumerate(given):
+    for index, picture in enumerate(given):
         if picture is not None and id(picture) not in known:
-            known[id(picture)] = read_reference(f"reference[{place}]", picture, limits)
+            known[id(picture)] = read_reference(f"reference[{index}]", picture, limits)
     return [None if picture is None else known[id(picture)] for picture in given]
 
 

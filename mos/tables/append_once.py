@@ -82,14 +82,14 @@ def keys_since(earlier: TableVersion, later: TableVersion) -> set[str]:
 
 def without(uri: str, written: WrittenFragment, taken: set[str]) -> WrittenFragment | None:
     """The fragment without the rows of taken keys, rewritten if need be; None where nothing is left."""
-    kept = [place for place, key in enumerate(written.keys) if key not in taken]
+    kept = [index for index, key in enumerate(written.keys) if key not in taken]
     if len(kept) == len(written.keys):
         return written
     if not kept:
         return None
     rows = read_written(uri, written.fragment).take(pa.array(kept, pa.int64()))
     (fragment,) = write_rows(uri, rows)
-    return WrittenFragment(fragment, tuple(written.keys[place] for place in kept))
+    return WrittenFragment(fragment, tuple(written.keys[index] for index in kept))
 
 
 def _data_files(table: TableVersion) -> set[str]:

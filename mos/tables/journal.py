@@ -38,15 +38,15 @@ class Journal:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "entry.json")
             path.write_text(json.dumps(entry), encoding="utf-8")
-            self._files.upload_file(path, _place(written))
+            self._files.upload_file(path, _file_name(written))
 
     def read(self) -> list[WrittenFragment]:
         """Fragments of all entries that can be used, the oldest first; the others are removed."""
         entries: list[tuple[float, WrittenFragment]] = []
-        for place in self._files.list(FOLDER):
-            entry = self._load(place)
+        for name in self._files.list(FOLDER):
+            entry = self._load(name)
             if entry is None or entry[0] < time.time() - MAX_AGE_S:
-                self._delete(place)
+                self._delete(name)
             else:
                 entries.append(entry)
         return [written for _, written in sorted(entries, key=lambda entry: entry[0])]
@@ -54,31 +54,31 @@ class Journal:
     def remove(self, written: Iterable[WrittenFragment]) -> None:
         """Forget fragments that are committed or not needed any more."""
         for one in written:
-            self._delete(_place(one))
+            self._delete(_file_name(one))
 
-    def _load(self, place: str) -> tuple[float, WrittenFragment] | None:
+    def _load(self, name: str) -> tuple[float, WrittenFragment] | None:
         """An entry and its Unix time; None where its writer was killed half way or had another version of the code, or
         where another process has just removed it.
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "entry.json")
             try:
-                self._files.download_file(place, path)
+                self._files.download_file(name, path)
                 entry = json.loads(path.read_text(encoding="utf-8"))
                 written = WrittenFragment(entry["fragment"], tuple(entry["keys"]), entry["packs"])
                 return float(entry["written_at"]), written
             except (OSError, ValueError, KeyError, TypeError):
                 return None
 
-    def _delete(self, place: str) -> None:
-        if self._files.contains(place):
+    def _delete(self, name: str) -> None:
+        if self._files.contains(name):
             try:
-                self._files.delete_file(place)
+                self._files.delete_file(name)
             except OSError:
-                if self._files.contains(place):
+                if self._files.contains(name):
                     raise
 
 
-def _place(written: WrittenFragment) -> str:
+def _file_name(written: WrittenFragment) -> str:
     """Named after the fragment's data file, which no other fragment has."""
     return f"{FOLDER}/{Path(json.loads(written.fragment)['files'][0]['path']).stem}.json"

@@ -156,8 +156,8 @@ class StateTable(PayloadTable[PackedStates]):
         self.dim = self.codec.dim
         if not set(self.layers) <= set(self.codec.layers):
             raise ValueError(f"table {table.uri} holds layers {self.codec.layers}, not all of {self.layers}")
-        places = [self.codec.layers.index(layer) for layer in self.layers]
-        self._places = None if self.layers == self.codec.layers else places
+        indices = [self.codec.layers.index(layer) for layer in self.layers]
+        self._indices = None if self.layers == self.codec.layers else indices
 
     def read(self, rows: Iterable[int]) -> list[PackedStates]:
         """States of table rows, in the order given; not to be written to. Those of a damaged row are not finite."""
@@ -168,7 +168,7 @@ class StateTable(PayloadTable[PackedStates]):
             packed = self.codec.unpack(payload, light["num_tokens"])
         except ValueError:
             packed = self.codec.unknown(light["num_tokens"])
-        return packed if self._places is None else packed.select(self._places)
+        return packed if self._indices is None else packed.select(self._indices)
 
 
 class LatentTable(PayloadTable[Tensor]):

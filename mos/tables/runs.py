@@ -94,8 +94,8 @@ def read_runs(tables_folder: str) -> list[RegisteredRun]:
     files = LanceFileSession(tables_folder)
     users = []
     with tempfile.TemporaryDirectory() as folder:
-        for place in sorted(files.list(FOLDER)):
-            path = Path(folder, Path(place).name)
+        for name in sorted(files.list(FOLDER)):
+            path = Path(folder, Path(name).name)
             files.download_file(f"{FOLDER}/{path.name}", path)
             try:
                 known = json.loads(path.read_text(encoding="utf-8"))

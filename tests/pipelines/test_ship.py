@@ -74,7 +74,7 @@ def test_a_codec_is_shipped_with_its_card(tmp_path: Path, monkeypatch: pytest.Mo
         ship.main(Run(config), Namespace(codec=True))
     Run(config).step("codec").finish(outputs)
     ship.main(Run(config), Namespace(codec=True))
-    folder = tmp_path / "clone/mos/checkpoints/tiny"
+    folder = tmp_path / "clone/mos/checkpoints/codec"
     shipped = {path.name for path in folder.iterdir()}
     assert shipped == {"config.json", "weights.safetensors", "reconstructions.png", "README.md"}
     assert "| 34.0 |" in (folder / "README.md").read_text(encoding="utf-8")

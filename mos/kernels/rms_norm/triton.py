@@ -192,15 +192,15 @@ def _rope_kernel(
 ):  # fmt: skip
     """All heads of one token: both halves of every head normalised, then turned by the token's angles."""
     token = tl.program_id(0)
-    sample, place = (token // seq).to(tl.int64), token % seq
+    sample, position = (token // seq).to(tl.int64), token % seq
     head, pair = tl.arange(0, HEADS), tl.arange(0, WIDTH)
     inside = (head[:, None] < heads) & (pair[None, :] < PAIRS)
-    at = sample * batch_stride + place * seq_stride + head[:, None] * head_stride + pair[None, :]
+    at = sample * batch_stride + position * seq_stride + head[:, None] * head_stride + pair[None, :]
     first = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     second = tl.load(x + at + PAIRS, mask=inside, other=0.0).to(tl.float32)
     inverse = tl.rsqrt((tl.sum(first * first, axis=1) + tl.sum(second * second, axis=1)) / (2 * PAIRS) + eps)[:, None]
     scale_first, scale_second = _scales(weight, pair, PAIRS)
-    cos, sin = _turn(angles, place, pair, PAIRS)
+    cos, sin = _turn(angles, position, pair, PAIRS)
     first, second = first * inverse * scale_first, second * inverse * scale_second
     at = (token.to(tl.int64) * heads + head[:, None]) * (2 * PAIRS) + pair[None, :]
     tl.store(out + at, first * cos - second * sin, mask=inside)
@@ -219,17 +219,17 @@ def _rope_backward_kernel(
     scale_first, scale_second = _scales(weight, pair, PAIRS)
     grad_first, grad_second = tl.zeros([WIDTH], tl.float32), tl.zeros([WIDTH], tl.float32)
     for token in range(tl.program_id(0), num_tokens, tl.num_programs(0)):
-        sample, place = (token // seq).to(tl.int64), token % seq
-        at = sample * batch_stride + place * seq_stride + head[:, None] * head_stride + pair[None, :]
+        sample, position = (token // seq).to(tl.int64), token % seq
+        at = sample * batch_stride + position * seq_stride + head[:, None] * head_stride + pair[None, :]
         first = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
         second = tl.load(x + at + PAIRS, mask=inside, other=0.0).to(tl.float32)
         squares = tl.sum(first * first, axis=1) + tl.sum(second * second, axis=1)
         inverse = tl.rsqrt(squares / (2 * PAIRS) + eps)[:, None]
         first, second = first * inverse, second * inverse
-        at = sample * grad_batch + place * grad_seq + head[:, None] * grad_head + pair[None, :]
+        at = sample * grad_batch + position * grad_seq + head[:, None] * grad_head + pair[None, :]
         turned_first = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
         turned_second = tl.load(grad + at + PAIRS, mask=inside, other=0.0).to(tl.float32)
-        cos, sin = _turn(angles, place, pair, PAIRS)
+        cos, sin = _turn(angles, position, pair, PAIRS)
         flow_first = turned_first * cos + turned_second * sin
         flow_second = turned_second * cos - turned_first * sin
         grad_first += tl.sum(flow_first * first, axis=0)
@@ -237,7 +237,7 @@ def _rope_backward_kernel(
         flow_first, flow_second = flow_first * scale_first, flow_second * scale_second
         slope = tl.sum(flow_first * first, axis=1) + tl.sum(flow_second * second, axis=1)
         slope = slope[:, None] / (2 * PAIRS)
-        at = ((sample * seq + place) * heads + head[:, None]) * (2 * PAIRS) + pair[None, :]
+        at = ((sample * seq + position) * heads + head[:, None]) * (2 * PAIRS) + pair[None, :]
         tl.store(out + at, (flow_first - first * slope) * inverse, mask=inside)
         tl.store(out + at + PAIRS, (flow_second - second * slope) * inverse, mask=inside)
     at = partial + tl.program_id(0) * (2 * PAIRS) + pair
@@ -254,7 +254,7 @@ def _scales(weight, pair, PAIRS: tl.constexpr):
 
 
 @triton.jit
-def _turn(angles, place, pair, PAIRS: tl.constexpr):
+def _turn(angles, position, pair, PAIRS: tl.constexpr):
     """Cosine and sine of a token's angles."""
-    angle = tl.load(angles + place * PAIRS + pair, mask=pair < PAIRS, other=0.0)
+    angle = tl.load(angles + position * PAIRS + pair, mask=pair < PAIRS, other=0.0)
     return tl.cos(angle)[None, :], tl.sin(angle)[None, :]

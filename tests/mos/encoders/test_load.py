@@ -6,7 +6,7 @@ import pytest
 
 from mos.encoders.load import CodecSpec, TowerSpec, describe_codec, describe_tower, load_codec, load_tower
 from mos.encoders.understanding import InternVLConfig, LlamaConfig, MiniLMConfig
-from mos.encoders.vae import PixelConfig, RandomWan, VaeConfig, WanConfig
+from mos.encoders.vae import PixelConfig, RandomWan, ShapesVaeConfig, VaeConfig, WanConfig
 from mos.errors import UserError
 from mos.precision import resolve_dtype
 from tests.mos.encoders.pictures import pictures
@@ -51,7 +51,7 @@ def test_a_dtype_left_open_is_that_of_the_device(llama_folder: Path) -> None:
     assert load_tower(LlamaConfig(path=str(llama_folder))).tower_id == describe_tower(fast).tower_id
 
 
-@pytest.mark.parametrize("config", [PixelConfig(stride=4, scale=0.5), WanConfig(random=RandomWan())])
+@pytest.mark.parametrize("config", [PixelConfig(stride=4, scale=0.5), WanConfig(random=RandomWan()), ShapesVaeConfig()])
 def test_a_codec_is_as_described(config: VaeConfig) -> None:
     codec, spec = load_codec(config), describe_codec(config)
     assert spec == CodecSpec(codec.codec_id, codec.channels, codec.stride)

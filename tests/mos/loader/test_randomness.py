@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mos.loader.randomness import (
-    MAX_PLACE,
+    MAX_POSITION,
     ExplorationRule,
     Purpose,
     SampleKey,
@@ -15,12 +15,12 @@ from mos.loader.randomness import (
 )
 
 RULE = ExplorationRule(num_blocks=3, num_layers=5, top_k=2, epsilon=0.25)
-KEYS = [SampleKey(7, place % 3, place) for place in range(2000)]
+KEYS = [SampleKey(7, position % 3, position) for position in range(2000)]
 
 
 def test_every_part_of_a_key_and_every_purpose_has_a_stream_of_its_own():
     keys = [SampleKey(0, 0, 0), SampleKey(1, 0, 0), SampleKey(0, 1, 0), SampleKey(0, 0, 1), SampleKey(1, 1, 1)]
-    keys += [SampleKey(2**64 - 1, 2**24 - 1, MAX_PLACE - 1), SampleKey(0, 0, MAX_PLACE - 1)]
+    keys += [SampleKey(2**64 - 1, 2**24 - 1, MAX_POSITION - 1), SampleKey(0, 0, MAX_POSITION - 1)]
     draws = {tuple(key.stream(purpose).random(2)) for key in keys for purpose in Purpose}
     assert len(draws) == len(keys) * len(Purpose)
 
@@ -31,10 +31,10 @@ def test_streams_do_not_run_into_each_other():
     assert not np.isin(SampleKey(7, 1, 5).stream(Purpose.TIMESTEP).random(10), noise).any()
 
 
-@pytest.mark.parametrize("place", [-1, MAX_PLACE])
-def test_a_place_beyond_an_epoch_would_be_another_epochs(place):
+@pytest.mark.parametrize("position", [-1, MAX_POSITION])
+def test_a_position_beyond_an_epoch_would_be_another_epochs(position):
     with pytest.raises(AssertionError):
-        SampleKey(0, 0, place).stream(Purpose.NOISE)
+        SampleKey(0, 0, position).stream(Purpose.NOISE)
 
 
 def test_draws_never_change_between_releases():
@@ -63,7 +63,7 @@ def test_timesteps_are_spread_evenly():
 
 
 def test_captions_are_dropped_for_their_share_and_more_only_with_a_larger_one():
-    dropped = {share: {key.place for key in KEYS if drops_caption(key, share)} for share in (0.0, 0.1, 0.3, 1.0)}
+    dropped = {share: {key.position for key in KEYS if drops_caption(key, share)} for share in (0.0, 0.1, 0.3, 1.0)}
     assert [len(dropped[share]) for share in (0.0, 1.0)] == [0, 2000]
     assert len(dropped[0.1]) == pytest.approx(200, abs=50)
     assert dropped[0.1] < dropped[0.3]

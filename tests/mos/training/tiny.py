@@ -50,10 +50,10 @@ def tiny_engine(stage: StageConfig) -> Engine:
 def tiny_batch(step: int, rank: int = 0, world_size: int = 1, batch_size: int = 8) -> Batch:
     """One rank's share of a global batch that does not depend on the world size."""
     size = batch_size // world_size
-    keys = [SampleKey(0, 0, step * batch_size + place) for place in range(rank * size, (rank + 1) * size)]
+    keys = [SampleKey(0, 0, step * batch_size + position) for position in range(rank * size, (rank + 1) * size)]
     rule = ExplorationRule(num_blocks=2, num_layers=3, top_k=2, epsilon=0.5)
     noise = torch.stack([draw_noise(key, (4, 4, 6)) for key in keys])
-    lengths = [2 + key.place % 4 for key in keys]
+    lengths = [2 + key.position % 4 for key in keys]
     states = [torch.from_numpy(key.stream(0).standard_normal((n, 4, 12))) for key, n in zip(keys, lengths, strict=True)]
     draws = [rule.draw(key, length) for key, length in zip(keys, lengths, strict=True)]
     pad = torch.nn.utils.rnn.pad_sequence
