@@ -83,7 +83,7 @@ class BatchPlan:
         return sum(_drawn(cells, epoch) // self.batch_size for cells in self.buckets.values())
 
     def locate(self, step: int) -> tuple[int, int]:
-        """The epoch of a step counted from the start of training, and its step in that epoch; no epoch is planned for it.
+        """The epoch of a step counted from the start of training, and the step within it; no epoch is planned for it.
 
         Raises:
             ValueError: no cell is ever drawn from.

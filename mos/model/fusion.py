@@ -23,6 +23,14 @@ class RoutedFusion(StrictConfig):
     """The router."""
 
 
+class DepthwiseFusion(StrictConfig):
+    """Every block reads a learned mean of all layers, the same for all tokens, latents and timesteps: a rival of the
+    router that ELMo's weighted layers and later work on semantic routing propose.
+    """
+
+    type: Literal["depthwise"] = "depthwise"
+
+
 class HandCraftedFusion(StrictConfig):
     """Fixed routing: generation blocks read evenly spaced understanding layers (paper table 3)."""
 
@@ -48,7 +56,7 @@ class CrossAttentionFusion(StrictConfig):
 
 
 FusionConfig = Annotated[
-    RoutedFusion | HandCraftedFusion | LayerwiseFusion | SelfAttentionFusion | CrossAttentionFusion,
+    RoutedFusion | DepthwiseFusion | HandCraftedFusion | LayerwiseFusion | SelfAttentionFusion | CrossAttentionFusion,
     Field(discriminator="type"),
 ]
 

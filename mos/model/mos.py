@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mos.config import StrictConfig
 from mos.model.context import Context
-from mos.model.fusion import CrossAttentionFusion, FusionConfig, RoutedFusion, fixed_layers
+from mos.model.fusion import CrossAttentionFusion, DepthwiseFusion, FusionConfig, RoutedFusion, fixed_layers
 from mos.model.generation import CrossAttentionBlock, GenerationBlock
 from mos.model.layers import RMSNorm
 from mos.model.mixing import mix_context
@@ -99,16 +99,18 @@ class MoS(nn.Module):
         )
         self.norm_out = RMSNorm(config.dim)
         self.patch_out = nn.Linear(config.dim, patch_channels)
+        self.router: Router | None = None
         if isinstance(config.fusion, RoutedFusion):
-            self.router: Router | None = Router(
+            self.router = Router(
                 config.fusion.router,
                 state_dim=config.state_dim,
                 latent_dim=config.dim,
                 num_layers=config.state_layers,
                 num_generation_blocks=config.num_blocks,
             )
+        elif isinstance(config.fusion, DepthwiseFusion):
+            self.depth_logits = nn.Parameter(torch.zeros(config.state_layers, config.num_blocks))
         else:
-            self.router = None
             # On the CPU even under torch.device("meta"): an export is read into a meta model, and holds weights alone.
             self.register_buffer("block_layers", torch.tensor(self._fixed_layers(), device="cpu"), persistent=False)
 
@@ -165,18 +167,21 @@ class MoS(nn.Module):
         exploration: Exploration | None,
     ) -> Routing:
         if self.router is None:
-            return self._fixed_routing(context)
+            return self._routing_without_router(context)
         logits = self.router(context.embedding, context.layout.mask, timestep, tokens, positions)
         return route(logits, self.router.config.top_k, exploration)
 
     def _fixed_layers(self) -> list[int]:
         """The layer of each block where there is no router."""
         fusion = self.config.fusion
-        assert not isinstance(fusion, RoutedFusion)
+        assert not isinstance(fusion, RoutedFusion | DepthwiseFusion)
         return fixed_layers(fusion, self.config.state_layers, self.config.num_blocks)
 
-    def _fixed_routing(self, context: Context) -> Routing:
-        """One layer a block with weight 1, the same for every token and timestep."""
+    def _routing_without_router(self, context: Context) -> Routing:
+        """The same for every token and timestep: learned weights of all layers, or one layer a block with weight 1."""
+        if isinstance(self.config.fusion, DepthwiseFusion):
+            logits = self.depth_logits.expand(*context.layout.mask.shape, -1, -1)
+            return route(logits, self.config.state_layers)
         layers = self.block_layers.to(context.layout.mask.device)
         index = layers[None, None, :, None].expand(*context.layout.mask.shape, -1, 1)
         weights = nn.functional.one_hot(index[..., 0], self.config.state_layers).transpose(2, 3).float()
@@ -211,6 +216,7 @@ class MoS(nn.Module):
         | router head | normal, std 0.02: close to uniform weights without ties |
         | registers, reference role, [CLS] | normal, std 0.02 |
         | layers of blocks without a router | those of the fusion |
+        | weights of layers that are learned without a router | equal |
         """
         for name, module in self.named_modules():
             if isinstance(module, RMSNorm):
@@ -229,7 +235,9 @@ class MoS(nn.Module):
         if self.registers is not None:
             self.registers.normal_(0.0, 0.02, generator=generator)
         self.reference_role.normal_(0.0, 0.02, generator=generator)
-        if self.router is None:
+        if isinstance(self.config.fusion, DepthwiseFusion):
+            self.depth_logits.zero_()
+        elif self.router is None:
             self.block_layers.copy_(torch.tensor(self._fixed_layers()))
         elif self.router.config.prediction == "sample":
             self.router.cls.normal_(0.0, 0.02, generator=generator)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mos.config import StrictConfig
@@ -20,6 +20,9 @@ from mos.model.rope import rotary_angles
 
 TIMESTEP_CHANNELS = 256
 """Width of the sinusoidal timestep embedding before its projection."""
+
+
+RouterInput = Literal["context", "latent", "timestep"]
 
 
 class RouterConfig(StrictConfig):
@@ -36,10 +39,21 @@ class RouterConfig(StrictConfig):
     prediction: Literal["token", "sample"] = "token"
     """`token`: every context token gets its own logits (the method). `sample`: one [CLS] token decides for the whole
     context (the baseline of paper table 2)."""
+    inputs: tuple[RouterInput, ...] = ("context", "latent", "timestep")
+    """What it sees: all three are the method, `context` alone and with `latent` the conditions of paper table 1."""
+    norms: Literal["separate", "shared"] = "separate"
+    """`separate`: an RMSNorm for each input before its projection (the method). `shared`: one behind the projections,
+    for all inputs alike (the baseline of paper figure 9)."""
     top_k: int = Field(2, gt=0)
     """Hidden states mixed per token and block."""
     epsilon: float = Field(0.05, ge=0, le=1)
     """Training only: share of (token, block) pairs whose layers are drawn at random."""
+
+    @model_validator(mode="after")
+    def _sees_the_context(self) -> "RouterConfig":
+        if "context" not in self.inputs or len(set(self.inputs)) < len(self.inputs):
+            raise ValueError(f"router.inputs {list(self.inputs)} must name the context, and each input once")
+        return self
 
 
 class RouterBlock(nn.Module):
@@ -78,12 +92,16 @@ class Router(nn.Module):
         self.num_layers = num_layers
         self.head_dim = config.dim // config.num_heads
         self.num_generation_blocks = num_generation_blocks
-        self.context_norm = RMSNorm(state_dim)
+        separate = config.norms == "separate"
+        self.context_norm = RMSNorm(state_dim) if separate else nn.Identity()
         self.context_in = nn.Linear(state_dim, config.dim, bias=False)
-        self.latent_norm = RMSNorm(latent_dim)
-        self.latent_in = nn.Linear(latent_dim, config.dim, bias=False)
-        self.timestep_norm = RMSNorm(TIMESTEP_CHANNELS)
-        self.timestep_in = nn.Linear(TIMESTEP_CHANNELS, config.dim, bias=False)
+        if "latent" in config.inputs:
+            self.latent_norm = RMSNorm(latent_dim) if separate else nn.Identity()
+            self.latent_in = nn.Linear(latent_dim, config.dim, bias=False)
+        if "timestep" in config.inputs:
+            self.timestep_norm = RMSNorm(TIMESTEP_CHANNELS) if separate else nn.Identity()
+            self.timestep_in = nn.Linear(TIMESTEP_CHANNELS, config.dim, bias=False)
+        self.input_norm = nn.Identity() if separate else RMSNorm(config.dim)
         if config.prediction == "sample":
             self.cls = nn.Parameter(torch.zeros(config.dim))
         self.blocks = nn.ModuleList(RouterBlock(config) for _ in range(config.num_blocks))
@@ -111,7 +129,8 @@ class Router(nn.Module):
         x = self._sequence(context, timestep, latent)
         num_extra = x.shape[1] - num_ctx
         keep = torch.cat([mask, mask.new_ones(len(mask), num_extra)], dim=1)
-        angles = rotary_angles(self._positions(num_ctx, num_extra, positions), self.head_dim)
+        seen = positions if "latent" in self.config.inputs else positions[:0]
+        angles = rotary_angles(self._positions(num_ctx, num_extra, seen), self.head_dim)
         for block in self.blocks:
             x = block(x, angles, keep)
         tokens = x[:, :num_ctx]
@@ -120,22 +139,22 @@ class Router(nn.Module):
         return self.head(self.head_norm(tokens)).unflatten(-1, (self.num_layers, self.num_generation_blocks))
 
     def _sequence(self, context: Tensor, timestep: Tensor, latent: Tensor) -> Float[Tensor, "batch seq dim"]:
-        """[context | cls where used | timestep | latent], each normalised and projected on its own."""
+        """[context | cls where used | timestep | latent], of these what the router sees, normalised and projected."""
         dtype = self.context_in.weight.dtype
-        embedded = timestep_embedding(timestep, TIMESTEP_CHANNELS).to(dtype)
-        parts = [
-            self.context_in(self.context_norm(context.to(dtype))),
-            self.timestep_in(self.timestep_norm(embedded))[:, None],
-            self.latent_in(self.latent_norm(latent)),
-        ]
+        parts = [self.context_in(self.context_norm(context.to(dtype)))]
         if self.config.prediction == "sample":
-            parts.insert(1, self.cls.to(dtype).expand(len(context), 1, -1))
-        return torch.cat(parts, dim=1)
+            parts.append(self.cls.to(dtype).expand(len(context), 1, -1))
+        if "timestep" in self.config.inputs:
+            embedded = timestep_embedding(timestep, TIMESTEP_CHANNELS).to(dtype)
+            parts.append(self.timestep_in(self.timestep_norm(embedded))[:, None])
+        if "latent" in self.config.inputs:
+            parts.append(self.latent_in(self.latent_norm(latent)))
+        return self.input_norm(torch.cat(parts, dim=1))
 
     @staticmethod
     def _positions(num_ctx: int, num_extra: int, image: Float[Tensor, "img 2"]) -> Float[Tensor, "seq 3"]:
         """Axes (context index, row, column): context tokens move on the first, latent tokens on the other two."""
         positions = image.new_zeros(num_ctx + num_extra, 3)
         positions[:num_ctx, 0] = torch.arange(num_ctx, device=image.device, dtype=image.dtype)
-        positions[-len(image) :, 1:] = image
+        positions[num_ctx + num_extra - len(image) :, 1:] = image
         return positions

@@ -4,6 +4,7 @@ from typing import assert_never
 
 from mos.model.fusion import (
     CrossAttentionFusion,
+    DepthwiseFusion,
     HandCraftedFusion,
     LayerwiseFusion,
     RoutedFusion,
@@ -51,7 +52,7 @@ def generation_flops(model: ModelConfig, image: int, context: float, reference: 
         case RoutedFusion() as routed:
             router = _router_flops(routed.router, model, image, context)
             return embed + out + router + model.num_blocks * _in_context_block(model, stream, context)
-        case HandCraftedFusion() | LayerwiseFusion() | SelfAttentionFusion():
+        case DepthwiseFusion() | HandCraftedFusion() | LayerwiseFusion() | SelfAttentionFusion():
             return embed + out + model.num_blocks * _in_context_block(model, stream, context)
         case CrossAttentionFusion():
             return embed + out + model.num_blocks * _cross_attention_block(model, stream, context)
@@ -86,8 +87,10 @@ def _cross_attention_block(model: ModelConfig, stream: float, context: float) ->
 def _router_flops(router: RouterConfig, model: ModelConfig, image: int, context: float) -> float:
     """Input projections, bidirectional blocks over [context | cls | timestep | latent], logits of context tokens."""
     seen = context if router.prediction == "token" else context + 1
-    sequence = seen + 1 + image
-    inputs = 2 * router.dim * (context * model.state_dim + TIMESTEP_CHANNELS + image * model.dim)
+    timesteps = "timestep" in router.inputs
+    latents = image if "latent" in router.inputs else 0
+    sequence = seen + timesteps + latents
+    inputs = 2 * router.dim * (context * model.state_dim + timesteps * TIMESTEP_CHANNELS + latents * model.dim)
     attention = 2 * sequence * router.dim * 4 * router.dim + 2 * 2 * sequence**2 * router.dim
     blocks = router.num_blocks * (attention + _feed_forward(sequence, router.dim, router.ffn_dim))
     return inputs + blocks + 2 * context * router.dim * model.state_layers * model.num_blocks

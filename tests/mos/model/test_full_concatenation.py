@@ -5,7 +5,14 @@ import torch
 
 from mos.model.context import Context
 from mos.model.full_concatenation import full_concatenation_forward
-from mos.model.fusion import CrossAttentionFusion, HandCraftedFusion, LayerwiseFusion, RoutedFusion, SelfAttentionFusion
+from mos.model.fusion import (
+    CrossAttentionFusion,
+    DepthwiseFusion,
+    HandCraftedFusion,
+    LayerwiseFusion,
+    RoutedFusion,
+    SelfAttentionFusion,
+)
 from mos.model.mos import MoS
 from mos.model.routing import Exploration
 from mos.states.quantise import quantise
@@ -42,7 +49,7 @@ def test_kv_only_agrees_with_full_concatenation(tiny_config, tiny_inputs, build,
 @pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize(
     "fusion",
-    [HandCraftedFusion(), LayerwiseFusion(), SelfAttentionFusion(), "sample"],
+    [DepthwiseFusion(), HandCraftedFusion(), LayerwiseFusion(), SelfAttentionFusion(), "sample"],
     ids=lambda f: getattr(f, "type", f),
 )
 def test_every_way_in_context_agrees(tiny_config, tiny_inputs, build, fusion, registers):

@@ -67,7 +67,7 @@ def test_a_fusion_is_known_by_its_name(fusion):
 @pytest.mark.parametrize(
     ("fusion", "message"),
     [
-        ({"type": "moe"}, "does not match any of the expected tags: 'mos', 'hand_crafted', 'mot'"),
+        ({"type": "moe"}, "does not match any of the expected tags: 'mos', 'depthwise', 'hand_crafted', 'mot'"),
         ({"type": "mos"}, "fusion.mos.router\n  Field required"),
         ({}, "Unable to extract tag using discriminator 'type'"),
         ({"type": "hand_crafted", "router": MODEL.fusion.router.model_dump()}, "Extra inputs are not permitted"),

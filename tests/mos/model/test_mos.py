@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from mos.model.context import Context
-from mos.model.fusion import CrossAttentionFusion, HandCraftedFusion, RoutedFusion, SelfAttentionFusion
+from mos.model.fusion import CrossAttentionFusion, DepthwiseFusion, HandCraftedFusion, RoutedFusion, SelfAttentionFusion
 from mos.model.mos import MoS
 from mos.states.calibration import Calibration
 from mos.states.quantise import dequantise, quantise
@@ -27,7 +27,7 @@ def test_the_router_learns_from_every_logit_at_any_number_of_picks(tiny_config, 
 
 @pytest.mark.parametrize(
     "fusion",
-    [HandCraftedFusion(), SelfAttentionFusion(), CrossAttentionFusion(), "sample"],
+    [DepthwiseFusion(), HandCraftedFusion(), SelfAttentionFusion(), CrossAttentionFusion(), "sample"],
     ids=lambda f: f if isinstance(f, str) else f.type,
 )
 def test_baselines_run_and_train(tiny_config, tiny_inputs, build, fusion):
@@ -93,6 +93,18 @@ def test_init_fills_a_meta_model_completely(tiny_config):
             parameter.fill_(float("nan"))
     model.init_weights(torch.Generator().manual_seed(0))
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_depthwise_weights_are_a_mean_of_all_layers_the_same_for_every_token(tiny_config, tiny_inputs, build):
+    model = MoS(tiny_config.model_copy(update={"fusion": DepthwiseFusion()}))
+    model.init_weights(torch.Generator().manual_seed(0))
+    layers = tiny_config.state_layers
+    torch.testing.assert_close(model.route(*tiny_inputs).picked, torch.full((3, 7, 3, layers), 1 / layers))
+    model = build(model.config)
+    routing = model.route(*tiny_inputs)
+    expected = torch.softmax(model.depth_logits, 0).T
+    found = torch.zeros_like(routing.picked).scatter(-1, routing.index, routing.picked)
+    torch.testing.assert_close(found, expected.expand_as(found))
 
 
 def test_fixed_layers_survive_a_meta_model(tiny_config, tiny_inputs):

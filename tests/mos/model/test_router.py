@@ -63,6 +63,30 @@ def test_a_context_is_read_with_the_timestep_and_the_latent_in_both_directions(c
     assert change(router, latent=given["latent"].flip(0))[:, :2].min() > 1e-4
 
 
+@pytest.mark.parametrize("prediction", ["token", "sample"])
+@pytest.mark.parametrize("norms", ["separate", "shared"])
+@pytest.mark.parametrize("inputs", [("context",), ("context", "latent"), ("context", "timestep")], ids="+".join)
+def test_an_input_that_is_left_out_has_no_weights_and_is_not_read(inputs, norms, prediction):
+    router = random_router(CONFIG.model_copy(update={"inputs": inputs, "norms": norms, "prediction": prediction}))
+    assert {name.removesuffix("_in") for name, _ in router.named_children() if name.endswith("_in")} == set(inputs)
+    others = {"timestep": torch.tensor([0.3, 0.4]), "latent": random_inputs()["latent"].flip(0)}
+    for name, other in others.items():
+        assert (change(router, **{name: other})[1, :2].min() > 1e-4) == (name in inputs)
+    context = random_inputs()["context"]
+    context[0, 4] += 1
+    assert change(router, context=context)[0].min() > 1e-4
+
+
+def test_shared_norms_are_one_behind_the_projections():
+    router = random_router(CONFIG.model_copy(update={"norms": "shared"}))
+    names = {name for name, _ in router.named_parameters() if "norm" in name and "." not in name.split("_norm")[0]}
+    assert names == {"input_norm.weight", "head_norm.weight"}
+    with torch.no_grad():
+        router.input_norm.weight.fill_(1.0)
+    sequence = router._sequence(*(random_inputs()[name] for name in ("context", "timestep", "latent")))
+    torch.testing.assert_close(sequence.square().mean(-1), torch.ones(2, 5 + 1 + 6), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("config", [CONFIG, SAMPLE], ids=["token", "sample"])
 def test_padding_is_not_read(config):
     router, given = random_router(config), random_inputs()
@@ -117,7 +141,17 @@ def test_sample_wise_routing_is_one_decision_for_all_tokens(tiny_config, tiny_in
 
 @pytest.mark.parametrize(
     "setting",
-    [{"top_k": 0}, {"epsilon": -0.1}, {"epsilon": 1.5}, {"prediction": "word"}, {"num_blocks": 0}, {"dims": 24}],
+    [
+        {"top_k": 0},
+        {"epsilon": -0.1},
+        {"epsilon": 1.5},
+        {"prediction": "word"},
+        {"num_blocks": 0},
+        {"dims": 24},
+        {"inputs": ["latent", "timestep"]},
+        {"inputs": ["context", "context"]},
+        {"norms": "none"},
+    ],
     ids=str,
 )
 def test_impossible_settings_are_refused(setting):

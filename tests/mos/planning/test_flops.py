@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mos.encoders.load import load_tower
 from mos.encoders.understanding import MiniLMConfig
 from mos.model.context import Context
-from mos.model.fusion import CrossAttentionFusion, RoutedFusion, SelfAttentionFusion
+from mos.model.fusion import CrossAttentionFusion, DepthwiseFusion, RoutedFusion, SelfAttentionFusion
 from mos.model.mos import ModelConfig, MoS
 from mos.model.presets import MOS_L, MOS_S
 from mos.model.router import RouterConfig
@@ -16,6 +16,7 @@ from mos.planning.flops import generation_flops, tower_flops, tower_parameters, 
 
 ROUTED = RoutedFusion(router=RouterConfig(dim=16, num_heads=2, ffn_dim=24))
 SAMPLED = RoutedFusion(router=RouterConfig(dim=16, num_heads=2, ffn_dim=24, prediction="sample"))
+BLIND = RoutedFusion(router=RouterConfig(dim=16, num_heads=2, ffn_dim=24, inputs=("context",), norms="shared"))
 
 
 def tiny(fusion) -> ModelConfig:
@@ -37,7 +38,9 @@ def counted(config: ModelConfig, context: int, reference: bool) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("fusion", [ROUTED, SAMPLED, SelfAttentionFusion(), CrossAttentionFusion()])
+@pytest.mark.parametrize(
+    "fusion", [ROUTED, SAMPLED, BLIND, DepthwiseFusion(), SelfAttentionFusion(), CrossAttentionFusion()]
+)
 @pytest.mark.parametrize("reference", [False, True])
 def test_generation_flops_are_those_of_the_model(fusion, reference):
     config = tiny(fusion)
