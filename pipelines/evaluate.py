@@ -22,7 +22,7 @@ COMMAND = Command(__name__, __doc__, section="evaluate")
 from cluster.session import ray_session
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.report import Report, write_report
-from mos.evaluation.scores import Scores, score_pictures
+from mos.evaluation.scores import Scores, score_pictures, with_margin
 from mos.sampling.trace import RouterTrace, routing_entropy
 from pipelines.draw.pool import draw, trace_router
 from pipelines.draw.report_inputs import (
@@ -111,11 +111,12 @@ def print_scores(scores: Scores | None) -> None:
     for category, score in scores.categories.items():
         colour = "   -" if score.colour is None else f"{score.colour:.2f}"
         print(
-            f"evaluate: {category:14} right {score.correct:.2f}  shape {score.shape:.2f}  colour {colour}  "
-            f"({score.num} prompts)",
+            f"evaluate: {category:14} right {with_margin(score.correct, score.num)}  shape {score.shape:.2f}  "
+            f"colour {colour}  ({score.num} prompts)",
             flush=True,
         )
-    print(f"evaluate: {'overall':14} right {scores.overall:.2f}", flush=True)
+    overall = f"{scores.overall:.2f} ± {scores.overall_margin:.2f}"
+    print(f"evaluate: {'overall':14} right {overall} (± is half the 95% interval)", flush=True)
 
 
 def print_router(trace: RouterTrace) -> None:

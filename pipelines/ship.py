@@ -33,7 +33,7 @@ from mos.errors import UserError
 from mos.evaluation.card import TrainedStage, codec_card, model_card
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.grids import Captioned, picture_grid
-from mos.evaluation.scores import Scores, score_pictures
+from mos.evaluation.scores import Scores, score_pictures, with_margin
 from mos.evaluation.theme import LIGHT, figure_png
 from mos.sampling import MosPipeline
 from mos.sampling.export import ExportConfig, read_export, read_export_config
@@ -71,7 +71,7 @@ def main(run: Run, args: Namespace) -> None:
     card = model_card(config.name, machine(config), read_export(folder), stages, scores, config.evaluate.sampler)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for category, score in scores.categories.items():
-        print(f"ship: {category:14} right {score.correct:.2f} of {score.num}", flush=True)
+        print(f"ship: {category:14} right {with_margin(score.correct, score.num)} of {score.num}", flush=True)
     print(f"ship: {folder} is complete; its card is README.md", flush=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mos.autoencoder.config import CodecConfig
-from mos.evaluation.scores import Scores
+from mos.evaluation.scores import Scores, with_margin
 from mos.sampling.config import SamplerConfig
 from mos.sampling.export import Export
 from mos.shapes.captions import PLURALS
@@ -42,6 +42,7 @@ def model_card(
     """
     environment = _environment()
     environment.filters["share"] = lambda share: "–" if share is None else f"{share:.2f}"
+    environment.globals["with_margin"] = with_margin
     return environment.get_template("card.md").render(
         name=name,
         machine=machine,

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mos.evaluation.scores import interval, with_margin
 from mos.evaluation.theme import Theme, new_figure
 
 CHART_WIDTH = 7.2
@@ -80,16 +81,23 @@ def bucket_chart(buckets: Mapping[str, Mapping[str, int]], theme: Theme) -> Figu
     return figure
 
 
-def score_chart(scores: Mapping[str, float], theme: Theme) -> Figure:
-    """Horizontal bars: share of correct pictures in each category, on a fixed axis from 0 to 1."""
+def score_chart(scores: Mapping[str, tuple[float, int]], theme: Theme) -> Figure:
+    """Horizontal bars: share of correct pictures in each category, with its 95% interval, on an axis from 0 to 1.
+
+    Args:
+        scores: category -> (share of correct pictures, pictures).
+        theme: of the figure.
+    """
     figure = new_figure(CHART_WIDTH, 0.5 + 0.26 * max(len(scores), 1))
     axes = figure.subplots()
-    names, values = list(scores), list(scores.values())
+    names, values = list(scores), [share for share, _ in scores.values()]
     axes.barh(names, [1.0] * len(names), color=theme.rule, height=0.55)
     axes.barh(names, values, color=theme.accent, height=0.55)
-    for row, value in enumerate(values):
-        axes.text(1.015, row, f"{value:.2f}", va="center", color=theme.ink, fontsize=9, fontweight="bold")
-    axes.set_xlim(0, 1.08)
+    for row, (share, num) in enumerate(scores.values()):
+        low, high = interval(share, num)
+        axes.plot([low, high], [row, row], color=theme.ink, linewidth=1.2, solid_capstyle="butt")
+        axes.text(1.015, row, with_margin(share, num), va="center", color=theme.ink, fontsize=9, fontweight="bold")
+    axes.set_xlim(0, 1.2)
     _bare(axes)
     return figure
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mos.evaluation.charts import LossCurve, bucket_chart, loss_chart, reject_chart, score_chart
 from mos.evaluation.grids import Captioned, EditExample, edit_grid, picture_grid
 from mos.evaluation.router_figure import RouterStory, router_figure
-from mos.evaluation.scores import Scores
+from mos.evaluation.scores import Scores, with_margin
 from mos.evaluation.theme import DARK, LIGHT, Theme, figure_png
 from mos.evaluation.usage_figure import usage_figure
 from mos.files import written_whole
@@ -97,6 +97,7 @@ def render_page(report: Report, figures: Mapping[str, Embedded]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["with_margin"] = with_margin
     environment.filters["picture"] = lambda image: data_uri(to_png(image))
     trace = None if report.router is None else report.router.trace
     return environment.get_template("report.html").render(
@@ -132,7 +133,7 @@ def _figures(report: Report) -> dict[str, Draw]:
     if report.pictures:
         draws["pictures"] = partial(picture_grid, report.pictures)
     if report.scores is not None:
-        shares = {str(category): score.correct for category, score in report.scores.categories.items()}
+        shares = {str(category): (score.correct, score.num) for category, score in report.scores.categories.items()}
         draws["scores"] = partial(score_chart, shares)
     if report.edits:
         draws["edits"] = partial(edit_grid, report.edits)

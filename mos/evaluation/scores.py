@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image
+from scipy.stats import binomtest
 
 from mos.shapes.captions import Prompt
 from mos.shapes.checker import CategoryScore, CheckResult, check, score_images
@@ -25,10 +26,36 @@ class Scores:
         """Mean of the categories' shares of correct pictures, as GenEval takes it."""
         return float(np.mean([score.correct for score in self.categories.values()]))
 
+    @property
+    def overall_margin(self) -> float:
+        """Half the 95% interval of `overall`: the categories' margins are those of independent pictures."""
+        margins = [margin(score.correct, score.num) for score in self.categories.values()]
+        return float(np.linalg.norm(margins)) / len(margins)
+
     def as_dict(self) -> dict[str, object]:
-        """Plain data for scores.json."""
-        categories = {str(category): asdict(score) for category, score in self.categories.items()}
-        return {"overall": self.overall, "categories": categories}
+        """Plain data for scores.json; `margin` is half the 95% interval of `correct`."""
+        categories = {
+            str(category): asdict(score) | {"margin": margin(score.correct, score.num)}
+            for category, score in self.categories.items()
+        }
+        return {"overall": self.overall, "overall_margin": self.overall_margin, "categories": categories}
+
+
+def interval(share: float, num: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share that was counted over `num` pictures."""
+    found = binomtest(round(share * num), num).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def margin(share: float, num: int) -> float:
+    """Half the width of `interval`."""
+    low, high = interval(share, num)
+    return (high - low) / 2
+
+
+def with_margin(share: float, num: int) -> str:
+    """A share and half its 95% interval in words: "0.72 ± 0.05"."""
+    return f"{share:.2f} ± {margin(share, num):.2f}"
 
 
 def score_pictures(pictures: Sequence[Image.Image], prompts: Sequence[Prompt]) -> Scores:

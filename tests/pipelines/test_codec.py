@@ -15,7 +15,7 @@ from tests.samples import Pair, append_samples
 
 COLOURS = ("red", "green", "blue", "yellow", "pink", "white", "black", "orange")
 CODEC = (
-    "codec={resolution=32, stride=4, latent_channels=12, width=8, blocks=1, steps=3, decoder_steps=2, batch_size=4, "
+    "codec={resolution=32, stride=4, latent_channels=12, width=12, blocks=1, steps=3, decoder_steps=2, batch_size=4, "
     "held_out=0.3}"
 )
 ARGS = Namespace(force=False)

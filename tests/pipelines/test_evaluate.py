@@ -79,9 +79,9 @@ def test_scores_are_told_category_by_category(capsys: pytest.CaptureFixture[str]
     two = CategoryScore(num=2, correct=1.0, count=1.0, shape=1.0, colour=None, position=None)
     evaluate.print_scores(Scores({Category.SINGLE_OBJECT: lone, Category.TWO_OBJECT: two}, ()))
     assert capsys.readouterr().out.splitlines() == [
-        "evaluate: single_object  right 0.50  shape 0.75  colour 0.25  (4 prompts)",
-        "evaluate: two_object     right 1.00  shape 1.00  colour    -  (2 prompts)",
-        "evaluate: overall        right 0.75",
+        "evaluate: single_object  right 0.50 ± 0.35  shape 0.75  colour 0.25  (4 prompts)",
+        "evaluate: two_object     right 1.00 ± 0.33  shape 1.00  colour    -  (2 prompts)",
+        "evaluate: overall        right 0.75 ± 0.24 (± is half the 95% interval)",
     ]
     evaluate.print_scores(None)
     assert "no scores, they need the demo's drawn scenes" in capsys.readouterr().out

@@ -29,7 +29,7 @@ def test_the_running_mean_smooths_noise_and_follows_the_level() -> None:
         ),
         lambda theme: reject_chart({"caption_empty": 3, "image_truncated": 10}, theme),
         lambda theme: bucket_chart({"32 px": {"32x32": 5, "24x44": 2}, "64 px": {"64x64": 1}}, theme),
-        lambda theme: score_chart({"single_object": 1.0, "position": 0.0}, theme),
+        lambda theme: score_chart({"single_object": (1.0, 64), "position": (0.0, 12)}, theme),
     ],
     ids=["losses", "rejects", "buckets", "scores"],
 )

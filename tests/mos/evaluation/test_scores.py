@@ -1,7 +1,7 @@
 import pytest
 
 from mos.evaluation.cases import drawn_edits, scored_prompts
-from mos.evaluation.scores import edit_is_correct, score_pictures
+from mos.evaluation.scores import edit_is_correct, interval, margin, score_pictures, with_margin
 from mos.shapes.scene import Category
 from tests.mos.evaluation.stories import ground_truth
 
@@ -24,6 +24,24 @@ def test_scores_are_plain_data() -> None:
     prompts = scored_prompts(num_single_object=1, num_per_category=0, seed=0)
     scores = score_pictures([ground_truth(prompt) for prompt in prompts], prompts).as_dict()
     assert scores["categories"]["single_object"]["num"] == 1
+
+
+def test_a_share_is_told_with_wilsons_interval() -> None:
+    """Of 64 pictures, by hand: centre (x + z²/2) / (n + z²), half width z / (n + z²) * sqrt(x (n - x) / n + z²/4)."""
+    low, high = interval(0.5, 64)
+    assert (low, high) == pytest.approx((0.5 - 0.11898, 0.5 + 0.11898), abs=1e-4)
+    assert interval(0.0, 64)[0] == 0.0
+    assert interval(0.0, 64)[1] == pytest.approx(0.0566, abs=1e-4)
+    assert margin(0.72, 256) < margin(0.72, 64)
+    assert with_margin(0.72, 256) == "0.72 ± 0.05"
+
+
+def test_the_margin_of_the_mean_is_that_of_independent_categories() -> None:
+    prompts = scored_prompts(num_single_object=16, num_per_category=16, seed=3)
+    scores = score_pictures([ground_truth(prompt) for prompt in prompts], prompts)
+    alike = [margin(score.correct, score.num) for score in scores.categories.values()]
+    assert scores.overall_margin == pytest.approx(sum(one**2 for one in alike) ** 0.5 / 6)
+    assert scores.as_dict()["categories"]["position"]["margin"] == alike[list(scores.categories).index("position")]
 
 
 def test_a_done_edit_is_right_and_the_source_is_not() -> None:
