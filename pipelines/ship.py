@@ -91,9 +91,11 @@ def ship_codec(run: Run) -> None:
         )
     folder = CLONE / "mos" / "checkpoints" / "codec"
     shutil.copytree(figures["export"], folder, dirs_exist_ok=True)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)
     shutil.copy(Path(figures["folder"], "reconstructions.png"), folder)
     card = codec_card(config.name, machine(config), codec, figures, record.seconds / 3600)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "README.md").write_text(card + "\n", encoding="utf-8")
     print(f"ship: {folder} is complete; its card is README.md", flush=True)
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mos.encoders.vae import DiffusersConfig, require_multiple
-from mos.encoders.weights import Checkpoint, first_line, freeze, locate, refuse_incomplete
+from mos.encoders.weights import Checkpoint, first_line, load_autoencoder, locate
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
 
@@ -63,7 +63,7 @@ class DiffusersCodec:
         """
         checkpoint = locate(config.path, config.revision, config.subfolder)
         geometry = read_geometry(checkpoint)
-        codec = cls(_load(geometry.class_name, checkpoint).to(device), geometry, codec_id(config))
+        codec = cls(load_autoencoder(geometry.class_name, checkpoint).to(device), geometry, codec_id(config))
         side = 4 * geometry.stride
         found = codec.encode(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape
         if tuple(found) != (1, geometry.channels, 4, 4):
@@ -136,19 +136,6 @@ def _normalisation(config: Mapping[str, Any], channels: int, path: str) -> tuple
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise UserError(f"{path} has {len(mean)} means and {len(std)} deviations, not {channels} positive ones of each")
     return tuple(mean), tuple(value / scale for value in std)
-
-
-def _load(class_name: str, checkpoint: Checkpoint) -> Any:
-    import diffusers
-
-    try:
-        vae, report = getattr(diffusers, class_name).from_pretrained(
-            **checkpoint.options(), torch_dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{class_name} cannot be loaded from {checkpoint.path}: {first_line(error)}") from error
-    refuse_incomplete(class_name, checkpoint, report["missing_keys"])
-    return freeze(vae)
 
 
 def _raw_latents(encoded: Any) -> Tensor:

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mos.encoders.vae import RandomWan, WanConfig, require_multiple
-from mos.encoders.weights import Checkpoint, digest_weights, first_line, freeze, locate, refuse_incomplete
+from mos.encoders.weights import Checkpoint, digest_weights, freeze, load_autoencoder, locate
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
 
@@ -46,7 +46,11 @@ class WanCodec:
         Raises:
             UserError: the weights are missing, incomplete or of another architecture or geometry.
         """
-        vae = _build_random(config.random) if config.random is not None else _load(_checkpoint(config))
+        vae = (
+            _build_random(config.random)
+            if config.random is not None
+            else load_autoencoder("AutoencoderKLWan", _checkpoint(config))
+        )
         if (vae.config.z_dim, vae.config.scale_factor_spatial) != (CHANNELS, STRIDE):
             raise UserError(
                 f"the VAE has {vae.config.z_dim} channels at {vae.config.scale_factor_spatial}x, Wan 2.2 has "
@@ -73,19 +77,6 @@ class WanCodec:
 def _checkpoint(config: WanConfig) -> Checkpoint:
     assert config.path is not None
     return locate(config.path, config.revision, config.subfolder)
-
-
-def _load(checkpoint: Checkpoint) -> Any:
-    from diffusers import AutoencoderKLWan
-
-    try:
-        vae, report = AutoencoderKLWan.from_pretrained(
-            **checkpoint.options(), torch_dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"AutoencoderKLWan cannot be loaded from {checkpoint.path}: {first_line(error)}") from error
-    refuse_incomplete("AutoencoderKLWan", checkpoint, report["missing_keys"])
-    return freeze(vae)
 
 
 def _build_random(config: RandomWan) -> Any:

@@ -100,6 +100,28 @@ def load_frozen(model_class: Any, checkpoint: Checkpoint, dtype: torch.dtype, **
     return freeze(model)
 
 
+def load_autoencoder(class_name: str, checkpoint: Checkpoint) -> Any:
+    """An autoencoder of diffusers in eval mode and float32, with every weight read from the checkpoint.
+
+    Raises:
+        UserError: the weights are missing, incomplete, of another shape, or not in safetensors.
+    """
+    import diffusers
+
+    try:
+        vae, report = getattr(diffusers, class_name).from_pretrained(
+            **checkpoint.options(),
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,  # it would ask for accelerate, in several lines
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{class_name} cannot be loaded from {checkpoint.path}: {first_line(error)}") from error
+    refuse_incomplete(class_name, checkpoint, report["missing_keys"])
+    return freeze(vae)
+
+
 def refuse_incomplete(model_name: str, checkpoint: Checkpoint, missing: Any) -> None:
     """Raise `UserError` if weights were left at random values."""
     lacking = sorted(key for key in missing if not key.startswith(IGNORED_WEIGHTS))

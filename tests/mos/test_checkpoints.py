@@ -8,13 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mos.checkpoints import SHAPES
+from mos.autoencoder.objective import psnr
+from mos.checkpoints import CODEC, SHAPES
+from mos.encoders.load import load_codec
+from mos.encoders.vae import ShapesVaeConfig
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.scores import score_pictures
 from mos.sampling import MosPipeline
 from mos.shapes.captions import caption_of
 from mos.shapes.checker import check
-from mos.shapes.layout import stream
+from mos.shapes.layout import stream, training_scene
+from mos.shapes.render import render
 from mos.shapes.scene import Background, Category, Colour, Scene, SceneObject, Shape
 
 
@@ -54,3 +58,19 @@ def test_it_is_as_good_as_its_scores_say(pipe: MosPipeline) -> None:
     score = score_pictures(pictures, prompts).categories[Category.SINGLE_OBJECT]
     assert score.colour >= recorded["colour"] - 0.15
     assert score.correct >= recorded["correct"] - 0.2
+
+
+def test_the_codec_is_small_and_keeps_scenes_it_has_not_seen() -> None:
+    assert sum(path.stat().st_size for path in CODEC.iterdir()) <= 2 * 2**20
+    scenes = [training_scene(90_002, index) for index in range(48)]
+    for height, width in ((64, 64), (48, 88)):
+        drawn = np.stack([render(scene, height, width) for scene in scenes])
+        pictures = torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous()
+        codec = load_codec(ShapesVaeConfig())
+        latents = codec.encode(pictures)
+        assert latents.shape == (48, 8, height // 8, width // 8)
+        assert latents.std() == pytest.approx(1, abs=0.15)
+        decoded = codec.decode(latents)
+        assert psnr(decoded, pictures).mean() >= 32
+        seen = [check(picture.permute(1, 2, 0).numpy(), scene) for picture, scene in zip(decoded, scenes, strict=True)]
+        assert np.mean([result.correct for result in seen]) >= 0.95
