@@ -18,7 +18,7 @@ def test_every_config_loads_and_agrees_with_itself(path: Path):
     config = load_run(path)
     assert Path(config.root).is_absolute()
     assert set(config.resolutions()) <= set(config.curate.resolutions)
-    assert config.curate.token_px == config.model.patch * {12: 2, 16: 8, 48: 16}[config.model.latent_channels]
+    assert config.curate.token_px == config.model.patch * {12: 2, 8: 8, 48: 16}[config.model.latent_channels]
     for name in config.stages():
         per_rank, remainder = divmod(config.stage(name).batch_size, config.cluster.train.num)
         assert not remainder
