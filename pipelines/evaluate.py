@@ -115,8 +115,7 @@ def print_scores(scores: Scores | None) -> None:
             f"colour {colour}  ({score.num} prompts)",
             flush=True,
         )
-    overall = f"{scores.overall:.2f} ± {scores.overall_margin:.2f}"
-    print(f"evaluate: {'overall':14} right {overall} (± is half the 95% interval)", flush=True)
+    print(f"evaluate: {'overall':14} right {scores.overall_in_words} (± is half the 95% interval)", flush=True)
 
 
 def print_router(trace: RouterTrace) -> None:

@@ -95,7 +95,7 @@ def ship_codec(run: Run) -> None:
         weights.chmod(0o644)
     shutil.copy(Path(figures["folder"], "reconstructions.png"), folder)
     card = codec_card(config.name, machine(config), codec, figures, record.seconds / 3600)
-    (folder / "README.md").write_text(card + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
     print(f"ship: {folder} is complete; its card is README.md", flush=True)
 
 

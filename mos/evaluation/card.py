@@ -75,4 +75,9 @@ def codec_card(name: str, machine: str, config: CodecConfig, figures: Mapping[st
 
 
 def _environment() -> Environment:
-    return Environment(loader=PackageLoader("mos.evaluation", "templates"), undefined=StrictUndefined, trim_blocks=True)
+    return Environment(
+        loader=PackageLoader("mos.evaluation", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -32,6 +32,11 @@ class Scores:
         margins = [margin(score.correct, score.num) for score in self.categories.values()]
         return float(np.linalg.norm(margins)) / len(margins)
 
+    @property
+    def overall_in_words(self) -> str:
+        """`overall` and its margin: "0.40 ± 0.02"."""
+        return _in_words(self.overall, self.overall_margin)
+
     def as_dict(self) -> dict[str, object]:
         """Plain data for scores.json; `margin` is half the 95% interval of `correct`."""
         categories = {
@@ -55,7 +60,11 @@ def margin(share: float, num: int) -> float:
 
 def with_margin(share: float, num: int) -> str:
     """A share and half its 95% interval in words: "0.72 ± 0.05"."""
-    return f"{share:.2f} ± {margin(share, num):.2f}"
+    return _in_words(share, margin(share, num))
+
+
+def _in_words(share: float, half_width: float) -> str:
+    return f"{share:.2f} ± {half_width:.2f}"
 
 
 def score_pictures(pictures: Sequence[Image.Image], prompts: Sequence[Prompt]) -> Scores:
