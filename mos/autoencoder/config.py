@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mos.config import StrictConfig
 from mos.training.optimizer import OptimizerConfig
@@ -47,6 +47,13 @@ class CodecConfig(StrictConfig):
         """Channels inside, from half the picture's size down to that of the latents."""
         levels = self.stride.bit_length() - 1
         return (self.width,) + (2 * self.width,) * (levels - 1)
+
+    @field_validator("optimizer")
+    @classmethod
+    def _is_adamw(cls, optimizer: OptimizerConfig) -> OptimizerConfig:
+        if optimizer.type != "adamw":
+            raise ValueError(f"a codec's convolutions learn by adamw, not by {optimizer.type}: leave `type` out")
+        return optimizer
 
     @model_validator(mode="after")
     def _latents_fit(self) -> Self:

@@ -12,7 +12,7 @@ FULL_SIZE_ROUTER = RoutedFusion(router=RouterConfig(dim=1920, num_heads=15, ffn_
 """About 100M parameters, the lightweight router of both published models."""
 
 DEMO = ModelConfig(
-    latent_channels=12,
+    latent_channels=8,
     patch=2,
     state_dim=384,
     state_layers=6,
@@ -22,7 +22,7 @@ DEMO = ModelConfig(
     ffn_dim=352,
     fusion=RoutedFusion(router=RouterConfig(dim=96, num_heads=4, ffn_dim=256)),
 )
-"""MiniLM (6 x 384) and a tower that two CPU cores train in minutes; 4 px a token."""
+"""MiniLM (6 x 384) and a tower that two CPU cores train in minutes; 16 px a token."""
 
 ABLATION = ModelConfig(
     latent_channels=48,

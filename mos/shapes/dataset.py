@@ -27,8 +27,6 @@ from mos.shapes.scene import Category, Scene
 
 LEDGER = "broken.json"
 """File beside the shards: key of every broken item -> its defect."""
-SQUARE_SHARE = 0.5
-"""Share of square pictures; the others have any aspect from 1:2 to 2:1."""
 MAX_ASPECT = 2.0
 TEXT_SHARE = 0.2
 """Share of pairs whose caption stands in a `.txt` instead of a `.json`."""
@@ -57,6 +55,8 @@ class ShapesConfig(StrictConfig):
     """Smallest side of a picture."""
     max_px: int = Field(160, ge=64)
     """Largest side of a picture."""
+    square_share: float = Field(0.5, ge=0, le=1)
+    """Share of square pictures; the others have any aspect from 1:2 to 2:1."""
     weights: dict[Category, float] = Field(default_factory=lambda: dict(CATEGORY_WEIGHTS))
     """Relative number of pairs of each category; a category that is left out is not drawn."""
 
@@ -190,7 +190,7 @@ def _described(edit: Edit) -> dict[str, object]:
 
 def _sides(config: ShapesConfig, rng: random.Random) -> tuple[int, int]:
     """(height, width) in pixels: any aspect within MAX_ASPECT, every side within the limits."""
-    aspect = 1.0 if rng.random() < SQUARE_SHARE else MAX_ASPECT ** rng.random()
+    aspect = 1.0 if rng.random() < config.square_share else MAX_ASPECT ** rng.random()
     short = rng.uniform(config.min_px, config.max_px / aspect)
     sides = [round(short), min(config.max_px, round(short * aspect))]
     rng.shuffle(sides)

@@ -23,13 +23,13 @@ from mos.model.execution import compile_blocks, recompute_blocks
 from mos.model.mos import MoS
 from mos.precision import resolve_dtype, torch_dtype
 from mos.training.checksums import Checksum
-from mos.training.optimizer import OptimizerConfig, build_optimizer
+from mos.training.optimizer import OptimizerConfig, Optimizers
 from mos.training.shard_writer import ShardWriter
 from mos.training.sharding import Fsdp2Config
 
 
 class Fsdp2Engine:
-    """A model sharded by fully_shard, with AdamW over its shards."""
+    """A model sharded by fully_shard, with its optimizers over the shards."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Fsdp2Engine:
             compile_blocks(model)
         shard(model, config, device)
         self.model = model
-        self._optimizer = build_optimizer(optimizer, model)
+        self._optimizers = Optimizers(optimizer, model)
         self._background_group: dist.ProcessGroup | None = None
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
@@ -58,18 +58,13 @@ class Fsdp2Engine:
         loss.backward()
 
     def step(self, lr: float) -> Tensor:
-        """Clip, update, clear; the fused update leaves weights and moments alone where the norm is not finite."""
+        """Clip, update, clear; weights and moments are left alone where the norm is not finite."""
         for parameter in self.model.parameters():
             if parameter.grad is None:  # without state of its own a parameter would be missing in a checkpoint
                 parameter.grad = torch.zeros_like(parameter)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_norm, error_if_nonfinite=False)
         whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        # As torch.amp's GradScaler tells fused optimizers to skip a step, without reading the number.
-        self._optimizer.found_inf = (~whole.isfinite()).float()  # type: ignore[attr-defined]
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizers.step(lr, whole)
         return whole
 
     def weights(self) -> dict[str, Tensor]:
@@ -109,7 +104,7 @@ class Fsdp2Engine:
         model_state = state["model"]
         if optimizer:
             set_state_dict(
-                self.model, self._optimizer, model_state_dict=model_state, optim_state_dict=state["optimizer"]
+                self.model, self._optimizers.parts, model_state_dict=model_state, optim_state_dict=state["optimizer"]
             )
 
     def _write_in_background(self, state: dict[str, Any], writer: ShardWriter) -> Future:
@@ -120,7 +115,7 @@ class Fsdp2Engine:
         return written
 
     def _state(self, ema: dict[str, Tensor]) -> dict[str, Any]:
-        model_state, optimizer_state = get_state_dict(self.model, self._optimizer)
+        model_state, optimizer_state = get_state_dict(self.model, self._optimizers.parts)
         return {"model": model_state, "optimizer": optimizer_state, "ema": ema}
 
 

@@ -1,18 +1,23 @@
-"""AdamW and its learning-rate schedule, as in Appendix A of the paper."""
+"""AdamW and its learning-rate schedule, as in Appendix A of the paper; or Muon for the matrices."""
 
 import math
-from typing import Self
+from collections.abc import Iterator
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from mos.config import StrictConfig
+from mos.training.muon import Muon
 
 
 class OptimizerConfig(StrictConfig):
     """AdamW with a linear warm-up and a cosine decay to a floor; the defaults are the paper's."""
 
+    type: Literal["adamw", "muon"] = "adamw"
+    """`adamw` is the paper's. `muon`: matrices between hidden widths take orthogonal steps (`mos.training.muon`) at the
+    same rate; embeddings, heads, norms, biases and learned tokens are left to AdamW."""
     lr: float = Field(1e-4, gt=0)
     """Learning rate at the end of the warm-up."""
     final_lr: float = Field(1.5e-5, ge=0)
@@ -21,6 +26,8 @@ class OptimizerConfig(StrictConfig):
     """Steps over which the rate rises linearly from `lr / warmup_steps` to `lr`."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of the first and second moment."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Decay of Muon's momentum."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled decay of the weights of linear layers; norm scales, biases and learned tokens are not decayed."""
     clip_norm: float = Field(1.0, gt=0)
@@ -46,14 +53,67 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
     return config.final_lr + (config.lr - config.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW over fp32 master weights; sharded parameters give sharded moments."""
-    matrices = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p in matrices], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p not in matrices], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True
-    )
+class Optimizers:
+    """The optimizers of a model, one or two, as one."""
+
+    def __init__(self, config: OptimizerConfig, model: nn.Module) -> None:
+        """Over fp32 master weights; sharded parameters give sharded moments."""
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        linear = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+        hidden = set(hidden_matrices(model)) if config.type == "muon" else set()
+        others = linear - hidden
+        self._adamw = torch.optim.AdamW(
+            _groups(
+                ([p for p in trained if p in others], config.weight_decay),
+                ([p for p in trained if p not in linear], 0.0),
+            ),
+            lr=config.lr,
+            betas=config.betas,
+            fused=True,
+        )
+        self._muon: Muon | None = None
+        if hidden:
+            self._muon = Muon(
+                [p for p in trained if p in hidden],
+                lr=config.lr,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+            )
+
+    @property
+    def parts(self) -> tuple[torch.optim.Optimizer, ...]:
+        """What is saved and read."""
+        return (self._adamw,) if self._muon is None else (self._adamw, self._muon)
+
+    def step(self, lr: float, norm: Tensor) -> None:
+        """One update at a rate; leaves weights and moments alone where the gradients' norm is not finite."""
+        # As torch.amp's GradScaler tells fused optimizers to skip a step, without reading the number.
+        skip = (~norm.isfinite()).float()
+        _set_rate(self._adamw, lr)
+        self._adamw.found_inf = skip  # type: ignore[attr-defined]
+        self._adamw.step()
+        if self._muon is not None:
+            _set_rate(self._muon, lr)
+            self._muon.found_inf = skip
+            self._muon.step()
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+
+def hidden_matrices(model: nn.Module) -> Iterator[Tensor]:
+    """Weights of the linear layers that lead from one hidden width to another.
+
+    Those in blocks and in the router, whose head gives logits and stays out.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and name.startswith(("blocks.", "router.")) and name != "router.head":
+            yield module.weight
+
+
+def _groups(*groups: tuple[list[nn.Parameter], float]) -> list[dict[str, object]]:
+    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr

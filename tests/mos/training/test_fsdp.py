@@ -16,28 +16,27 @@ from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.loop import sample_losses, train, update
 from mos.training.metrics import StepMetrics
-from mos.training.optimizer import build_optimizer, learning_rate
+from mos.training.optimizer import OptimizerConfig, Optimizers, learning_rate
 from mos.training.precision import PrecisionConfig
 from mos.training.sharding import Fsdp2Config
 from mos.training.stop import StopRequest, StopVote
 from tests.mos.training.gloo import process_group, run_ranks
 from tests.mos.training.tiny import FLOAT32, MODEL, tiny_batch, tiny_engine, tiny_model, tiny_stage
 
+MUON = OptimizerConfig(type="muon", lr=1e-2, final_lr=1e-3, warmup_steps=2)
+
 
 def plain_training(stage, num_steps: int) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Six lines of PyTorch that the engine must agree with."""
     model = tiny_model()
-    optimizer = build_optimizer(stage.optimizer, model)
+    optimizers = Optimizers(stage.optimizer, model)
     losses = []
     for step in range(num_steps):
         loss = sample_losses(model, tiny_batch(step)).mean()
         losses.append(loss.item())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), stage.optimizer.clip_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(stage.optimizer, step, stage.steps)
-        optimizer.step()
-        optimizer.zero_grad()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), stage.optimizer.clip_norm)
+        optimizers.step(learning_rate(stage.optimizer, step, stage.steps), norm)
     return dict(model.named_parameters()), losses
 
 
@@ -64,7 +63,8 @@ def train_ranks(stage, folder: Path, first: TrainState = TrainState(), last: int
 
 def check_two_ranks_equal_one_process(folder: Path) -> None:
     one_unit = FLOAT32.model_copy(update={"blocks_per_unit": 2, "reshard_after_forward": False})
-    variants = ({}, {"micro_batch_size": 2}, {"activation_checkpointing": True}, {"engine": one_unit})
+    muon = {"optimizer": MUON}
+    variants = ({}, muon, {"micro_batch_size": 2}, {"activation_checkpointing": True}, {"engine": one_unit})
     for number, options in enumerate((*variants, {"engine": one_unit, "activation_checkpointing": True})):
         stage = tiny_stage(**options)
         engine, _, _, lines = train_ranks(stage, folder / str(number))
@@ -84,9 +84,9 @@ def check_two_ranks_equal_one_process(folder: Path) -> None:
 
 
 def check_resume_is_bitwise(folder: Path) -> None:
-    for background in (False, True):
-        stage = tiny_stage(steps=5, checkpoint_every=3, async_checkpoint=background)
-        broken, unbroken = folder / f"broken{background}", folder / f"unbroken{background}"
+    for number, options in enumerate(({}, {"async_checkpoint": True}, {"optimizer": MUON})):
+        stage = tiny_stage(steps=5, checkpoint_every=3, **options)
+        broken, unbroken = folder / f"broken{number}", folder / f"unbroken{number}"
         train_ranks(stage, broken, last=4)
         engine, ema, state, _ = train_ranks(stage, broken, first=TrainState(step=3))
         expected, expected_ema, expected_state, _ = train_ranks(stage, unbroken)
@@ -123,13 +123,12 @@ def check_a_later_stage_begins_with_a_new_optimizer(folder: Path) -> None:
     newest_checkpoint(folder).restore(engine, Ema(engine.weights(), 0.9), optimizer=False)
     model = tiny_model()
     model.load_state_dict(whole(engine, engine.weights()))
-    optimizer = build_optimizer(stage.optimizer, model)
+    optimizers = Optimizers(stage.optimizer, model)
     for step in range(2):
         update(engine, tiny_batch(step, rank, world), stage.optimizer.lr)
         sample_losses(model, tiny_batch(step)).mean().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), stage.optimizer.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), stage.optimizer.clip_norm)
+        optimizers.step(stage.optimizer.lr, norm)
         for name, tensor in whole(engine, engine.weights()).items():
             torch.testing.assert_close(tensor, model.get_parameter(name), rtol=1e-4, atol=1e-5)
 

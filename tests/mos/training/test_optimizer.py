@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mos.training.optimizer import OptimizerConfig, build_optimizer, learning_rate
+from mos.training.optimizer import OptimizerConfig, Optimizers, hidden_matrices, learning_rate
 from tests.mos.training.tiny import tiny_model
 
 
@@ -31,13 +31,14 @@ def test_short_stages_have_a_rate_too(warmup, steps):
     assert all(0 < learning_rate(config, step, steps) <= 1.0 for step in range(steps))
 
 
-def test_weights_of_linear_layers_decay_and_nothing_else():
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_weights_of_linear_layers_decay_and_nothing_else(kind):
     model = tiny_model()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = build_optimizer(OptimizerConfig(lr=0.1, final_lr=0.1, weight_decay=0.5), model)
+    optimizers = Optimizers(OptimizerConfig(type=kind, lr=0.1, final_lr=0.1, weight_decay=0.5), model)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    optimizers.step(0.1, torch.ones(()))
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter, before[name] * (0.95 if name in linear else 1.0))
@@ -48,3 +49,28 @@ def test_weights_of_linear_layers_decay_and_nothing_else():
 def test_a_rate_that_would_rise_is_refused():
     with pytest.raises(ValueError, match=r"final_lr = 0.01 exceeds lr = 0.001"):
         OptimizerConfig(lr=1e-3, final_lr=1e-2)
+
+
+def test_muon_takes_what_lies_between_hidden_widths():
+    model = tiny_model()
+    names = {
+        name for name, parameter in model.named_parameters() if any(parameter is m for m in hidden_matrices(model))
+    }
+    assert {"blocks.0.kv.weight", "blocks.1.state_in.weight", "router.blocks.0.qkv.weight"} <= names
+    assert not names & {"patch_in.weight", "patch_out.weight", "router.head.weight", "registers"}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_norm_that_is_not_finite_changes_nothing(kind):
+    model, other = tiny_model(), tiny_model()
+    optimizers, unbroken = (Optimizers(OptimizerConfig(type=kind), each) for each in (model, other))
+    draw = torch.Generator().manual_seed(0)
+    for number in range(3):
+        grads = [torch.randn(parameter.shape, generator=draw) for parameter in model.parameters()]
+        steps = [(model, optimizers), (other, unbroken)] if number != 1 else [(model, optimizers)]
+        for each, its in steps:
+            for parameter, grad in zip(each.parameters(), grads, strict=True):
+                parameter.grad = grad.clone() if number != 1 else grad / 0
+            its.step(1e-2, torch.tensor(1.0 if number != 1 else float("inf")))
+    for one, same in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, same)
