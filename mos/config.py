@@ -72,6 +72,20 @@ class StrictConfig(BaseModel):
         except ValidationError as error:
             raise UserError(f"config {path}: {_explain(error)}") from error
 
+    def changed(self, overrides: Sequence[str]) -> Self:
+        """The same config with `section.key=value` overrides, validated anew.
+
+        Raises:
+            UserError: an override is not `key=value`, a key is unknown or a value is out of range.
+        """
+        tree = self.model_dump()
+        for override in overrides:
+            _apply(tree, override)
+        try:
+            return type(self).model_validate(tree)
+        except ValidationError as error:
+            raise UserError(_explain(error)) from error
+
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     """Set one dotted key of a parsed TOML tree; the value is TOML where it parses and a string where not."""

@@ -48,11 +48,11 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture
-def demo_run(tmp_path: Path) -> Callable:
-    """`demo_run("curate.x=1", ...)`: the demo config with a root of its own and overrides."""
+def small_run(tmp_path: Path) -> Callable:
+    """`small_run("curate.x=1", ...)`: tests/small_run.toml with a root of its own and overrides."""
     from pipelines.run.config import load_run
 
     def load(*overrides: str):
-        return load_run(CLONE / "pipelines/configs/demo.toml", (f"root={tmp_path / 'run'}", *overrides))
+        return load_run(CLONE / "tests/small_run.toml", (f"root={tmp_path / 'run'}", *overrides))
 
     return load

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from cluster.config import ClusterConfig
 from cluster.resources import available_cores, leaves_open, positive, share_cores
+from mos.ablation.config import AblateConfig
 from mos.autoencoder.config import CodecConfig
 from mos.checkout import CLONE
 from mos.config import StrictConfig
@@ -54,6 +55,8 @@ class RunConfig(StrictConfig):
     evaluate: EvaluateConfig
     cluster: ClusterConfig = ClusterConfig()
     plan: PlanConfig = PlanConfig()
+    ablate: AblateConfig | None = None
+    """Variants that `pipelines/ablate.py` trains and compares."""
 
     @model_validator(mode="before")
     @classmethod

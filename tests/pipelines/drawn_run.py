@@ -18,9 +18,9 @@ SMALL = (
 )
 
 
-def trained_run(demo_run: Callable[..., RunConfig], *overrides: str, stages: Sequence[str] | None = None) -> RunConfig:
+def trained_run(small_run: Callable[..., RunConfig], *overrides: str, stages: Sequence[str] | None = None) -> RunConfig:
     """The demo with records of its data steps and of its training stages, or of the first of them alone."""
-    config = demo_run(*SMALL, *overrides)
+    config = small_run(*SMALL, *overrides)
     config.folder("shards").mkdir(parents=True)
     for name in ("pairs-0.tar", "edits-0.tar"):  # what curate would read is part of its fingerprint
         config.folder("shards", name).touch()

@@ -32,11 +32,11 @@ def shards(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def own(demo_run, tmp_path):
+def own(small_run, tmp_path):
     """`own(*sources)`: the demo without its drawn data."""
 
     def load(*sources) -> RunConfig:
-        config = demo_run()
+        config = small_run()
         section = config.curate.model_copy(update={"sources": sources})
         return config.model_copy(update={"shapes": None, "curate": section})
 

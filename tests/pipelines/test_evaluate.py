@@ -25,9 +25,9 @@ ONCE = Namespace(force=False, named=True)
 
 @pytest.mark.slow
 def test_a_finished_run_is_sampled_and_reported(
-    demo_run: Callable[..., RunConfig], local_ray: None, capsys: pytest.CaptureFixture[str]
+    small_run: Callable[..., RunConfig], local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = trained_run(demo_run)
+    config = trained_run(small_run)
     sample.main(Run(config), ONCE)
     drawn = Run(config).require("sample").outputs
     assert drawn["stage"] == "stage4"
@@ -55,9 +55,9 @@ def test_a_finished_run_is_sampled_and_reported(
 
 
 def test_a_report_that_stands_is_not_made_again_and_one_that_is_gone_is(
-    demo_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = trained_run(demo_run)
+    config = trained_run(small_run)
     Run(config).step("sample").finish({"images": []})
     Run(config).step("evaluate").finish({})
     page = config.folder("report", "report.html")

@@ -8,8 +8,8 @@ from pipelines.run.steps import Run
 from tests.pipelines.drawn_run import trained_run
 
 
-def test_usage_of_a_finished_run(demo_run, capsys):
-    config = trained_run(demo_run, "sample.num_images=2")
+def test_usage_of_a_finished_run(small_run, capsys):
+    config = trained_run(small_run, "sample.num_images=2")
     main(Run(config), Namespace())
     tree = json.loads(config.folder("report", "layers.json").read_text(encoding="utf-8"))
     assert [round(sum(row), 5) for row in tree["by_step"]] == [1.0] * len(tree["timesteps"])

@@ -21,11 +21,11 @@ ONCE = Namespace(force=False, named=True)
 
 @pytest.mark.slow
 def test_a_picture_is_edited_at_its_own_aspect(
-    demo_run: Callable[..., RunConfig], local_ray: None, tmp_path: Path
+    small_run: Callable[..., RunConfig], local_ray: None, tmp_path: Path
 ) -> None:
     source = tmp_path / "wide.png"
     Image.new("RGB", (200, 100), "red").save(source)
-    config = trained_run(demo_run, f"sample.source={source}", "sample.prompt=make it blue")
+    config = trained_run(small_run, f"sample.source={source}", "sample.prompt=make it blue")
     sample.main(Run(config), ONCE)
     drawn = Run(config).require("sample").outputs
     assert drawn["stage"] == "edit"
@@ -33,8 +33,8 @@ def test_a_picture_is_edited_at_its_own_aspect(
     assert width > 1.5 * height
 
 
-def test_the_last_finished_stage_draws(demo_run: Callable[..., RunConfig]) -> None:
-    config = trained_run(demo_run, "sample.prompt=a ring", stages=("stage1", "stage2"))
+def test_the_last_finished_stage_draws(small_run: Callable[..., RunConfig]) -> None:
+    config = trained_run(small_run, "sample.prompt=a ring", stages=("stage1", "stage2"))
     chosen, stage = sample.choose_stage(Run(config))
     assert stage == chosen.config.sample.stage == "stage2"
     assert text_stage(Run(config), "stage1") == "stage1"
@@ -42,55 +42,57 @@ def test_the_last_finished_stage_draws(demo_run: Callable[..., RunConfig]) -> No
         text_stage(Run(config), "stage4")
 
 
-def test_a_stage_of_text_alone_does_not_edit(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_a_stage_of_text_alone_does_not_edit(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     Image.new("RGB", (40, 30)).save(source)
-    config = trained_run(demo_run, "sample.prompt=a", f"sample.source={source}", "sample.stage=stage1")
+    config = trained_run(small_run, "sample.prompt=a", f"sample.source={source}", "sample.stage=stage1")
     with pytest.raises(UserError, match=r"stage1 is trained on text alone and cannot edit .*: leave sample.stage out"):
         sample.main(Run(config), ONCE)
 
 
-def test_an_export_of_text_alone_does_not_edit(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_an_export_of_text_alone_does_not_edit(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     Image.new("RGB", (40, 30)).save(source)
     export = save_export(tmp_path / "export", run=run_of(16, ["generate"]))
     with pytest.raises(UserError, match="cannot edit a picture: load the `export` of an `edit` stage"):
-        sample.main(Run(demo_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}")), ONCE)
+        sample.main(Run(small_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}")), ONCE)
 
 
-def test_an_export_edits_at_the_aspect_of_the_source(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_an_export_edits_at_the_aspect_of_the_source(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     Image.new("RGB", (90, 30)).save(source)
     export = save_export(tmp_path / "export")
-    config = demo_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}", "sample.sampler.steps=1")
+    config = small_run(
+        f"sample.export={export}", "sample.prompt=a", f"sample.source={source}", "sample.sampler.steps=1"
+    )
     sample.main(Run(config), ONCE)
     (drawn,) = config.folder("images").glob("*/00000.png")
     assert Image.open(drawn).size == MosPipeline.from_export(export)("a", reference=source, steps=1)[0].size == (20, 12)
 
 
 def test_a_prompt_that_is_cut_is_told_of(
-    demo_run: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_run: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = tmp_path / "prompts.txt"
     lines = [f"{number} " + " ".join(["a red circle"] * 100) for number in range(7)]
     prompts.write_text("\n".join(["a ring", *lines]), encoding="utf-8")
     export = save_export(tmp_path / "export")
-    sample.main(Run(demo_run(f"sample.export={export}", f"sample.prompts={prompts}", "sample.sampler.steps=1")), ONCE)
+    sample.main(Run(small_run(f"sample.export={export}", f"sample.prompts={prompts}", "sample.sampler.steps=1")), ONCE)
     said = capsys.readouterr()
     assert said.out.count("sample: a prompt is longer than what the model reads: it is cut after") == 5
     assert "sample: the same goes for 2 more prompts" in said.out
     assert said.err == ""
 
 
-def test_without_any_stage_the_remedy_is_named(demo_run: Callable[..., RunConfig]) -> None:
+def test_without_any_stage_the_remedy_is_named(small_run: Callable[..., RunConfig]) -> None:
     with pytest.raises(UserError, match=r"run `python pipelines/stage1.py` first"):
-        sample.main(Run(demo_run()), ONCE)
+        sample.main(Run(small_run()), ONCE)
 
 
 def test_before_any_training_the_shipped_model_draws(
-    demo_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
+    small_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = demo_run("sample.prompt=a red circle", "sample.images_per_prompt=2", "sample.sampler.steps=2")
+    config = small_run("sample.prompt=a red circle", "sample.images_per_prompt=2", "sample.sampler.steps=2")
     sample.main(Run(config), Namespace(force=False, named=False))
     said = capsys.readouterr().out
     assert "the one that ships draws" in said
@@ -99,10 +101,10 @@ def test_before_any_training_the_shipped_model_draws(
     assert json.loads((folder / "00001.json").read_text(encoding="utf-8"))["seed"] == config.seed + 1
 
 
-def test_an_export_is_named_instead_of_a_stage(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_an_export_is_named_instead_of_a_stage(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name one of them"):
-        sample.main(Run(demo_run(f"sample.export={SHAPES}", "sample.stage=stage1")), ONCE)
+        sample.main(Run(small_run(f"sample.export={SHAPES}", "sample.stage=stage1")), ONCE)
     with pytest.raises(UserError, match="holds no exported model"):
-        sample.main(Run(demo_run(f"sample.export={tmp_path}")), ONCE)
+        sample.main(Run(small_run(f"sample.export={tmp_path}")), ONCE)
     with pytest.raises(UserError, match="width = 40 is not a multiple"):
-        sample.main(Run(demo_run(f"sample.export={SHAPES}", "sample.width=40")), ONCE)
+        sample.main(Run(small_run(f"sample.export={SHAPES}", "sample.width=40")), ONCE)

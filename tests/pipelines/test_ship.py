@@ -26,19 +26,19 @@ SHORT = ("stage1.steps=1000", "stage1.batch_size=64", "stage1.resolution=32")
 
 
 def test_a_finished_run_is_shipped_with_its_card(
-    demo_run: Callable[..., RunConfig],
+    small_run: Callable[..., RunConfig],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(ship, "CLONE", tmp_path / "clone")
-    config = trained_run(demo_run, stages=("stage1", "stage2"))
+    config = trained_run(small_run, stages=("stage1", "stage2"))
     about = Path(Run(config).require("stage2").outputs["export"]) / "config.json"
     tree = json.loads(about.read_text(encoding="utf-8"))
     tree["run"] |= {"tower_id": "minilm-0123456789ab", "tables": {"samples": str(tmp_path)}}
     about.write_text(json.dumps(tree), encoding="utf-8")
     ship.main(Run(config), Namespace(codec=False))
-    folder = tmp_path / "clone/mos/checkpoints/demo"
+    folder = tmp_path / "clone/mos/checkpoints/small"
     files = {path.name for path in folder.iterdir()}
     assert files == {"model.safetensors", "config.json", "scores.json", "samples.png", "README.md"}
     assert read_export(folder).resolution == config.stage("stage2").resolution
@@ -139,8 +139,8 @@ def test_of_each_category_the_first_pictures_are_shown(tmp_path: Path, monkeypat
     )
 
 
-def test_hours_are_those_of_the_stages_up_to_the_one_that_ships(demo_run: Callable[..., RunConfig]) -> None:
-    config = trained_run(demo_run, *SHORT).model_copy(update={"stage2": None})
+def test_hours_are_those_of_the_stages_up_to_the_one_that_ships(small_run: Callable[..., RunConfig]) -> None:
+    config = trained_run(small_run, *SHORT).model_copy(update={"stage2": None})
     run = Run(config)
     step = run.step("stage1")
     replace(step, started_at=step.started_at - 1800).finish({})
@@ -149,7 +149,7 @@ def test_hours_are_those_of_the_stages_up_to_the_one_that_ships(demo_run: Callab
     assert first.hours == pytest.approx(0.5, abs=0.01)
 
 
-def test_only_drawn_scenes_can_be_scored_and_shipped(demo_run: Callable[..., RunConfig]) -> None:
-    config = demo_run().model_copy(update={"shapes": None})
-    with pytest.raises(UserError, match=r"config 'demo' has no \[shapes\] section"):
+def test_only_drawn_scenes_can_be_scored_and_shipped(small_run: Callable[..., RunConfig]) -> None:
+    config = small_run().model_copy(update={"shapes": None})
+    with pytest.raises(UserError, match=r"config 'small' has no \[shapes\] section"):
         ship.main(Run(config), Namespace(codec=False))

@@ -46,9 +46,9 @@ def stage(name: str, *overrides: str) -> tuple[str, ...]:
     return tuple(f"{name}.{text}" for text in (*STAGE, *overrides))
 
 
-def encoded_run(demo_run: Callable[..., RunConfig], *overrides: str, without: tuple[str, ...] = ()) -> RunConfig:
+def encoded_run(small_run: Callable[..., RunConfig], *overrides: str, without: tuple[str, ...] = ()) -> RunConfig:
     """The demo with a tiny model, without some stages, and with records of its first three steps."""
-    config = demo_run(*MODEL, *overrides).model_copy(update=dict.fromkeys(without))
+    config = small_run(*MODEL, *overrides).model_copy(update=dict.fromkeys(without))
     if not config.folder("tables").exists():
         config.folder("tables").mkdir(parents=True)
         config.folder("shards").mkdir()

@@ -17,9 +17,9 @@ from tests.mos.tables import sample_tables as tables
 NARROW = ("stage1.resolution=16", "edit.resolution=16", "edit.sources={c = 1.0}", "edit.tasks=['edit']")
 
 
-def counted_run(demo_run: Callable[..., RunConfig], *overrides: str) -> RunConfig:
+def counted_run(small_run: Callable[..., RunConfig], *overrides: str) -> RunConfig:
     """The demo with 40 pairs under 30 captions and 10 edits of their own, at 16 px."""
-    config = demo_run(*NARROW, "encode.state_format=bf16", *overrides)
+    config = small_run(*NARROW, "encode.state_format=bf16", *overrides)
     rows = [tables.sample(number, number >= 40) for number in range(50)]
     Path(config.samples_uri()).parent.mkdir(parents=True)
     tables.write(Path(config.samples_uri()), pa.Table.from_pylist(rows, samples_schema((16,))))

@@ -7,8 +7,8 @@ from pipelines.run.steps import TRAINING, Run
 from tests.pipelines.trained_run import encoded_run, stage
 
 
-def test_all_is_left_of_a_new_run_and_nothing_of_a_finished_one(demo_run):
-    config = encoded_run(demo_run, *stage("stage1"), without=("stage2", "stage3", "stage4", "edit"))
+def test_all_is_left_of_a_new_run_and_nothing_of_a_finished_one(small_run):
+    config = encoded_run(small_run, *stage("stage1"), without=("stage2", "stage3", "stage4", "edit"))
     assert steps_left(Run(config)) == ["stage1", "sample", "evaluate"]
     for name in ("stage1", "sample", "evaluate"):
         Run(config).step(name).finish({})
@@ -20,9 +20,9 @@ def test_all_is_left_of_a_new_run_and_nothing_of_a_finished_one(demo_run):
 
 
 @pytest.mark.slow
-def test_more_steps_take_longer_by_their_number(demo_run):
+def test_more_steps_take_longer_by_their_number(small_run):
     """The demo's own stages, unfinished: what is said grows with the steps that are left."""
-    config = demo_run("stage1.steps=1000", "stage2.steps=1000")
+    config = small_run("stage1.steps=1000", "stage2.steps=1000")
     expected = forecast(Run(config))
     assert expected is not None
     assert 0 < expected.training_s < expected.total_s
@@ -30,12 +30,12 @@ def test_more_steps_take_longer_by_their_number(demo_run):
     assert "training steps" in str(expected)
 
 
-def test_drawing_grows_with_the_pictures(demo_run):
+def test_drawing_grows_with_the_pictures(small_run):
     seconds = dict.fromkeys(TRAINING, 0.3)
     left = [*TRAINING, "sample", "evaluate"]
-    few = drawing_seconds(demo_run("evaluate.prompts_per_category=0"), left, seconds)
-    many = drawing_seconds(demo_run("evaluate.prompts_per_category=20"), left, seconds)
+    few = drawing_seconds(small_run("evaluate.prompts_per_category=0"), left, seconds)
+    many = drawing_seconds(small_run("evaluate.prompts_per_category=20"), left, seconds)
     assert many > few > 0
-    assert drawing_seconds(demo_run(), ["sample"], {}) == 0
-    edits_alone = demo_run().model_copy(update=dict.fromkeys(("stage1", "stage2", "stage3", "stage4")))
+    assert drawing_seconds(small_run(), ["sample"], {}) == 0
+    edits_alone = small_run().model_copy(update=dict.fromkeys(("stage1", "stage2", "stage3", "stage4")))
     assert drawing_seconds(edits_alone, ["edit", "sample", "evaluate"], seconds) > 0

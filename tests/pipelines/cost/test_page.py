@@ -20,11 +20,11 @@ SMALL = ("cluster.train={num=1, cpus=1}", "encode.state_format=int8", "plan.toke
 
 
 @pytest.fixture
-def small(demo_run) -> Callable[..., RunConfig]:
+def small(small_run) -> Callable[..., RunConfig]:
     """The demo's first stage and its editing stage alone."""
 
     def load(*overrides: str) -> RunConfig:
-        return demo_run(*SMALL, *overrides).model_copy(update=dict.fromkeys(("stage2", "stage3", "stage4")))
+        return small_run(*SMALL, *overrides).model_copy(update=dict.fromkeys(("stage2", "stage3", "stage4")))
 
     return load
 
@@ -125,7 +125,7 @@ def test_the_tree_is_plain_data_without_prefixes(small):
     config = small("plan.max_table_gb=2.5")
     machine, figures, recommended = planned(config)
     tree = json.loads(json.dumps(plan_tree(config, machine, figures, recommended)))
-    assert (tree["name"], tree["format"], tree["limits"]) == ("demo", "int8", {"table_bytes": 2.5e9})
+    assert (tree["name"], tree["format"], tree["limits"]) == ("small", "int8", {"table_bytes": 2.5e9})
     assert tree["machine"]["train_hour"] == machine.train_hour
     stage = tree["stages"]["stage1"]
     assert stage["bytes"]["raw"] == 4800 * 2 * 10 * 7 * 384

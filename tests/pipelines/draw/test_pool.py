@@ -38,8 +38,8 @@ def apart(one: Image.Image, other: Image.Image) -> int:
     return int(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max())
 
 
-def test_nothing_to_draw_asks_for_nobody(demo_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture) -> None:
-    assert drawn([], {}, demo_run()) == []
+def test_nothing_to_draw_asks_for_nobody(small_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture) -> None:
+    assert drawn([], {}, small_run()) == []
     assert capsys.readouterr().out == ""
 
 
@@ -51,15 +51,15 @@ def test_every_request_fits_a_row() -> None:
     assert [Request(**row) for row in back] == requests
 
 
-def test_a_pool_that_never_fits_is_named(local_ray: None, demo_run: Callable[..., RunConfig]) -> None:
-    config = demo_run("cluster.generate={num=1, cpus=64}")
+def test_a_pool_that_never_fits_is_named(local_ray: None, small_run: Callable[..., RunConfig]) -> None:
+    config = small_run("cluster.generate={num=1, cpus=64}")
     with pytest.raises(UserError, match=r"1 workers of 64 CPU each \(cluster.generate\) do not fit the cluster"):
         drawn([CIRCLE], {"stage1": "nowhere"}, config)
 
 
 @pytest.mark.slow
 def test_pictures_come_back_in_the_order_of_the_requests(
-    local_ray: None, demo_run: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    local_ray: None, small_run: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exports = {name: str(save_export(tmp_path / name, seed=seed)) for seed, name in enumerate(("stage1", "edit"))}
     requests = [
@@ -69,7 +69,7 @@ def test_pictures_come_back_in_the_order_of_the_requests(
         CIRCLE,
         Request("stage1", " ".join(["a blue star"] * 100), 3, 16, 16),
     ]
-    pictures = drawn(requests, exports, demo_run("cluster.generate={num=1, cpus=1}"))
+    pictures = drawn(requests, exports, small_run("cluster.generate={num=1, cpus=1}"))
     assert [picture.size for picture in pictures] == [(16, 16), (24, 16), (16, 24), (16, 16), (16, 16)]
     assert apart(pictures[0], pictures[3]) <= 1 < apart(pictures[0], pictures[4])
     said = capsys.readouterr().out
@@ -79,9 +79,9 @@ def test_pictures_come_back_in_the_order_of_the_requests(
 
 @pytest.mark.slow
 def test_a_request_that_cannot_be_drawn_ends_drawing_with_its_sentence(
-    local_ray: None, demo_run: Callable[..., RunConfig], tmp_path: Path
+    local_ray: None, small_run: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     export = save_export(tmp_path / "export")
     (export / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"^weights .* cannot be used"):
-        drawn([CIRCLE], {"stage1": str(export)}, demo_run("cluster.generate={num=1, cpus=1}"))
+        drawn([CIRCLE], {"stage1": str(export)}, small_run("cluster.generate={num=1, cpus=1}"))

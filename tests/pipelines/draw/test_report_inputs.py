@@ -31,9 +31,9 @@ FIRST = "evaluate.stage=stage2"
 
 
 @pytest.fixture
-def trained(demo_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
+def trained(small_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     """`trained("key=value", ...)`: a run whose training stages are finished."""
-    return lambda *overrides: trained_run(demo_run, *overrides)
+    return lambda *overrides: trained_run(small_run, *overrides)
 
 
 def test_counts_and_buckets_are_those_of_curation(trained: Callable[..., RunConfig]) -> None:
@@ -42,9 +42,9 @@ def test_counts_and_buckets_are_those_of_curation(trained: Callable[..., RunConf
     assert buckets == {"32 px": {"32x32": 5, "24x44": 2}, "64 px": {"64x64": 4}}
 
 
-def test_a_report_on_a_named_stage_ends_with_it(demo_run: Callable[..., RunConfig]) -> None:
-    assert judged_stages(demo_run(FIRST)) == ("stage1", "stage2")
-    assert judged_stages(demo_run()) == ("stage1", "stage2", "stage3", "stage4", "edit")
+def test_a_report_on_a_named_stage_ends_with_it(small_run: Callable[..., RunConfig]) -> None:
+    assert judged_stages(small_run(FIRST)) == ("stage1", "stage2")
+    assert judged_stages(small_run()) == ("stage1", "stage2", "stage3", "stage4", "edit")
 
 
 def test_losses_are_those_of_every_stage_that_left_some(trained: Callable[..., RunConfig]) -> None:
@@ -107,15 +107,15 @@ def test_sampled_pictures_are_checked_where_the_prompt_is_the_demos_own(
     assert sampled_pictures(Run(named)) == []
 
 
-def test_edits_are_judged_once_the_editing_stage_is_covered(demo_run: Callable[..., RunConfig]) -> None:
-    assert edit_cases(Run(demo_run(FIRST))) == []
-    cases = edit_cases(Run(demo_run("evaluate.num_edits=3", "evaluate.seed=4")))
+def test_edits_are_judged_once_the_editing_stage_is_covered(small_run: Callable[..., RunConfig]) -> None:
+    assert edit_cases(Run(small_run(FIRST))) == []
+    cases = edit_cases(Run(small_run("evaluate.num_edits=3", "evaluate.seed=4")))
     assert [case.instruction for case in cases] == [case.instruction for case in drawn_edits(3, 4, 32)]
     assert {case.source.size for case in cases} == {(32, 32)}
 
 
-def test_an_edit_is_asked_for_in_the_bucket_of_its_source(demo_run: Callable[..., RunConfig]) -> None:
-    config = demo_run("evaluate.seed=7")
+def test_an_edit_is_asked_for_in_the_bucket_of_its_source(small_run: Callable[..., RunConfig]) -> None:
+    config = small_run("evaluate.seed=7")
     cases = [
         EditCase(Image.new("RGB", size, "red"), text, Image.new("RGB", size), None)
         for size, text in (((90, 90), "make it blue"), ((200, 100), "make it green"))

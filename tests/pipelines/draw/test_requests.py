@@ -10,10 +10,10 @@ from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 
 
-def test_repeated_prompts_have_seeds_of_their_own(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_repeated_prompts_have_seeds_of_their_own(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a ring\na star\n", encoding="utf-8")
-    config = demo_run(f"sample.prompts={prompts}", "sample.images_per_prompt=2", "seed=10", "sample.width=40")
+    config = small_run(f"sample.prompts={prompts}", "sample.images_per_prompt=2", "seed=10", "sample.width=40")
     requests = make_requests(Run(config), "stage1")
     assert [(request.prompt, request.seed) for request in requests] == [
         ("a ring", 10),
@@ -35,24 +35,24 @@ def test_repeated_prompts_have_seeds_of_their_own(demo_run: Callable[..., RunCon
     ],
 )
 def test_mistakes_are_found_before_anything_is_drawn(
-    demo_run: Callable[..., RunConfig], overrides: list[str], message: str
+    small_run: Callable[..., RunConfig], overrides: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        make_requests(Run(demo_run(*overrides)), "stage1")
+        make_requests(Run(small_run(*overrides)), "stage1")
 
 
-def test_a_source_needs_an_instruction(demo_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_a_source_needs_an_instruction(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     Image.new("RGB", (40, 30)).save(source)
     with pytest.raises(UserError, match="has no instruction"):
-        make_requests(Run(demo_run(f"sample.source={source}")), "edit")
+        make_requests(Run(small_run(f"sample.source={source}")), "edit")
 
 
 @pytest.mark.parametrize(
     ("seed", "message"), [(2**64, "seed = 18446744073709551616 is refused"), (-(2**64), "seed = ")]
 )
-def test_seeds_are_those_of_the_pipeline(demo_run: Callable[..., RunConfig], seed: int, message: str) -> None:
-    config = demo_run("sample.prompt=a", "sample.images_per_prompt=2").model_copy(update={"seed": seed})
+def test_seeds_are_those_of_the_pipeline(small_run: Callable[..., RunConfig], seed: int, message: str) -> None:
+    config = small_run("sample.prompt=a", "sample.images_per_prompt=2").model_copy(update={"seed": seed})
     with pytest.raises(UserError, match=message):
         make_requests(Run(config), "stage1")
     requests = make_requests(Run(config.model_copy(update={"seed": -1})), "stage1")

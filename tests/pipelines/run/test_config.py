@@ -38,13 +38,13 @@ def test_root_stands_in_the_base_and_fills_every_value(clone: Path, tmp_path: Pa
     assert config.folder("checkpoints", "stage1") == tmp_path / "here/checkpoints/stage1"
 
 
-def test_resolving_twice_changes_nothing(demo_run):
-    config = demo_run()
+def test_resolving_twice_changes_nothing(small_run):
+    config = small_run()
     assert config.resolved(Path("/elsewhere")) == config
 
 
-def test_tables_may_stand_elsewhere(demo_run):
-    config = demo_run("tables=s3://bucket/run/")
+def test_tables_may_stand_elsewhere(small_run):
+    config = small_run("tables=s3://bucket/run/")
     assert config.latents_uri("pixel-1") == "s3://bucket/run/latents/pixel-1.lance"
 
 
@@ -100,9 +100,9 @@ def test_a_config_trains_the_model_that_its_preset_names(name: str, preset: Mode
         ("stage1.states={type='stream', producers={min=3, max=2}}", "max = 2 is less than min = 3"),
     ],
 )
-def test_a_key_that_was_renamed_is_answered_with_its_name_of_today(override: str, sentence: str, demo_run):
+def test_a_key_that_was_renamed_is_answered_with_its_name_of_today(override: str, sentence: str, small_run):
     with pytest.raises(UserError) as caught:
-        demo_run(override)
+        small_run(override)
     assert sentence in str(caught.value)
 
 
@@ -110,8 +110,8 @@ def test_every_field_is_documented():
     assert all(field.description for name, field in RunConfig.model_fields.items() if name in ("name", "root", "seed"))
 
 
-def test_auto_becomes_what_this_machine_is_good_for(demo_run):
-    config = demo_run("cluster.num_cpus=16")
+def test_auto_becomes_what_this_machine_is_good_for(small_run):
+    config = small_run("cluster.num_cpus=16")
     assert (config.cluster.train.num, config.cluster.train.cpus, config.cluster.generate.num) == (4, 4, 16)
     assert config.encode.actors.max == 16
     precisions = {config.stage(name).engine.precision.compute for name in config.stages()}
@@ -136,25 +136,25 @@ def test_auto_becomes_what_this_machine_is_good_for(demo_run):
         ("stage1.batch_size=x", "'stage1.batch_size' = 'x'"),
     ],
 )
-def test_what_auto_is_reckoned_from_is_refused_by_its_name(override: str, named: str, demo_run):
+def test_what_auto_is_reckoned_from_is_refused_by_its_name(override: str, named: str, small_run):
     with pytest.raises(UserError) as caught:
-        demo_run(override)
+        small_run(override)
     assert named in str(caught.value)
 
 
-def test_a_number_in_place_of_auto_leaves_the_other_to_the_machine(demo_run):
-    config = demo_run("cluster.num_cpus=8", "cluster.train.num=2")
+def test_a_number_in_place_of_auto_leaves_the_other_to_the_machine(small_run):
+    config = small_run("cluster.num_cpus=8", "cluster.train.num=2")
     assert (config.cluster.train.num, config.cluster.train.cpus) == (2, 4)
 
 
-def test_gpus_train_in_bfloat16_whatever_the_driver_has(demo_run):
-    config = demo_run("cluster.train={num=1, cpus=1, gpus=1}")
+def test_gpus_train_in_bfloat16_whatever_the_driver_has(small_run):
+    config = small_run("cluster.train={num=1, cpus=1, gpus=1}")
     assert config.stage("stage1").engine.precision.compute == fast_dtype("cuda")
 
 
-def test_precision_is_part_of_what_a_stage_is_and_the_number_of_workers_is_not(demo_run):
+def test_precision_is_part_of_what_a_stage_is_and_the_number_of_workers_is_not(small_run):
     def stage1(*overrides: str) -> str:
-        config = demo_run(*overrides).model_copy(update={"curate": None, "encode": None, "shapes": None})
+        config = small_run(*overrides).model_copy(update={"curate": None, "encode": None, "shapes": None})
         return str(_deciding_parts("stage1", config))
 
     one, other = (stage1(f"stage1.engine.precision.compute={name}") for name in ("float32", "bfloat16"))
@@ -163,9 +163,9 @@ def test_precision_is_part_of_what_a_stage_is_and_the_number_of_workers_is_not(d
     assert stage1("cluster.train={num=1, cpus=1}") == stage1("cluster.train={num=2, cpus=3}")
 
 
-def test_what_was_settled_here_holds_on_another_machine(demo_run, monkeypatch):
-    here = demo_run("stage1.engine.precision.compute=auto")
+def test_what_was_settled_here_holds_on_another_machine(small_run, monkeypatch):
+    here = small_run("stage1.engine.precision.compute=auto")
     monkeypatch.setattr("mos.precision.fast_dtype", lambda device: "float16 of another machine")
-    there = demo_run(*here.resolved_overrides())
+    there = small_run(*here.resolved_overrides())
     assert [there.stage(name).engine for name in there.stages()] == [here.stage(name).engine for name in here.stages()]
     assert there.encode.tower == here.encode.tower

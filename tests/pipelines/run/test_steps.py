@@ -32,8 +32,8 @@ def finish(config: RunConfig, *names: str, identity: str = "same") -> None:
 
 
 @pytest.fixture
-def config(demo_run) -> RunConfig:
-    config = demo_run()
+def config(small_run) -> RunConfig:
+    config = small_run()
     for kind in ("pairs", "edits"):
         add_shard(config, f"{kind}-00000.tar")
     return config

@@ -42,8 +42,10 @@ def kill_a_worker_after(folder: Path, step: int, killed: list[int]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_killed_worker_changes_nothing(local_ray, demo_run, tmp_path):
-    config = encoded_run(demo_run, *stage("stage1", "steps=120", "checkpoint_every=20", "sample_every=60"), TWO_WORKERS)
+def test_a_killed_worker_changes_nothing(local_ray, small_run, tmp_path):
+    config = encoded_run(
+        small_run, *stage("stage1", "steps=120", "checkpoint_every=20", "sample_every=60"), TWO_WORKERS
+    )
     folder, killed = folder_of("stage1", config), []
     killer = threading.Thread(target=kill_a_worker_after, args=(folder, 50, killed), daemon=True)
     killer.start()
@@ -59,9 +61,9 @@ def test_a_killed_worker_changes_nothing(local_ray, demo_run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray, demo_run, capsys):
+def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray, small_run, capsys):
     config = encoded_run(
-        demo_run,
+        small_run,
         *stage("stage1", "sample_every=3", "num_sample_images=3", "ema_decay=0.0"),
         *stage(
             "edit",
@@ -101,8 +103,8 @@ def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray,
         ('stage1.filter="sharpness > 9"', "of which 0 are encoded"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_written(demo_run, override, message):
-    config = encoded_run(demo_run, *stage("stage1", "micro_batch_size=1"), override)
+def test_what_does_not_fit_is_refused_before_anything_is_written(small_run, override, message):
+    config = encoded_run(small_run, *stage("stage1", "micro_batch_size=1"), override)
     job = make_job(Run(config).step("stage1"), Run(config))
     with pytest.raises(UserError, match=message):
         prepare(job, config)
@@ -117,8 +119,8 @@ def forget(config: RunConfig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(local_ray, demo_run, capsys):
-    config = encoded_run(demo_run, *stage("stage1"), TWO_WORKERS)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(local_ray, small_run, capsys):
+    config = encoded_run(small_run, *stage("stage1"), TWO_WORKERS)
     train_stage("stage1", Run(config), ARGS)
     folder = folder_of("stage1", config)
     whole = load_file(folder / "export" / "model.safetensors")
@@ -138,8 +140,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(local_ray, de
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["states", "latents"])
-def test_a_lost_file_of_a_table_ends_a_stage_at_once(local_ray, demo_run, kind):
-    config = encoded_run(demo_run, *stage("stage1"))
+def test_a_lost_file_of_a_table_ends_a_stage_at_once(local_ray, small_run, kind):
+    config = encoded_run(small_run, *stage("stage1"))
     job = make_job(Run(config).step("stage1"), Run(config))
     table = getattr(job.tables, kind)
     (pack,) = Path(table.uri, "data").rglob("*.blob")
@@ -159,8 +161,8 @@ def test_a_lost_file_of_a_table_ends_a_stage_at_once(local_ray, demo_run, kind):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_sample_without_a_number_is_named_while_the_others_train(local_ray, demo_run, capsys):
-    config = encoded_run(demo_run, *stage("stage1", "steps=12", "batch_size=8"), TWO_WORKERS)
+def test_a_sample_without_a_number_is_named_while_the_others_train(local_ray, small_run, capsys):
+    config = encoded_run(small_run, *stage("stage1", "steps=12", "batch_size=8"), TWO_WORKERS)
     job = make_job(Run(config).step("stage1"), Run(config))
     (pack,) = Path(job.tables.latents.uri, "data").rglob("*.blob")
     content = bytearray(pack.read_bytes())
@@ -176,7 +178,7 @@ def test_a_sample_without_a_number_is_named_while_the_others_train(local_ray, de
     assert lines[-1].nonfinite_steps == 0
 
 
-def test_a_gang_that_never_fits_is_refused(local_ray, demo_run):
-    config = encoded_run(demo_run, *stage("stage1"), "cluster.train={num=8, cpus=1}", "stage1.micro_batch_size=1")
+def test_a_gang_that_never_fits_is_refused(local_ray, small_run):
+    config = encoded_run(small_run, *stage("stage1"), "cluster.train={num=8, cpus=1}", "stage1.micro_batch_size=1")
     with pytest.raises(UserError, match=r"8 workers of 1 CPU each \(cluster.train.num\) do not fit the cluster"):
         train_stage("stage1", Run(config), ARGS)

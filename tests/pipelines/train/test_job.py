@@ -71,8 +71,8 @@ def index_of(groups: list[str], sources: list[str]) -> SampleIndex:
     )
 
 
-def test_a_job_names_what_the_records_name_and_can_be_written_down(demo_run):
-    config = encoded_run(demo_run, *stage("stage1"), "seed=7")
+def test_a_job_names_what_the_records_name_and_can_be_written_down(small_run):
+    config = encoded_run(small_run, *stage("stage1"), "seed=7")
     job, step = job_of(config), Run(config).step("stage1")
     curated, encoded = (Run(config).require(name).outputs for name in ("curate", "encode"))
     assert (job.tables.samples.uri, job.tables.samples.version) == (
@@ -91,8 +91,8 @@ def test_a_job_names_what_the_records_name_and_can_be_written_down(demo_run):
     assert ModelConfig.model_validate(written["export"]["model"]) == config.model
 
 
-def test_every_stage_draws_from_a_seed_of_its_own_over_the_same_weights(demo_run, tmp_path: Path):
-    config = encoded_run(demo_run, *stage("stage1"), *stage("stage2"), "seed=7", without=(*WITHOUT, "edit"))
+def test_every_stage_draws_from_a_seed_of_its_own_over_the_same_weights(small_run, tmp_path: Path):
+    config = encoded_run(small_run, *stage("stage1"), *stage("stage2"), "seed=7", without=(*WITHOUT, "edit"))
     save_checkpoints(tmp_path / "stage", config.model, 3)
     finish(config, "stage1", tmp_path / "stage" / "step-000000003")
     first, second = job_of(config), job_of(config, "stage2")
@@ -103,36 +103,36 @@ def test_every_stage_draws_from_a_seed_of_its_own_over_the_same_weights(demo_run
 
 
 @pytest.mark.parametrize("drop", [True, False])
-def test_a_stream_has_a_queue_of_its_own_where_it_drops_what_was_read(demo_run, drop: bool):
-    config = encoded_run(demo_run, *stage("stage1", f"states={{type='stream', drop_consumed={str(drop).lower()}}}"))
+def test_a_stream_has_a_queue_of_its_own_where_it_drops_what_was_read(small_run, drop: bool):
+    config = encoded_run(small_run, *stage("stage1", f"states={{type='stream', drop_consumed={str(drop).lower()}}}"))
     job = job_of(config)
     own = config.queue_uri("stage1", Run(config).step("stage1").short)
     assert job.queue == (own if drop else job.tables.states.uri)
 
 
-def test_auto_is_what_the_encode_step_settled_and_a_named_source_stays(demo_run):
-    auto = demo_run("stage1.states={type='auto', stream={lead_mb=5}}")
+def test_auto_is_what_the_encode_step_settled_and_a_named_source_stays(small_run):
+    auto = small_run("stage1.states={type='auto', stream={lead_mb=5}}")
     for source, settled in (
         ("cache", CacheStates()),
         ("stream", StreamStates(lead_mb=5)),
         ("recompute", RecomputeStates()),
     ):
         assert chosen_states(auto, "stage1", {"sources": {"stage1": source}}) == settled
-    named = demo_run("stage1.states.type=recompute")
+    named = small_run("stage1.states.type=recompute")
     assert chosen_states(named, "stage1", {"sources": {"stage1": "cache"}}) == RecomputeStates()
     assert chosen_states(named, "stage2", {}) == CacheStates()
 
 
-def test_a_stage_goes_on_from_the_checkpoint_of_the_stage_before(demo_run, tmp_path: Path):
-    config = encoded_run(demo_run, *stage("stage1"), *stage("stage2"), without=(*WITHOUT, "edit"))
+def test_a_stage_goes_on_from_the_checkpoint_of_the_stage_before(small_run, tmp_path: Path):
+    config = encoded_run(small_run, *stage("stage1"), *stage("stage2"), without=(*WITHOUT, "edit"))
     assert find_start("stage1", Run(config)) is None
     save_checkpoints(tmp_path / "stage", config.model, 6)
     finish(config, "stage1", tmp_path / "stage" / "step-000000006")
     assert find_start("stage2", Run(config)) == tmp_path / "stage" / "step-000000006"
 
 
-def test_a_start_that_cannot_be_taken_is_named_with_the_remedy(demo_run, tmp_path: Path):
-    config = encoded_run(demo_run, *stage("stage1"), *stage("stage2"), without=(*WITHOUT, "edit"))
+def test_a_start_that_cannot_be_taken_is_named_with_the_remedy(small_run, tmp_path: Path):
+    config = encoded_run(small_run, *stage("stage1"), *stage("stage2"), without=(*WITHOUT, "edit"))
     path = tmp_path / "stage" / "step-000000006"
     finish(config, "stage1", path)
     remedy = rf"checkpoint {path} of stage1 is missing or damaged .*: run `python pipelines/stage1.py --force`$"
@@ -143,8 +143,8 @@ def test_a_start_that_cannot_be_taken_is_named_with_the_remedy(demo_run, tmp_pat
         find_start("stage2", Run(config))
 
 
-def test_steps_done_are_those_of_the_newest_checkpoint_that_reads(demo_run, tmp_path: Path):
-    job = replace(job_of(encoded_run(demo_run, *stage("stage1"))), folder=tmp_path / "stage")
+def test_steps_done_are_those_of_the_newest_checkpoint_that_reads(small_run, tmp_path: Path):
+    job = replace(job_of(encoded_run(small_run, *stage("stage1"))), folder=tmp_path / "stage")
     assert newest_step(job) == steps_done(job.folder) == 0
     save_checkpoints(job.folder, job.model, 3, 6)
     assert newest_step(job) == 6
@@ -152,9 +152,9 @@ def test_steps_done_are_those_of_the_newest_checkpoint_that_reads(demo_run, tmp_
     assert newest_step(job) == 3
 
 
-def test_a_plan_mixes_sources_by_name_and_leaves_out_what_is_not_named(demo_run):
+def test_a_plan_mixes_sources_by_name_and_leaves_out_what_is_not_named(small_run):
     index = index_of(["generate 16x16"] * 12, ["a", "b", "c"] * 4)
-    job = job_of(encoded_run(demo_run, *stage("stage1", "sources={a=1.0, c=3.0}", "batch_size=4")))
+    job = job_of(encoded_run(small_run, *stage("stage1", "sources={a=1.0, c=3.0}", "batch_size=4")))
     plan = stage_plan(job, index)
     drawn = {index.sources[cell.source]: float(cell.draws_per_epoch) for cell in plan.cells}
     assert drawn == {"a": 2.0, "c": 6.0}  # the eight rows of both
@@ -162,9 +162,9 @@ def test_a_plan_mixes_sources_by_name_and_leaves_out_what_is_not_named(demo_run)
     assert plan.first_step(1) == 2
 
 
-def test_a_plan_without_ratios_draws_every_sample_once(demo_run):
+def test_a_plan_without_ratios_draws_every_sample_once(small_run):
     index = index_of(["generate 16x16"] * 9 + ["generate 8x32"] * 3, ["a", "b", "c"] * 4)
-    job = job_of(encoded_run(demo_run, *stage("stage1", "batch_size=3")))
+    job = job_of(encoded_run(small_run, *stage("stage1", "batch_size=3")))
     rows = stage_plan(job, index).epoch(0).rows
     assert sorted(rows.ravel().tolist()) == list(range(12))
     assert all(len(set(index.group[batch].tolist())) == 1 for batch in rows)
@@ -173,7 +173,7 @@ def test_a_plan_without_ratios_draws_every_sample_once(demo_run):
 
 
 @pytest.mark.parametrize(("num", "rows"), [(2, [1, 2]), (8, [1, 2, 4])])
-def test_pictures_on_the_way_are_of_the_largest_bucket(demo_run, num: int, rows: list[int]):
+def test_pictures_on_the_way_are_of_the_largest_bucket(small_run, num: int, rows: list[int]):
     groups = ["generate 16x16", "generate 8x32", "generate 8x32", "generate 16x16", "generate 8x32"]
-    job = job_of(encoded_run(demo_run, *stage("stage1", f"num_sample_images={num}")))
+    job = job_of(encoded_run(small_run, *stage("stage1", f"num_sample_images={num}")))
     assert preview_rows(job, index_of(groups, ["a"] * 5)).tolist() == rows

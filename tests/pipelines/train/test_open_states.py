@@ -51,8 +51,8 @@ class Steps:
         return step
 
 
-def test_a_table_gives_the_layers_that_the_model_reads(demo_run):
-    config = encoded_run(demo_run, *stage("stage1"), *ROUTED)
+def test_a_table_gives_the_layers_that_the_model_reads(small_run):
+    config = encoded_run(small_run, *stage("stage1"), *ROUTED)
     job = make_job(Run(config).step("stage1"), Run(config))
     states = open_states(job, None, RowCache(10**6), CPU)
     whole = StateTable(job.tables.states, RowCache(0)).read([3, 0])
@@ -62,8 +62,8 @@ def test_a_table_gives_the_layers_that_the_model_reads(demo_run):
     assert announced(builder, states, 4) == builder.build
 
 
-def test_a_stream_gives_what_comes_into_its_queue_and_is_told_where_the_rank_is(demo_run, group):
-    job, index = prepared(encoded_run(demo_run, *stage("stage1", STREAM)))
+def test_a_stream_gives_what_comes_into_its_queue_and_is_told_where_the_rank_is(small_run, group):
+    job, index = prepared(encoded_run(small_run, *stage("stage1", STREAM)))
     stored = job.tables.states.open()
     rows = stored.scanner(blob_handling="all_binary").to_table().cast(plain_schema(stored.schema))
     create_table(job.queue, rows.schema)
@@ -89,8 +89,8 @@ def test_a_stream_gives_what_comes_into_its_queue_and_is_told_where_the_rank_is(
 
 
 @pytest.mark.parametrize(("dropout", "asked"), [(0.0, "state"), (1.0, "null_state")])
-def test_a_stage_asks_for_the_contexts_of_its_own_plan(demo_run, dropout: float, asked: str):
-    config = encoded_run(demo_run, *stage("stage1", STREAM, "steps=5", f"caption_dropout={dropout}"))
+def test_a_stage_asks_for_the_contexts_of_its_own_plan(small_run, dropout: float, asked: str):
+    config = encoded_run(small_run, *stage("stage1", STREAM, "steps=5", f"caption_dropout={dropout}"))
     job, index = prepared(config)
     demand = stage_demand(job, index, StreamStates(window_steps=2))
     assert demand.num_windows == 3

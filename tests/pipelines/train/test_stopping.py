@@ -37,8 +37,8 @@ def wait_for(step: int, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_stopped_stage_goes_on_where_it_was_and_ends_as_if_unbroken(clone: Path, demo_run, tmp_path: Path):
-    config = encoded_run(demo_run, *TINY)
+def test_a_stopped_stage_goes_on_where_it_was_and_ends_as_if_unbroken(clone: Path, small_run, tmp_path: Path):
+    config = encoded_run(small_run, *TINY)
     folder = config.folder("checkpoints", "stage1", Run(config).step("stage1").short)
     for send, number, after in ((os.killpg, signal.SIGINT, 20), (os.kill, signal.SIGTERM, 100)):
         run = start(clone, config.root)

@@ -53,8 +53,8 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_stage_that_is_stopped_goes_on_as_if_it_had_not_been(demo_run, group, tmp_path: Path):
-    config = encoded_run(demo_run, *TINY)
+def test_a_stage_that_is_stopped_goes_on_as_if_it_had_not_been(small_run, group, tmp_path: Path):
+    config = encoded_run(small_run, *TINY)
     unbroken, broken = (prepared(config, tmp_path / name) for name in ("unbroken", "broken"))
     train_worker(unbroken, CPU)
     StopRequest(broken.folder).ask()
@@ -74,8 +74,8 @@ def test_a_stage_that_is_stopped_goes_on_as_if_it_had_not_been(demo_run, group, 
     assert Image.open(pictures[0]).width > Image.open(pictures[0]).height  # two pictures side by side
 
 
-def test_a_stage_that_ended_is_exported_again_and_not_trained(demo_run, group, tmp_path: Path):
-    job = prepared(encoded_run(demo_run, *TINY, "stage1.sample_every=100"), tmp_path / "stage")
+def test_a_stage_that_ended_is_exported_again_and_not_trained(small_run, group, tmp_path: Path):
+    job = prepared(encoded_run(small_run, *TINY, "stage1.sample_every=100"), tmp_path / "stage")
     train_worker(job, CPU)
     weights = exported(job)
     (job.folder / "export" / "model.safetensors").unlink()
@@ -84,8 +84,8 @@ def test_a_stage_that_ended_is_exported_again_and_not_trained(demo_run, group, t
     assert [line.step for line in read_metrics(job.folder)] == [2, 4, 6]
 
 
-def test_where_the_producers_failed_nothing_is_done(demo_run, tmp_path: Path):
-    config = encoded_run(demo_run, *TINY)
+def test_where_the_producers_failed_nothing_is_done(small_run, tmp_path: Path):
+    config = encoded_run(small_run, *TINY)
     job = replace(make_job(Run(config).step("stage1"), Run(config)), folder=tmp_path, states=StreamStates())
     progress = StreamProgress(tmp_path / "stream")
     progress.clear()
@@ -97,8 +97,8 @@ def test_where_the_producers_failed_nothing_is_done(demo_run, tmp_path: Path):
         train_worker(job, CPU)
 
 
-def test_new_weights_follow_from_the_runs_seed_alone(demo_run, group):
-    config = encoded_run(demo_run, *TINY)
+def test_new_weights_follow_from_the_runs_seed_alone(small_run, group):
+    config = encoded_run(small_run, *TINY)
     job = make_job(Run(config).step("stage1"), Run(config))
     first, again, other = (
         {name: tensor.full_tensor() for name, tensor in start_training(job, CPU)[0].weights().items()}
@@ -108,8 +108,8 @@ def test_new_weights_follow_from_the_runs_seed_alone(demo_run, group):
     assert not equal(first, other)
 
 
-def test_a_stage_begins_with_the_weights_of_the_one_before_at_its_own_step_0(demo_run, group, tmp_path: Path):
-    config = encoded_run(demo_run, *TINY, "stage1.sample_every=100")
+def test_a_stage_begins_with_the_weights_of_the_one_before_at_its_own_step_0(small_run, group, tmp_path: Path):
+    config = encoded_run(small_run, *TINY, "stage1.sample_every=100")
     before = prepared(config, tmp_path / "before")
     train_worker(before, CPU)
     trained = newest_readable(before.folder)
@@ -125,8 +125,8 @@ def test_a_stage_begins_with_the_weights_of_the_one_before_at_its_own_step_0(dem
         start_training(replace(job, start=tmp_path / "gone"), CPU)
 
 
-def test_samples_draw_as_the_stage_and_the_router_say(demo_run):
-    config = encoded_run(demo_run, *TINY, "stage1.caption_dropout=0.25", "stage1.timesteps={type='uniform'}")
+def test_samples_draw_as_the_stage_and_the_router_say(small_run):
+    config = encoded_run(small_run, *TINY, "stage1.caption_dropout=0.25", "stage1.timesteps={type='uniform'}")
     job = make_job(Run(config).step("stage1"), Run(config))
     rule, router = draw_rule(job), config.model.fusion.router
     assert (rule.seed, rule.caption_dropout) == (job.seed, 0.25)
@@ -135,12 +135,12 @@ def test_samples_draw_as_the_stage_and_the_router_say(demo_run):
     assert torch.equal(rule.timesteps(uniform), uniform)
     shifted = replace(job, stage=config.stage("stage2"))
     assert torch.equal(draw_rule(shifted).timesteps(uniform), timesteps(config.stage("stage2").timesteps, uniform))
-    fixed = encoded_run(demo_run, *TINY, "model.fusion={type='hand_crafted'}")
+    fixed = encoded_run(small_run, *TINY, "model.fusion={type='hand_crafted'}")
     assert draw_rule(replace(job, model=fixed.model)).exploration is None
 
 
-def test_the_driver_knows_of_training_while_rank_0_is_in_it(demo_run, group, tmp_path: Path):
-    config = encoded_run(demo_run, *TINY)
+def test_the_driver_knows_of_training_while_rank_0_is_in_it(small_run, group, tmp_path: Path):
+    config = encoded_run(small_run, *TINY)
     job = replace(make_job(Run(config).step("stage1"), Run(config)), folder=tmp_path)
     request = StopRequest(tmp_path)
     with stoppable(job.folder) as vote:
@@ -154,8 +154,8 @@ def test_the_driver_knows_of_training_while_rank_0_is_in_it(demo_run, group, tmp
     assert not request.is_training()
 
 
-def test_metrics_go_on_behind_the_step_that_training_begins_with(demo_run, group, tmp_path: Path):
-    config = encoded_run(demo_run, *TINY)
+def test_metrics_go_on_behind_the_step_that_training_begins_with(small_run, group, tmp_path: Path):
+    config = encoded_run(small_run, *TINY)
     job = replace(make_job(Run(config).step("stage1"), Run(config)), folder=tmp_path)
     lines = [StepMetrics(step, 0, 1.0, 1e-3, 1.0, 10.0, 0.0, 0) for step in (2, 4, 6)]
     with metrics_of(job.folder, 0) as report:

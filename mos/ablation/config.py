@@ -1,0 +1,64 @@
+"""Config of `pipelines/ablate.py`: variants, seeds, and the comparisons made between them."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mos.config import StrictConfig
+from mos.sampling.config import SamplerConfig
+
+StageToTrain = Literal["stage1", "stage2", "stage3", "stage4", "edit"]
+
+
+class Comparison(StrictConfig):
+    """Two variants, and which of them the paper found to be the better one."""
+
+    claim: str
+    """What the paper says, in a few words."""
+    source: str
+    """Where it says so, such as `table 1`; `none` for a comparison of our own."""
+    better: str
+    """Name of a variant, or `variant:sampler`; without a sampler the first one draws."""
+    worse: str
+    """The same; of one variant under two samplers the scores alone are compared."""
+
+
+class AblateConfig(StrictConfig):
+    """One stage, trained once for each variant and seed; everything that a variant does not name is the run's."""
+
+    stage: StageToTrain = "stage1"
+    """Stage that is trained; the configured stages before it are shared by all variants."""
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=2)
+    """Seeds of the run: weights, order, noise. Variants are compared seed by seed."""
+    variants: dict[str, tuple[str, ...]] = Field(min_length=2)
+    """Name -> overrides of the run, `section.key=value` as on the command line; `[]` is the run as it is."""
+    comparisons: tuple[Comparison, ...] = ()
+    held_out: float = Field(0.05, gt=0, le=0.5)
+    """Share of the samples, chosen by their id, that no variant is trained on."""
+    passes: int = Field(4, ge=1)
+    """Times that each held-out sample is noised, with other noise and another timestep each time: the same for all."""
+    prompts_per_category: int = Field(32, ge=0)
+    """Held-out prompts of each category that are drawn and checked; only runs on drawn scenes have any."""
+    samplers: dict[str, SamplerConfig] = Field(default_factory=lambda: {"guided": SamplerConfig()}, min_length=1)
+    """Name -> how pictures are drawn from each variant."""
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "AblateConfig":
+        for comparison in self.comparisons:
+            for side in (comparison.better, comparison.worse):
+                variant, sampler = self.parts(side)
+                for kind, name, known in (("variant", variant, self.variants), ("sampler", sampler, self.samplers)):
+                    if name not in known:
+                        raise ValueError(
+                            f"comparison {comparison.claim!r} names the {kind} {name!r}: use {list(known)}"
+                        )
+            if comparison.better == comparison.worse:
+                raise ValueError(f"comparison {comparison.claim!r} compares {comparison.better!r} with itself")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)} name one twice")
+        return self
+
+    def parts(self, side: str) -> tuple[str, str]:
+        """Variant and sampler of one side of a comparison."""
+        variant, _, sampler = side.partition(":")
+        return variant, sampler or next(iter(self.samplers))

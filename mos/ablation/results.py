@@ -1,0 +1,126 @@
+"""Figures of the trained variants in, verdicts on the comparisons out: as data, as a table, as a figure."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mos.ablation.config import AblateConfig, Comparison
+from mos.ablation.paired import Paired, paired
+from mos.evaluation.theme import Theme, new_figure
+
+WIDTH = 7.2
+"""Inches of the figure."""
+
+
+@dataclass(frozen=True)
+class CaseFigures:
+    """What one variant of one seed came to."""
+
+    variant: str
+    seed: int
+    loss: float
+    """Held-out velocity loss, paper eq. 1."""
+    scores: dict[str, float]
+    """Sampler -> mean of the categories' shares of right pictures; empty where nothing can be checked."""
+    num_params: int
+    seconds: float
+    """Of training."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A comparison and what was measured: differences of `better` minus `worse`."""
+
+    comparison: Comparison
+    loss: Paired | None
+    """None where the two sides are one variant under two samplers."""
+    score: Paired | None
+    """None where no pictures were checked."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, with the directions in words."""
+        found: dict[str, Any] = self.comparison.model_dump()
+        for name, result, lower in (("loss", self.loss, True), ("score", self.score, False)):
+            found[name] = None if result is None else asdict(result) | {"direction": result.direction(lower)}
+        return found
+
+
+def judge(config: AblateConfig, cases: Sequence[CaseFigures]) -> list[Verdict]:
+    """Every comparison of the config, over the seeds that were trained."""
+    losses: dict[str, dict[int, float]] = {}
+    scores: dict[tuple[str, str], dict[int, float]] = {}
+    for case in cases:
+        losses.setdefault(case.variant, {})[case.seed] = case.loss
+        for sampler, score in case.scores.items():
+            scores.setdefault((case.variant, sampler), {})[case.seed] = score
+    verdicts = []
+    for comparison in config.comparisons:
+        better, worse = config.parts(comparison.better), config.parts(comparison.worse)
+        loss = paired(losses[better[0]], losses[worse[0]]) if better[0] != worse[0] else None
+        right = paired(scores[better], scores[worse]) if better in scores and worse in scores else None
+        verdicts.append(Verdict(comparison, loss, right))
+    return verdicts
+
+
+def markdown(config: AblateConfig, cases: Sequence[CaseFigures], verdicts: Sequence[Verdict]) -> str:
+    """Two tables: the variants, and the comparisons with their intervals and p-values."""
+    samplers = [name for name in config.samplers if any(name in case.scores for case in cases)]
+    lines = [
+        "Held-out velocity loss and share of right pictures by sampler: mean and standard deviation over "
+        f"{len(config.seeds)} seeds.",
+        "",
+        "| variant | parameters | held-out loss | " + " | ".join(samplers) + (" |" if samplers else ""),
+        "|---" * (3 + len(samplers)) + "|",
+    ]
+    for name in config.variants:
+        own = [case for case in cases if case.variant == name]
+        shown = [_spread([case.loss for case in own], 4)]
+        shown += [_spread([case.scores[sampler] for case in own], 3) for sampler in samplers]
+        lines.append(f"| {name} | {own[0].num_params / 1e6:.2f}M | {' | '.join(shown)} |")
+    lines += [
+        "",
+        "Differences, the variant that the paper prefers minus the other, by seed; ± is half the 95% interval.",
+        "",
+        "| the paper says | where | preferred | other | loss | p | direction | score | p | direction |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for verdict in verdicts:
+        said = verdict.comparison
+        parts = [said.claim, said.source, said.better, said.worse]
+        parts += _told(verdict.loss, True, 4) + _told(verdict.score, False, 3)
+        lines.append(f"| {' | '.join(parts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def _told(result: Paired | None, better_is_lower: bool, digits: int) -> list[str]:
+    if result is None:
+        return ["", "", ""]
+    told = f"{result.mean:+.{digits}f} ± {result.half_width:.{digits}f}"
+    return [told, f"{result.p:.3f}", result.direction(better_is_lower)]
+
+
+def comparisons_figure(verdicts: Sequence[Verdict], theme: Theme) -> Figure:
+    """The differences in held-out loss with their 95% intervals, one row a comparison: left of zero agrees."""
+    shown = [verdict for verdict in verdicts if verdict.loss is not None]
+    figure = new_figure(WIDTH, 0.7 + 0.3 * max(len(shown), 1))
+    axes = figure.subplots()
+    colours = {"agrees": theme.good, "disagrees": theme.bad, "cannot be told": theme.muted}
+    for row, verdict in enumerate(reversed(shown)):
+        result = verdict.loss
+        assert result is not None
+        colour = colours[result.direction(better_is_lower=True)]
+        axes.errorbar(result.mean, row, xerr=result.half_width, fmt="o", color=colour, capsize=3, markersize=4)
+    axes.axvline(0.0, color=theme.ink, linewidth=0.8)
+    names = [f"{verdict.comparison.better} − {verdict.comparison.worse}" for verdict in reversed(shown)]
+    axes.set_yticks(range(len(shown)), names)
+    axes.set_ylim(-0.6, max(len(shown), 1) - 0.4)
+    axes.set_xlabel("difference of the held-out velocity loss; left of 0 the paper's choice is better")
+    axes.grid(axis="x")
+    return figure

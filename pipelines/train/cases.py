@@ -1,0 +1,237 @@
+"""The cases of an ablation: variants x seeds of one stage, trained beside one another and measured alike."""
+
+import json
+import time
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import ray
+import torch
+
+from cluster.resources import actor_options
+from mos.ablation.config import AblateConfig
+from mos.ablation.held_out import held_out_loss, split
+from mos.ablation.results import CaseFigures
+from mos.errors import UserError
+from mos.evaluation.cases import scored_prompts
+from mos.evaluation.scores import score_pictures
+from mos.files import written_whole
+from mos.fingerprint import fingerprint
+from mos.flow.timestep import UniformTimesteps, timesteps
+from mos.loader.batch import Batch
+from mos.loader.builder import BatchBuilder, DrawRule, Share
+from mos.loader.index import build_index
+from mos.loader.plan import make_plan
+from mos.sampling import MosPipeline
+from mos.sampling.export import read_export
+from mos.tables.payloads import LatentTable, RowCache, StateTable
+from mos.training.metrics import latest_metrics
+from mos.training.stop import StopRequest
+from pipelines.run.config import RunConfig
+from pipelines.run.steps import Run
+from pipelines.run.views import view_of
+from pipelines.train.driver import train_stage
+from pipelines.train.job import StageJob, make_job, stage_folder
+
+MEASURE_VERSION = 1
+"""Raise it when the same weights come to other figures."""
+MEASURE_SEED = 2**63 + 11
+"""Of the noise and the timesteps that held-out samples get; no training draws from it."""
+LOOK_EVERY_S, TELL_EVERY_S = 1.0, 30.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One variant with one seed: a run of its own over the tables of all."""
+
+    variant: str
+    seed: int
+    config: RunConfig
+    stage: str
+    held_out: str
+    """Filter of the samples that no case is trained on."""
+
+    def __str__(self) -> str:
+        return f"{self.variant}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Of its checkpoints."""
+        return stage_folder(Run(self.config).step(self.stage), self.config)
+
+
+def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
+    """Every variant with every seed, seed by seed.
+
+    Raises:
+        UserError: an override of a variant does not fit the run, or changes what all variants share.
+    """
+    training, held_out = split(config.stage(settings.stage).filter, settings.held_out)
+    cases = []
+    for seed in settings.seeds:
+        for name, overrides in settings.variants.items():
+            if any(text.startswith(f"{settings.stage}.filter") for text in overrides):
+                raise UserError(f"ablate.variants.{name} has a filter of its own: all variants see the same samples")
+            try:
+                changed = config.changed(
+                    (*overrides, f"seed={seed}", f"{settings.stage}.filter={json.dumps(training)}")
+                )
+            except UserError as error:
+                raise UserError(f"ablate.variants.{name}: {error}") from error
+            shared = ("root", "tables", "shapes", "curate", "codec", "encode", "cluster")
+            moved = [key for key in shared if getattr(changed, key) != getattr(config, key)]
+            if moved:
+                raise UserError(
+                    f"ablate.variants.{name} changes {moved}, which all variants share: use a run of its own"
+                )
+            cases.append(Case(name, seed, changed, settings.stage, held_out))
+    return cases
+
+
+def run_cases(cases: Sequence[Case], settings: AblateConfig, *, force: bool = False) -> list[CaseFigures]:
+    """Train and measure what is not on record, as many at a time as the cluster has room for.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; every training that was running has left a checkpoint.
+    """
+    waiting = list(cases)
+    running: dict[ray.ObjectRef, Case] = {}
+    room = gangs_at_a_time(cases[0].config)
+    print(f"ablate: {len(cases)} cases, {min(room, len(cases))} at a time", flush=True)
+    run_case = ray.remote(num_cpus=0, max_retries=0)(_run_case)
+    done: dict[str, CaseFigures] = {}
+    told = time.monotonic()
+    try:
+        while waiting or running:
+            while waiting and len(running) < room:
+                case = waiting.pop(0)
+                running[run_case.remote(case, settings, force)] = case
+            ready, _ = ray.wait(list(running), timeout=LOOK_EVERY_S)
+            for task in ready:
+                case = running.pop(task)
+                done[str(case)] = _outcome(task, case)
+                print(f"ablate: {len(done)}/{len(cases)} {_in_words(done[str(case)])}", flush=True)
+            if time.monotonic() - told > TELL_EVERY_S:
+                told = time.monotonic()
+                for line in _progress(running.values()):
+                    print(f"ablate: {line}", flush=True)
+    except KeyboardInterrupt:
+        for case in running.values():
+            StopRequest(case.folder).ask()
+        print("ablate: ends with a checkpoint of each training; interrupt again to end at once", flush=True)
+        ray.wait(list(running), num_returns=len(running), timeout=60)
+        raise
+    return [done[str(case)] for case in cases]
+
+
+def gangs_at_a_time(config: RunConfig) -> int:
+    """Gangs of `cluster.train` that the cluster has room for, at least one."""
+    workers, there = config.cluster.train, ray.cluster_resources()
+    rooms = [int(there.get("CPU", 0) // (workers.num * workers.cpus))]
+    if workers.gpus:
+        rooms.append(int(there.get("GPU", 0) // (workers.num * workers.gpus)))
+    return max(1, min(rooms))
+
+
+def _outcome(task: ray.ObjectRef, case: Case) -> CaseFigures:
+    try:
+        figures: CaseFigures | None = ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, UserError):
+            raise UserError(f"{case}: {cause}") from error
+        raise
+    if figures is None:
+        raise KeyboardInterrupt
+    return figures
+
+
+def _in_words(figures: CaseFigures) -> str:
+    scores = "".join(f", {name} {score:.2f} right" for name, score in figures.scores.items())
+    return f"{figures.variant}, seed {figures.seed}: held-out loss {figures.loss:.4f}{scores} ({figures.seconds:.0f} s)"
+
+
+def _progress(running: Iterable[Case]) -> Iterator[str]:
+    for case in running:
+        latest = latest_metrics(case.folder)
+        if latest is not None:
+            yield f"{case}: step {latest.step}/{case.config.stage(case.stage).steps} loss {latest.loss:.4f}"
+
+
+def _run_case(case: Case, settings: AblateConfig, force: bool) -> CaseFigures | None:
+    """Train where needed, then measure, on a device of one worker's where it has any; None where it was stopped."""
+    run = Run(case.config)
+    try:
+        train_stage(case.stage, run, Namespace(force=force))
+    except KeyboardInterrupt:
+        return None
+    workers = case.config.cluster.train
+    if not workers.gpus:
+        return measure_case(case, settings)
+    figures: CaseFigures = ray.get(ray.remote(**actor_options(workers))(measure_case).remote(case, settings))
+    return figures
+
+
+def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
+    """Held-out loss and scores of a trained case, from its record or anew."""
+    run = Run(case.config)
+    record = run.require(case.stage)
+    drawn = case.config.shapes is not None and settings.prompts_per_category > 0
+    parts = {
+        "held_out": settings.held_out,
+        "passes": settings.passes,
+        "prompts": settings.prompts_per_category if drawn else 0,
+        "samplers": {name: sampler.model_dump() for name, sampler in settings.samplers.items()} if drawn else {},
+        "version": MEASURE_VERSION,
+    }
+    path = Path(record.outputs["folder"], f"ablation-{fingerprint(parts=parts)[:12]}.json")
+    if path.is_file():
+        return CaseFigures(**json.loads(path.read_text(encoding="utf-8")))
+    workers = case.config.cluster.train
+    if not workers.gpus:
+        torch.set_num_threads(workers.threads)
+    export, device = record.outputs["export"], torch.device(workers.device)
+    model = read_export(export).model.to(device)
+    loss = held_out_loss(model, held_out_batches(make_job(run.step(case.stage), run), case, settings, device))
+    scores = picture_scores(export, case, settings, device) if drawn else {}
+    figures = CaseFigures(case.variant, case.seed, loss, scores, record.outputs["num_params"], record.seconds)
+    with written_whole(path) as partial_file:
+        partial_file.write_text(json.dumps(asdict(figures), indent=2), encoding="utf-8")
+    return figures
+
+
+def picture_scores(export: str, case: Case, settings: AblateConfig, device: torch.device) -> dict[str, float]:
+    """Sampler -> mean of the categories' shares of right pictures: the same prompts and seeds for all cases."""
+    pipe = MosPipeline.from_export(export, device=device)
+    prompts = scored_prompts(settings.prompts_per_category, settings.prompts_per_category, seed=0)
+    scores = {}
+    for name, sampler in settings.samplers.items():
+        pictures = pipe(
+            [prompt.text for prompt in prompts],
+            seed=list(range(len(prompts))),
+            batch_size=case.config.evaluate.batch_size,
+            progress=False,
+            **sampler.model_dump(),
+        )
+        scores[name] = score_pictures(pictures, prompts).overall
+    return scores
+
+
+def held_out_batches(job: StageJob, case: Case, settings: AblateConfig, device: torch.device) -> Iterator[Batch]:
+    """The samples that no case trains on, `passes` times, with noise and timesteps that are the same for all cases."""
+    base = case.config.stage(case.stage)
+    view = replace(view_of(case.config, case.stage), filter=case.held_out)
+    index = build_index(job.tables, view)
+    plan = make_plan(index.group, index.source, batch_size=min(base.batch_size, 32), seed=MEASURE_SEED)
+    rule = DrawRule(MEASURE_SEED, partial(timesteps, UniformTimesteps()), 0.0, None)
+    cache = RowCache(base.loader.cache_bytes)
+    states, latents = (
+        StateTable(job.tables.states, cache, job.model.hidden_states),
+        LatentTable(job.tables.latents, cache),
+    )
+    builder = BatchBuilder(plan, index, states, latents, rule, Share(0, 1))
+    for step in range(plan.first_step(settings.passes)):
+        yield builder.build(step).to(device)

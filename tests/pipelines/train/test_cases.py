@@ -1,0 +1,100 @@
+"""Variants of a stage as jobs: real Ray Train, side by side, measured on samples that none has seen."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+
+from mos.ablation.config import AblateConfig
+from mos.errors import UserError
+from mos.loader.index import build_index
+from pipelines import ablate
+from pipelines.run.steps import Run
+from pipelines.run.views import view_of
+from pipelines.train.cases import Case, held_out_batches, measure_case, run_cases, variant_cases
+from pipelines.train.job import StageJob, make_job
+from tests.pipelines.trained_run import encoded_run, stage
+
+SETTINGS = AblateConfig.model_validate(
+    {
+        "seeds": [0, 1],
+        "variants": {"mos": [], "last": ["model.fusion={type='self_attention'}"]},
+        "comparisons": [{"claim": "routing helps", "source": "table 3", "better": "mos", "worse": "last"}],
+        "held_out": 0.3,
+        "passes": 3,
+        "prompts_per_category": 0,
+    }
+)
+ONE = ("cluster.train={num=1, cpus=1}", "stage1.micro_batch_size=4")
+
+
+def job_of(case: Case) -> StageJob:
+    run = Run(case.config)
+    return make_job(run.step(case.stage), run)
+
+
+@pytest.fixture
+def config(small_run):
+    return encoded_run(small_run, *stage("stage1"), *ONE, without=("stage2", "stage3", "stage4", "edit"))
+
+
+def test_a_case_is_the_run_with_a_variant_a_seed_and_without_what_is_held_out(config):
+    cases = variant_cases(config, SETTINGS)
+    assert [str(case) for case in cases] == ["mos, seed 0", "last, seed 0", "mos, seed 1", "last, seed 1"]
+    assert [case.config.seed for case in cases] == [0, 0, 1, 1]
+    assert len({case.folder for case in cases}) == 4
+    tables = make_job(Run(config).step("stage1"), Run(config)).tables
+    everything = build_index(tables, view_of(config, "stage1"))
+    trained = build_index(tables, view_of(cases[0].config, "stage1"))
+    batches = list(held_out_batches(job_of(cases[0]), cases[0], SETTINGS, torch.device("cpu")))
+    held_out = sum(len(batch) for batch in batches)
+    assert 0 < held_out <= 3 * (len(everything) - len(trained))
+    assert all(batch.exploration is None and batch.weight is None for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.dims=3"], "ablate.variants.other: unknown key 'model.dims'"),
+        (["encode.state_format=int4"], r"ablate.variants.other changes \['encode'\], which all variants share"),
+        (["stage1.filter=contrast > 0.1"], "ablate.variants.other has a filter of its own"),
+    ],
+)
+def test_a_variant_that_cannot_be_compared_is_named(config, overrides, message):
+    settings = AblateConfig.model_validate({"variants": {"mos": [], "other": overrides}})
+    with pytest.raises(UserError, match=message):
+        variant_cases(config, settings)
+
+
+def test_noise_and_timesteps_are_the_same_for_every_case(config):
+    first, *others = [
+        list(
+            held_out_batches(
+                make_job(Run(case.config).step("stage1"), Run(case.config)), case, SETTINGS, torch.device("cpu")
+            )
+        )
+        for case in variant_cases(config, SETTINGS)
+    ]
+    assert len({float(t) for batch in first for t in batch.timesteps}) == sum(len(batch) for batch in first)
+    for batches in others:
+        assert all(torch.equal(a.noise, b.noise) for a, b in zip(first, batches, strict=True))
+        assert all(torch.equal(a.timesteps, b.timesteps) for a, b in zip(first, batches, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_cases_are_trained_once_measured_and_compared(local_ray, config, capsys):
+    config = config.model_copy(update={"ablate": SETTINGS})
+    ablate.main(Run(config), Namespace(force=False))
+    told = capsys.readouterr().out
+    assert "4 cases, 4 at a time" in told
+    assert "ablate: mos - last [table 3]: loss" in told
+    folder = config.folder("ablation")
+    assert {path.name for path in folder.iterdir()} == {"cases.json", "verdicts.json", "tables.md", "comparisons.png"}
+    cases = variant_cases(config, SETTINGS)
+    checkpoints = {case.folder: (case.folder / "export" / "model.safetensors").stat().st_mtime_ns for case in cases}
+    again = run_cases(cases, SETTINGS)
+    assert {path: (path / "export" / "model.safetensors").stat().st_mtime_ns for path in checkpoints} == checkpoints
+    assert again == [measure_case(case, SETTINGS) for case in cases]
+    assert len({figures.loss for figures in again}) == 4
+    assert again[0].num_params > again[1].num_params
