@@ -22,7 +22,7 @@ COMMAND = Command(__name__, __doc__, section="evaluate")
 from cluster.session import ray_session
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.report import Report, write_report
-from mos.evaluation.scores import Scores, score_pictures, with_margin
+from mos.evaluation.scores import EditScores, Scores, score_edits, score_pictures, with_margin
 from mos.sampling.trace import RouterTrace, routing_entropy
 from pipelines.draw.pool import draw, trace_router
 from pipelines.draw.report_inputs import (
@@ -37,6 +37,8 @@ from pipelines.draw.report_inputs import (
 from pipelines.draw.requests import Request, export_folder, text_stage
 from pipelines.run.steps import Run
 
+SHOWN_EDITS = 8
+"""Of those that are checked: the page has room for so many."""
 LEVEL = 0.99
 """A router whose weights are spread so far over the layers chooses none."""
 
@@ -54,6 +56,7 @@ def main(run: Run, args: Namespace) -> None:
     prompts = []
     if config.shapes is not None:
         prompts = scored_prompts(settings.single_object_prompts, settings.prompts_per_category, settings.seed)
+        prompts *= settings.images_per_prompt
     side = config.stage(stage).resolution
     requests = [Request(stage, prompt.text, settings.seed + i, side, side) for i, prompt in enumerate(prompts)]
     cases = edit_cases(run)
@@ -76,6 +79,8 @@ def main(run: Run, args: Namespace) -> None:
             pool=config.cluster.generate,
         )
     scores = score_pictures(pictures[: len(prompts)], prompts) if prompts else None
+    edited, edits = pictures[len(prompts) :], [case.edit for case in cases if case.edit is not None]
+    edit_scores = score_edits(edited, edits) if edits else None
     counts, buckets = gather_counts(run)
     report = Report(
         name=config.name,
@@ -85,7 +90,7 @@ def main(run: Run, args: Namespace) -> None:
         losses=gather_losses(run),
         pictures=sampled_pictures(run),
         scores=scores,
-        edits=edit_examples(cases, pictures[len(prompts) :]),
+        edits=edit_examples(cases[:SHOWN_EDITS], edited[:SHOWN_EDITS]),
         router=router,
         router_panels=settings.router_panels,
         router_tokens=settings.router_tokens,
@@ -98,8 +103,16 @@ def main(run: Run, args: Namespace) -> None:
     )
     write_report(report, page.parent)
     print_scores(scores)
+    print_edits(edit_scores)
     print_router(router.trace)
-    step.finish({"report": str(page), "stage": stage, "scores": None if scores is None else scores.as_dict()})
+    step.finish(
+        {
+            "report": str(page),
+            "stage": stage,
+            "scores": None if scores is None else scores.as_dict(),
+            "edits": None if edit_scores is None else edit_scores.as_dict(),
+        }
+    )
     print(f"evaluate: the report is {page}", flush=True)
 
 
@@ -115,7 +128,21 @@ def print_scores(scores: Scores | None) -> None:
             f"colour {colour}  ({score.num} prompts)",
             flush=True,
         )
+    if scores.unseen is not None:
+        num, correct = scores.unseen
+        told = with_margin(correct, num)
+        print(f"evaluate: {'unseen':14} right {told}  ({num} prompts of colours never seen beside another object)")
     print(f"evaluate: {'overall':14} right {scores.overall_in_words} (± is half the 95% interval)", flush=True)
+
+
+def print_edits(scores: EditScores | None) -> None:
+    """The kinds of edit, and all of them."""
+    if scores is None:
+        return
+    for kind, (num, right) in scores.kinds.items():
+        print(f"evaluate: {f'edit: {kind}':14} right {with_margin(right, num)}  ({num} edits)", flush=True)
+    num, right = scores.overall
+    print(f"evaluate: {'edits':14} right {with_margin(right, num)}", flush=True)
 
 
 def print_router(trace: RouterTrace) -> None:

@@ -95,7 +95,7 @@ def chosen_export(run: Run, args: Namespace) -> str | None:
         if sample.stage is not None:
             raise UserError(f"both export = {sample.export!r} and stage = {sample.stage!r} are given: name one of them")
         return sample.export
-    if args.named or sample.stage is not None or sample.source is not None:
+    if args.named or sample.stage is not None:
         return None
     if any(run.is_finished(name) for name in config.stages()):
         return None

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Ship: the export of a finished run of drawn scenes, or its codec -> a checkpoint as the package carries it.
 
-Reads   the export of the last finished stage of stage1 to stage4, and the records of its stages; with --codec those of
-        the codec step
+Reads   the export of the editing stage where it is finished, else of the last of stage1 to stage4, and the records of
+        its stages; with --codec those of the codec step
 Writes  mos/checkpoints/<name of the run>/: model.safetensors (bfloat16), config.json, scores.json, samples.png, and
         the model card, README.md; with --codec mos/checkpoints/codec/: safetensors, config.json,
           reconstructions.png and its card
@@ -31,9 +31,9 @@ from safetensors.torch import save_file
 from mos.checkout import CLONE
 from mos.errors import UserError
 from mos.evaluation.card import TrainedStage, codec_card, model_card
-from mos.evaluation.cases import scored_prompts
+from mos.evaluation.cases import drawn_edits, scored_prompts
 from mos.evaluation.grids import Captioned, picture_grid
-from mos.evaluation.scores import Scores, score_pictures, with_margin
+from mos.evaluation.scores import EditScores, Scores, score_edits, score_pictures, with_margin
 from mos.evaluation.theme import LIGHT, figure_png
 from mos.sampling import MosPipeline
 from mos.sampling.export import ExportConfig, read_export, read_export_config
@@ -59,19 +59,25 @@ def main(run: Run, args: Namespace) -> None:
         return
     if config.shapes is None:
         raise UserError(f"config {config.name!r} has no [shapes] section: the checker scores drawn scenes alone")
-    stage = text_stage(run, None)
+    stage = "edit" if config.edit is not None and run.is_finished("edit") else text_stage(run, None)
     folder = CLONE / "mos" / "checkpoints" / config.name
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(Path(export_folder(run, stage)), folder)
-    prompts = scored_prompts(config.evaluate.single_object_prompts, config.evaluate.prompts_per_category, 0)
-    pictures = draw_all(folder, prompts, config)
+    evaluate = config.evaluate
+    prompts = scored_prompts(evaluate.single_object_prompts, evaluate.prompts_per_category, 0)
+    prompts *= evaluate.images_per_prompt
+    pipe = MosPipeline.from_export(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    pictures = draw_all(pipe, prompts, config)
     scores = score_pictures(pictures, prompts)
-    write_scores(folder, prompts, pictures, scores)
+    edits = draw_edits(pipe, config) if stage == "edit" else None
+    write_scores(folder, prompts, pictures, scores, edits)
     stages = trained_stages(run, stage)
-    card = model_card(config.name, machine(config), read_export(folder), stages, scores, config.evaluate.sampler)
+    card = model_card(config.name, machine(config), read_export(folder), stages, scores, edits, evaluate)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for category, score in scores.categories.items():
         print(f"ship: {category:14} right {with_margin(score.correct, score.num)} of {score.num}", flush=True)
+    for kind, (num, right) in edits.kinds.items() if edits else ():
+        print(f"ship: {f'edit: {kind}':14} right {with_margin(right, num)} of {num}", flush=True)
     print(f"ship: {folder} is complete; its card is README.md", flush=True)
 
 
@@ -130,17 +136,32 @@ def write_weights(export: Path, folder: Path) -> None:
     (folder / "config.json").write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def draw_all(folder: Path, prompts: list[Prompt], config: RunConfig) -> list[Image.Image]:
-    """One picture of each prompt with the model that was written."""
-    pipe = MosPipeline.from_export(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+def draw_all(pipe: MosPipeline, prompts: list[Prompt], config: RunConfig) -> list[Image.Image]:
+    """One picture of each prompt with the model that was written, each of a seed of its own."""
     print(f"ship: drawing {len(prompts)} pictures to score", flush=True)
     settings = config.evaluate.sampler.model_dump()
     return pipe([prompt.text for prompt in prompts], batch_size=config.evaluate.batch_size, **settings)
 
 
-def write_scores(folder: Path, prompts: list[Prompt], pictures: list[Image.Image], scores: Scores) -> None:
+def draw_edits(pipe: MosPipeline, config: RunConfig) -> EditScores:
+    """Held-out edits, as many of each kind as the config says, drawn and checked."""
+    cases = drawn_edits(config.evaluate.num_edits, config.evaluate.seed, pipe.resolution)
+    print(f"ship: drawing {len(cases)} edits to score", flush=True)
+    pictures = pipe(
+        [case.instruction for case in cases],
+        reference=[case.source for case in cases],
+        batch_size=config.evaluate.batch_size,
+        **config.evaluate.sampler.model_dump(),
+    )
+    return score_edits(pictures, [case.edit for case in cases if case.edit is not None])
+
+
+def write_scores(
+    folder: Path, prompts: list[Prompt], pictures: list[Image.Image], scores: Scores, edits: EditScores | None
+) -> None:
     """scores.json, and the first pictures of every category with the checker's verdicts."""
-    (folder / "scores.json").write_text(json.dumps(scores.as_dict(), indent=2) + "\n", encoding="utf-8")
+    told = scores.as_dict() | ({} if edits is None else {"edits": edits.as_dict()})
+    (folder / "scores.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     by_category: dict[str, list[Captioned]] = {}
     for prompt, picture, result in zip(prompts, pictures, scores.results, strict=True):
         by_category.setdefault(prompt.scene.category, []).append(Captioned(picture, prompt.text, result.correct))
@@ -150,7 +171,8 @@ def write_scores(folder: Path, prompts: list[Prompt], pictures: list[Image.Image
 
 def trained_stages(run: Run, last: str) -> list[TrainedStage]:
     """The stages up to the one that is shipped, with the hours their records tell."""
-    names = [name for name in STAGES[: STAGES.index(last) + 1] if name in run.config.stages()]
+    order = (*STAGES, "edit")
+    names = [name for name in order[: order.index(last) + 1] if name in run.config.stages()]
     stages = [(name, run.config.stage(name), run.require(name)) for name in names]
     return [
         TrainedStage(name, stage.resolution, stage.steps, stage.batch_size, record.seconds / 3600)

@@ -7,8 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mos.autoencoder.config import CodecConfig
-from mos.evaluation.scores import Scores, with_margin
-from mos.sampling.config import SamplerConfig
+from mos.evaluation.config import EvaluateConfig
+from mos.evaluation.scores import EditScores, Scores, with_margin
 from mos.sampling.export import Export
 from mos.shapes.captions import PLURALS
 from mos.shapes.scene import PALETTE, Background
@@ -28,7 +28,13 @@ class TrainedStage:
 
 
 def model_card(
-    name: str, machine: str, export: Export, stages: Sequence[TrainedStage], scores: Scores, sampler: SamplerConfig
+    name: str,
+    machine: str,
+    export: Export,
+    stages: Sequence[TrainedStage],
+    scores: Scores,
+    edits: EditScores | None,
+    evaluate: EvaluateConfig,
 ) -> str:
     """Markdown, with the metadata block that model hubs read.
 
@@ -37,8 +43,9 @@ def model_card(
         machine: what it was trained on, in words.
         export: the model that is described.
         stages: what it was trained in, in order.
-        scores: its own, of pictures drawn with `sampler`.
-        sampler: see `scores`.
+        scores: its own.
+        edits: the same, where it edits.
+        evaluate: how the pictures were drawn that the scores are of.
     """
     environment = _environment()
     environment.filters["share"] = lambda share: "–" if share is None else f"{share:.2f}"
@@ -50,7 +57,8 @@ def model_card(
         num_parameters=sum(parameter.numel() for parameter in export.model.parameters()),
         stages=stages,
         scores=scores,
-        sampler=sampler,
+        edits=edits,
+        evaluate=evaluate,
         shapes=PLURALS.values(),
         colours=PALETTE,
         backgrounds=list(Background),

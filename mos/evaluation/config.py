@@ -15,11 +15,13 @@ class EvaluateConfig(StrictConfig):
     """Held-out prompts of the category `single_object`, the one the demo's colour and shape figures are taken on."""
     prompts_per_category: int = Field(16, ge=0)
     """Held-out prompts of each other category; only runs on drawn scenes have any."""
+    images_per_prompt: int = Field(1, ge=1)
+    """Pictures drawn from each of them, with seeds of their own."""
     sampler: SamplerConfig = SamplerConfig()
     batch_size: int = Field(32, ge=1)
     """Pictures drawn together by one actor; how many actors there are is `cluster.generate`."""
     num_edits: int = Field(6, ge=0)
-    """Editing examples drawn, where the editing stage is finished."""
+    """Held-out edits drawn and checked, where the editing stage is finished: the four kinds in turn."""
     router_prompt: str = "a red circle left of a blue square"
     """Prompt of the router figure."""
     router_panels: int = Field(6, ge=2)

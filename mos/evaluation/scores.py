@@ -9,7 +9,8 @@ from scipy.stats import binomtest
 
 from mos.shapes.captions import Prompt
 from mos.shapes.checker import CategoryScore, CheckResult, check, score_images
-from mos.shapes.edits import Edit, check_edit
+from mos.shapes.edits import Edit, EditKind, check_edit
+from mos.shapes.layout import is_held_out
 from mos.shapes.scene import Category
 
 
@@ -20,6 +21,9 @@ class Scores:
     categories: dict[Category, CategoryScore]
     results: tuple[CheckResult, ...]
     """What the checker said of each picture, in the order of the prompts."""
+    unseen: tuple[int, float] | None = None
+    """Prompts that ask for a shape in a colour which training showed alone and never beside another object, and the share
+    of right pictures of them; None where there are no such prompts."""
 
     @property
     def overall(self) -> float:
@@ -43,7 +47,29 @@ class Scores:
             str(category): asdict(score) | {"margin": margin(score.correct, score.num)}
             for category, score in self.categories.items()
         }
-        return {"overall": self.overall, "overall_margin": self.overall_margin, "categories": categories}
+        told: dict[str, object] = {"overall": self.overall, "overall_margin": self.overall_margin}
+        if self.unseen is not None:
+            num, correct = self.unseen
+            told["unseen_combinations"] = {"num": num, "correct": correct, "margin": margin(correct, num)}
+        return told | {"categories": categories}
+
+
+@dataclass(frozen=True)
+class EditScores:
+    """Edits of one model."""
+
+    kinds: dict[EditKind, tuple[int, float]]
+    """Edits of each kind that occurs, and the share of them that are right: done, and nothing else changed."""
+
+    @property
+    def overall(self) -> tuple[int, float]:
+        """All edits, and the mean of the kinds' shares."""
+        return sum(num for num, _ in self.kinds.values()), float(np.mean([right for _, right in self.kinds.values()]))
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for scores.json."""
+        return {str(kind): {"num": num, "correct": right, "margin": margin(right, num)}
+                for kind, (num, right) in self.kinds.items()}  # fmt: skip
 
 
 def interval(share: float, num: int) -> tuple[float, float]:
@@ -72,7 +98,19 @@ def score_pictures(pictures: Sequence[Image.Image], prompts: Sequence[Prompt]) -
     arrays = [np.asarray(picture) for picture in pictures]
     scenes = [prompt.scene for prompt in prompts]
     results = tuple(check(array, scene) for array, scene in zip(arrays, scenes, strict=True))
-    return Scores(score_images(arrays, scenes), results)
+    unseen = [
+        result.correct
+        for prompt, result in zip(prompts, results, strict=True)
+        if prompt.scene.category.names_colour and is_held_out(prompt.scene)
+    ]
+    return Scores(score_images(arrays, scenes), results, (len(unseen), float(np.mean(unseen))) if unseen else None)
+
+
+def score_edits(pictures: Sequence[Image.Image], edits: Sequence[Edit]) -> EditScores:
+    """Check every edited picture against the scene its instruction asks for."""
+    right = [edit_is_correct(picture, edit) for picture, edit in zip(pictures, edits, strict=True)]
+    by_kind = {kind: [ok for ok, edit in zip(right, edits, strict=True) if edit.kind is kind] for kind in EditKind}
+    return EditScores({kind: (len(group), float(np.mean(group))) for kind, group in by_kind.items() if group})
 
 
 def edit_is_correct(picture: Image.Image, edit: Edit) -> bool:

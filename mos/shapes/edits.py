@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from mos.shapes.captions import noun
 from mos.shapes.detect import DetectedObject, detect
-from mos.shapes.layout import FAR, NEAR, Point, different_pair, small_object, stream
+from mos.shapes.layout import FAR, NEAR, Point, different_pair, is_held_out, small_object, stream
 from mos.shapes.scene import Background, Category, Colour, Scene, SceneObject, Shape
 
 MIDDLE = 0.5
@@ -65,9 +65,13 @@ class EditResult:
 
 
 def training_edit(seed: int, index: int) -> Edit:
-    """Edit `index` of the training stream of a seed."""
+    """Edit `index` of the training stream of a seed; neither of its scenes is held out."""
     rng = stream(seed, "edit/train", index)
-    return sample_edit(rng.choice(list(EditKind)), rng)
+    kind = rng.choice(list(EditKind))
+    edit = sample_edit(kind, rng)
+    while is_held_out(edit.source) or is_held_out(edit.target):
+        edit = sample_edit(kind, rng)
+    return edit
 
 
 def evaluation_edits(num: int, seed: int) -> list[Edit]:

@@ -19,6 +19,18 @@ CATEGORY_WEIGHTS: Mapping[Category, float] = {
 }
 """Share of each category; single objects lead because colour and shape are learned from them first."""
 
+HELD_OUT = frozenset(
+    {
+        (Shape.CIRCLE, Colour.PURPLE),
+        (Shape.SQUARE, Colour.CYAN),
+        (Shape.TRIANGLE, Colour.ORANGE),
+        (Shape.STAR, Colour.BLUE),
+        (Shape.CROSS, Colour.GREEN),
+        (Shape.RING, Colour.PINK),
+    }
+)
+"""Shapes and colours that no two objects of a training scene show: a prompt with one of them asks for what was only ever
+seen alone."""
 MARGIN = 0.06
 """Free border, share of a side: survives the centre crop that fits a picture into its aspect bucket."""
 LARGE = (0.56, 0.74)
@@ -40,10 +52,19 @@ def stream(seed: int, name: str, index: int = 0) -> random.Random:
 
 
 def training_scene(seed: int, index: int, weights: Mapping[Category, float] = CATEGORY_WEIGHTS) -> Scene:
-    """Scene `index` of the training stream of a seed."""
+    """Scene `index` of the training stream of a seed; of those with two objects none is held out."""
     rng = stream(seed, "train", index)
     (category,) = rng.choices(list(weights), weights=list(weights.values()))
-    return sample_scene(category, rng)
+    scene = sample_scene(category, rng)
+    while is_held_out(scene):
+        scene = sample_scene(category, rng)
+    return scene
+
+
+def is_held_out(scene: Scene) -> bool:
+    """True if a scene of different objects shows a shape in a colour that training keeps from such scenes."""
+    kinds = {(item.shape, item.colour) for item in scene.objects}
+    return len(kinds) > 1 and bool(kinds & HELD_OUT)
 
 
 def sample_scene(category: Category, rng: random.Random) -> Scene:

@@ -109,6 +109,7 @@ def drawing_seconds(config: RunConfig, left: list[str], seconds: dict[str, float
         return total
     evaluate = config.evaluate
     judged = evaluate.single_object_prompts + 5 * evaluate.prompts_per_category if config.shapes else 0
+    judged *= evaluate.images_per_prompt
     for name, pictures, sampler in (("sample", config.sample.num_images, config.sample.sampler),
                                     ("evaluate", judged + evaluate.num_edits, evaluate.sampler)):  # fmt: skip
         if name in left:

@@ -1,7 +1,7 @@
 import pytest
 
 from mos.evaluation.cases import drawn_edits, scored_prompts
-from mos.evaluation.scores import edit_is_correct, interval, margin, score_pictures, with_margin
+from mos.evaluation.scores import edit_is_correct, interval, margin, score_edits, score_pictures, with_margin
 from mos.shapes.scene import Category
 from tests.mos.evaluation.stories import ground_truth
 
@@ -48,3 +48,25 @@ def test_a_done_edit_is_right_and_the_source_is_not() -> None:
     for case in drawn_edits(4, seed=0, resolution=64):
         assert edit_is_correct(case.target, case.edit)
         assert not edit_is_correct(case.source, case.edit)
+
+
+def test_edits_are_scored_by_kind() -> None:
+    cases = drawn_edits(8, seed=0, resolution=64)
+    pictures = [case.target if number % 4 else case.source for number, case in enumerate(cases)]
+    scores = score_edits(pictures, [case.edit for case in cases])
+    assert [num for num, _ in scores.kinds.values()] == [2, 2, 2, 2]
+    assert [right for _, right in scores.kinds.values()] == [0.0, 1.0, 1.0, 1.0]
+    assert scores.overall == (8, 0.75)
+    assert scores.as_dict()["recolour"] == {"num": 2, "correct": 0.0, "margin": margin(0.0, 2)}
+
+
+def test_combinations_that_training_never_showed_are_told_apart() -> None:
+    prompts = scored_prompts(num_single_object=0, num_per_category=24, seed=0)
+    pictures = [ground_truth(prompt) for prompt in prompts]
+    scores = score_pictures(pictures, prompts)
+    assert scores.unseen is not None
+    num, right = scores.unseen
+    assert 4 <= num <= 24
+    assert right == pytest.approx(1.0, abs=0.1)
+    assert scores.as_dict()["unseen_combinations"]["num"] == num
+    assert score_pictures(pictures[:24], prompts[:24]).unseen is None

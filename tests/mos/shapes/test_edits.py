@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mos.shapes.edits import SIDES, Edit, EditKind, check_edit, evaluation_edits, training_edit
-from mos.shapes.layout import MARGIN
+from mos.shapes.layout import MARGIN, is_held_out
 from mos.shapes.render import render
 from mos.shapes.scene import Colour, Shape
 
@@ -22,6 +22,8 @@ INSTRUCTIONS = {
 def test_edits_depend_on_seed_and_index_alone() -> None:
     assert training_edit(1, 5) == training_edit(1, 5)
     assert training_edit(1, 5) != training_edit(2, 5)
+    edits = [training_edit(0, index) for index in range(600)]
+    assert not any(is_held_out(edit.source) or is_held_out(edit.target) for edit in edits)
     assert evaluation_edits(8, 3) == evaluation_edits(20, 3)[:8]
     assert {edit.kind for edit in evaluation_edits(4, 0)} == set(EditKind)
 

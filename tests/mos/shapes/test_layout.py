@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from mos.shapes.layout import MARGIN, sample_scene, stream, training_scene
+from mos.shapes.layout import HELD_OUT, MARGIN, is_held_out, sample_scene, stream, training_scene
 from mos.shapes.scene import Category, Relation, Scene
 from tests.mos.shapes.scenes import scene_from_dict
 
@@ -78,3 +78,19 @@ def test_every_relation_occurs_and_says_where_the_first_object_is() -> None:
     scenes = SCENES[Category.POSITION]
     assert {scene.relation for scene in scenes} == set(Relation)
     assert all(holds(scene) for scene in scenes)
+
+
+def test_held_out_combinations_are_drawn_alone_and_for_evaluation_alone_beside_others():
+    scenes = [training_scene(0, index) for index in range(3000)]
+    assert not any(is_held_out(scene) for scene in scenes)
+    alone = {(scene.objects[0].shape, scene.objects[0].colour) for scene in scenes if len(scene.objects) == 1}
+    assert alone >= HELD_OUT
+    drawn = [sample_scene(Category.COLOR_ATTR, stream(0, "any", index)) for index in range(400)]
+    assert 0.15 < sum(is_held_out(scene) for scene in drawn) / 400 < 0.35
+    assert {shape for shape, _ in HELD_OUT} == set(Shape)
+    assert len({colour for _, colour in HELD_OUT}) == len(HELD_OUT)
+
+
+def test_objects_of_one_kind_are_never_held_out():
+    scenes = [sample_scene(Category.COUNTING, stream(0, "any", index)) for index in range(200)]
+    assert not any(is_held_out(scene) for scene in scenes)
