@@ -22,8 +22,8 @@ class Scores:
     results: tuple[CheckResult, ...]
     """What the checker said of each picture, in the order of the prompts."""
     unseen: tuple[int, float] | None = None
-    """Prompts that ask for a shape in a colour which training showed alone and never beside another object, and the share
-    of right pictures of them; None where there are no such prompts."""
+    """Prompts that ask for a shape in a colour which training showed alone and never beside another object, and the
+    share of right pictures of them; None where there are no such prompts."""
 
     @property
     def overall(self) -> float:

@@ -29,8 +29,8 @@ HELD_OUT = frozenset(
         (Shape.RING, Colour.PINK),
     }
 )
-"""Shapes and colours that no two objects of a training scene show: a prompt with one of them asks for what was only ever
-seen alone."""
+"""Shapes and colours that no training scene of different objects shows: a prompt with one of them beside another object
+asks for what was only ever seen alone."""
 MARGIN = 0.06
 """Free border, share of a side: survives the centre crop that fits a picture into its aspect bucket."""
 LARGE = (0.56, 0.74)

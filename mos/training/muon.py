@@ -3,17 +3,16 @@
 A step of a matrix is U V^T of its momentum U S V^T, so that all directions are learned alike; scaled by
 0.2 sqrt(max(rows, columns)) it is as large as a step of AdamW at the same rate (Liu et al. 2025, Moonlight).
 
-An orthogonal matrix needs the whole of its momentum, and a rank holds some of its rows. Matrices of one shape are dealt
-out: each rank receives whole ones, makes them orthogonal and hands every other rank its rows, so that the work is
-shared and no rank holds more than its part of one shape.
+An orthogonal matrix needs the whole of its momentum, and a rank holds some of its rows. So matrices are dealt out: each
+rank receives some of them whole, makes them orthogonal and hands every other rank its rows. The work is shared, and two
+exchanges serve a whole bucket of matrices.
 
 Dimension key
     matrix  matrices of one shape       rows, cols  of a weight as `nn.Linear` has it
 """
 
 import math
-from collections.abc import Iterable
-from itertools import accumulate, pairwise
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -31,6 +30,8 @@ COEFFICIENTS = (
 )
 """a, b, c of the five iterations X <- a X + b (X X^T) X + c (X X^T)^2 X (Jiacheng 2025): singular values from 0.01 on
 come to 0.7 to 1.2, which is as good as 1."""
+BUCKET = 2**28
+"""Numbers that are dealt out at a time, over all ranks: 1 GiB of them."""
 LIKE_ADAMW = 0.2
 """Root mean square of a step at a rate of 1; AdamW's are 0.2 to 0.4."""
 
@@ -56,14 +57,10 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every matrix; never waits for the device."""
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = {}
-            for parameter in group["params"]:
-                shapes.setdefault(parameter.shape, []).append(parameter)
-            for number, (shape, parameters) in enumerate(shapes.items()):
-                self._update(parameters, shape, group, first_owner=number)
+            for parameters in _buckets(group["params"]):
+                self._update(parameters, group)
 
-    def _update(self, parameters: list[Tensor], shape: torch.Size, group: dict[str, Any], first_owner: int) -> None:
-        weights = [_local(parameter) for parameter in parameters]
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         keep = 1.0 if self.found_inf is None else 1.0 - self.found_inf.reshape(())
         steps = []
         for parameter in parameters:
@@ -75,14 +72,35 @@ class Muon(torch.optim.Optimizer):
             mean = _local(state["momentum"])
             mean.add_((grad - mean) * keep, alpha=1 - group["momentum"])
             steps.append(torch.lerp(grad, mean, group["momentum"]))
-        if isinstance(parameters[0], DTensor):
-            steps = _Dealt(parameters[0], len(parameters), first_owner).orthogonal(steps)
-        else:
-            steps = list(orthogonal(torch.stack(steps)))
+        sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+        steps = _Dealt(sharded).orthogonal(steps) if sharded else _by_shape(steps)
         rate = group["lr"] * keep
-        scale = LIKE_ADAMW * math.sqrt(max(shape))
-        for weight, step in zip(weights, steps, strict=True):
-            weight.mul_(1 - rate * group["weight_decay"]).sub_(step * (rate * scale))
+        for parameter, step in zip(parameters, steps, strict=True):
+            scale = LIKE_ADAMW * math.sqrt(max(parameter.shape))
+            _local(parameter).mul_(1 - rate * group["weight_decay"]).sub_(step * (rate * scale))
+
+
+def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Parameters in order, as many at a time as hold `BUCKET` numbers on all ranks together."""
+    bucket: list[Tensor] = []
+    for parameter in parameters:
+        if bucket and sum(one.numel() for one in bucket) + parameter.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket
+
+
+def _by_shape(matrices: list[Tensor]) -> list[Tensor]:
+    """Whole matrices made orthogonal, those of one shape together; in the order given."""
+    numbers: dict[torch.Size, list[int]] = {}
+    for number, matrix in enumerate(matrices):
+        numbers.setdefault(matrix.shape, []).append(number)
+    found: dict[int, Tensor] = {}
+    for same in numbers.values():
+        found |= zip(same, orthogonal(torch.stack([matrices[number] for number in same])), strict=True)
+    return [found[number] for number in range(len(matrices))]
 
 
 def orthogonal(matrices: Float[Tensor, "matrix rows cols"]) -> Float[Tensor, "matrix rows cols"]:
@@ -98,42 +116,62 @@ def orthogonal(matrices: Float[Tensor, "matrix rows cols"]) -> Float[Tensor, "ma
 
 
 class _Dealt:
-    """So many matrices like one, sharded by rows, dealt out to the ranks in turn."""
+    """Matrices sharded by rows, dealt out to the ranks so that each has about as much to do."""
 
-    def __init__(self, like: DTensor, num: int, first_owner: int) -> None:
-        mesh, placements, shape = like.device_mesh, like.placements, like.shape
+    def __init__(self, matrices: list[DTensor]) -> None:
+        mesh, placements = matrices[0].device_mesh, matrices[0].placements
         if mesh.ndim != 1 or placements != (Shard(0),):
             raise ValueError(f"Muon takes weights sharded by rows over one mesh dimension, not {placements} on {mesh}")
         self.group = mesh.get_group()
         self.rank, ranks = dist.get_rank(self.group), dist.get_world_size(self.group)
-        self.cols = shape[1]
-        share = -(-shape[0] // ranks)  # as torch.chunk cuts, and DTensor with it
-        bounds = [min(shape[0], share * rank) for rank in range(ranks + 1)]
-        self.rows = [end - start for start, end in pairwise(bounds)]
-        """Rows of a matrix on each rank."""
-        owners = [(number + first_owner) % ranks for number in range(num)]
-        self.order = sorted(range(num), key=lambda number: owners[number])
-        self.owned = [owners.count(rank) for rank in range(ranks)]
+        self.cols = [matrix.shape[1] for matrix in matrices]
+        self.rows = [_rows(matrix.shape[0], ranks) for matrix in matrices]
+        """Rows of each matrix on each rank."""
+        self.owned: list[list[int]] = [[] for _ in range(ranks)]
         """Matrices that each rank makes orthogonal."""
+        work = [0] * ranks
+        for number in sorted(range(len(matrices)), key=lambda number: -_work(matrices[number].shape)):
+            owner = work.index(min(work))
+            work[owner] += _work(matrices[number].shape)
+            self.owned[owner].append(number)
 
     def orthogonal(self, shards: list[Tensor]) -> list[Tensor]:
         """This rank's rows of the orthogonal matrices, of its rows of the matrices."""
-        mine, own = self.rows[self.rank], self.owned[self.rank]
-        sent = [count * mine * self.cols for count in self.owned]
-        received = [own * rows * self.cols for rows in self.rows]
-        parts = self._exchange(torch.cat([shards[number].reshape(-1) for number in self.order]), sent, received)
-        whole = torch.cat([part.view(own, rows, self.cols) for part, rows in zip(parts, self.rows, strict=True)], dim=1)
-        if own:
-            whole = orthogonal(whole)
-        back = torch.cat([part.reshape(-1) for part in whole.split(self.rows, dim=1)])
-        parts = self._exchange(back, received, sent)
-        rows = torch.cat([part.view(count, mine, self.cols) for part, count in zip(parts, self.owned, strict=True)])
-        return [rows[place] for place in torch.tensor(self.order).argsort().tolist()]
+        mine = self.owned[self.rank]
+        there = [[(number, rows[self.rank]) for number, rows in self._of(owned)] for owned in self.owned]
+        here = [[(number, rows[rank]) for number, rows in self._of(mine)] for rank in range(len(self.owned))]
+        parts = self._exchange([shards[number] for owned in self.owned for number in owned], there, here)
+        whole = _by_shape([torch.cat([part[number] for part in parts]) for number in mine])
+        cut = [matrix.split(self.rows[number]) for number, matrix in zip(mine, whole, strict=True)]
+        parts = self._exchange([rows[rank] for rank in range(len(self.owned)) for rows in cut], here, there)
+        found = {number: rows for part in parts for number, rows in part.items()}
+        return [found[number] for number in range(len(shards))]
 
-    def _exchange(self, flat: Tensor, sent: list[int], received: list[int]) -> list[Tensor]:
-        out = flat.new_empty(sum(received))
-        dist.all_to_all_single(out, flat, received, sent, group=self.group)
-        return [out[start:end] for start, end in pairwise(accumulate(received, initial=0))]
+    def _of(self, numbers: list[int]) -> list[tuple[int, list[int]]]:
+        return [(number, self.rows[number]) for number in numbers]
+
+    def _exchange(
+        self, rows: list[Tensor], sent: list[list[tuple[int, int]]], received: list[list[tuple[int, int]]]
+    ) -> list[dict[int, Tensor]]:
+        """Rows of matrices, those for each rank in turn; `sent` and `received` say of which, and how many."""
+        flat = torch.cat([part.reshape(-1) for part in rows])
+        sizes = [[count * self.cols[number] for number, count in parts] for parts in received]
+        out = flat.new_empty(sum(map(sum, sizes)))
+        lengths = [sum(count * self.cols[number] for number, count in parts) for parts in sent]
+        dist.all_to_all_single(out, flat, [sum(part) for part in sizes], lengths, group=self.group)
+        pieces = iter(out.split([size for part in sizes for size in part]))
+        return [{number: next(pieces).view(count, self.cols[number]) for number, count in parts} for parts in received]
+
+
+def _rows(num: int, ranks: int) -> list[int]:
+    """Rows on each rank as torch.chunk cuts them, and DTensor with it."""
+    share = -(-num // ranks)
+    return [max(0, min(num, share * (rank + 1)) - share * rank) for rank in range(ranks)]
+
+
+def _work(shape: torch.Size) -> int:
+    """About as many products as an orthogonal matrix takes."""
+    return min(shape) ** 2 * (2 * max(shape) + min(shape))
 
 
 def _local(tensor: Tensor | None) -> Tensor:

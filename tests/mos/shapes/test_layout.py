@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from mos.shapes.layout import HELD_OUT, MARGIN, is_held_out, sample_scene, stream, training_scene
-from mos.shapes.scene import Category, Relation, Scene
+from mos.shapes.scene import Category, Relation, Scene, Shape
 from tests.mos.shapes.scenes import scene_from_dict
 
 SCENES = {
