@@ -2,13 +2,13 @@
 
 from mos.checkpoints import SHAPES
 from mos.sampling import MosPipeline
-MosPipeline.from_export(SHAPES)("a red circle left of a blue square")[0].save("circle.png")
+MosPipeline.from_export(SHAPES)("a green star on a white background")[0].save("star.png")
 """
 
 from pathlib import Path
 
 SHAPES = Path(__file__).resolve().parent / "shapes"
-"""Coloured shapes on plain backgrounds, 72 px, conditioned on the embedded MiniLM."""
+"""Coloured shapes on plain backgrounds, 64 px, drawn and edited, conditioned on the embedded MiniLM."""
 
 CODEC = Path(__file__).resolve().parent / "codec"
 """Latents of drawn scenes, an AutoencoderDC of diffusers: `encode.vae = { type = "shapes" }`."""
