@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ablate: encoded tables -> one stage trained for each variant and seed, and how sure their differences are.
 
-Reads   the tables of curate and encode, which all variants share; the stages before the one that is trained
+Reads   the tables of curate and encode, which all variants share
 Writes  checkpoints/<stage>/ of every variant; ablation/: cases.json, verdicts.json, tables.md, comparisons.png
 
 Variants train beside one another as far as the cluster has room for their gangs. What is trained or measured is found

@@ -27,7 +27,7 @@ class AblateConfig(StrictConfig):
     """One stage, trained once for each variant and seed; everything that a variant does not name is the run's."""
 
     stage: StageToTrain = "stage1"
-    """Stage that is trained; the configured stages before it are shared by all variants."""
+    """Stage that is trained; the run has none before it."""
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=2)
     """Seeds of the run: weights, order, noise. Variants are compared seed by seed."""
     variants: dict[str, tuple[str, ...]] = Field(min_length=2)

@@ -40,6 +40,8 @@ MEASURE_VERSION = 1
 """Raise it when the same weights come to other figures."""
 MEASURE_SEED = 2**63 + 11
 """Of the noise and the timesteps that held-out samples get; no training draws from it."""
+MEASURE_BATCH = 16
+"""Held-out samples of one forward pass, for every case alike."""
 LOOK_EVERY_S, TELL_EVERY_S = 1.0, 30.0
 
 
@@ -67,8 +69,12 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
     """Every variant with every seed, seed by seed.
 
     Raises:
-        UserError: an override of a variant does not fit the run, or changes what all variants share.
+        UserError: an override of a variant does not fit the run or changes what all variants share, two variants are
+            the same, or there are stages before the one that is trained.
     """
+    first = config.stages()[0]
+    if first != settings.stage:
+        raise UserError(f"ablate.stage = {settings.stage!r} has {first} before it: leave the stages before it out")
     training, held_out = split(config.stage(settings.stage).filter, settings.held_out)
     cases = []
     for seed in settings.seeds:
@@ -87,6 +93,9 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
                 raise UserError(
                     f"ablate.variants.{name} changes {moved}, which all variants share: use a run of its own"
                 )
+            same = [case.variant for case in cases if case.config == changed]
+            if same:
+                raise UserError(f"ablate.variants.{name} is the same as {same[0]}: change it, or leave it out")
             cases.append(Case(name, seed, changed, settings.stage, held_out))
     return cases
 
@@ -189,13 +198,15 @@ def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
     }
     path = Path(record.outputs["folder"], f"ablation-{fingerprint(parts=parts)[:12]}.json")
     if path.is_file():
-        return CaseFigures(**json.loads(path.read_text(encoding="utf-8")))
+        known = CaseFigures(**json.loads(path.read_text(encoding="utf-8")))
+        return replace(known, variant=case.variant)
     workers = case.config.cluster.train
     if not workers.gpus:
         torch.set_num_threads(workers.threads)
     export, device = record.outputs["export"], torch.device(workers.device)
     model = read_export(export).model.to(device)
-    loss = held_out_loss(model, held_out_batches(make_job(run.step(case.stage), run), case, settings, device))
+    batches = held_out_batches(make_job(run.step(case.stage), run), case, settings, device)
+    loss = held_out_loss(model, batches)
     scores = picture_scores(export, case, settings, device) if drawn else {}
     figures = CaseFigures(case.variant, case.seed, loss, scores, record.outputs["num_params"], record.seconds)
     with written_whole(path) as partial_file:
@@ -221,17 +232,25 @@ def picture_scores(export: str, case: Case, settings: AblateConfig, device: torc
 
 
 def held_out_batches(job: StageJob, case: Case, settings: AblateConfig, device: torch.device) -> Iterator[Batch]:
-    """The samples that no case trains on, `passes` times, with noise and timesteps that are the same for all cases."""
-    base = case.config.stage(case.stage)
+    """The samples that no case trains on, `passes` times, with noise and timesteps that are the same for all cases.
+
+    Raises:
+        UserError: they do not fill a batch.
+    """
     view = replace(view_of(case.config, case.stage), filter=case.held_out)
     index = build_index(job.tables, view)
-    plan = make_plan(index.group, index.source, batch_size=min(base.batch_size, 32), seed=MEASURE_SEED)
+    plan = make_plan(index.group, index.source, batch_size=MEASURE_BATCH, seed=MEASURE_SEED)
     rule = DrawRule(MEASURE_SEED, partial(timesteps, UniformTimesteps()), 0.0, None)
-    cache = RowCache(base.loader.cache_bytes)
+    cache = RowCache(case.config.stage(case.stage).loader.cache_bytes)
     states, latents = (
         StateTable(job.tables.states, cache, job.model.hidden_states),
         LatentTable(job.tables.latents, cache),
     )
     builder = BatchBuilder(plan, index, states, latents, rule, Share(0, 1))
-    for step in range(plan.first_step(settings.passes)):
+    steps = plan.first_step(settings.passes)
+    if not steps:
+        raise UserError(
+            f"{len(index)} held-out samples fill no batch of {MEASURE_BATCH}: raise ablate.held_out or ablate.passes"
+        )
+    for step in range(steps):
         yield builder.build(step).to(device)

@@ -21,7 +21,7 @@ SETTINGS = AblateConfig.model_validate(
         "variants": {"mos": [], "last": ["model.fusion={type='self_attention'}"]},
         "comparisons": [{"claim": "routing helps", "source": "table 3", "better": "mos", "worse": "last"}],
         "held_out": 0.3,
-        "passes": 3,
+        "passes": 4,
         "prompts_per_category": 0,
     }
 )
@@ -48,7 +48,7 @@ def test_a_case_is_the_run_with_a_variant_a_seed_and_without_what_is_held_out(co
     trained = build_index(tables, view_of(cases[0].config, "stage1"))
     batches = list(held_out_batches(job_of(cases[0]), cases[0], SETTINGS, torch.device("cpu")))
     held_out = sum(len(batch) for batch in batches)
-    assert 0 < held_out <= 3 * (len(everything) - len(trained))
+    assert 0 < held_out <= 4 * (len(everything) - len(trained))
     assert all(batch.exploration is None and batch.weight is None for batch in batches)
 
 
@@ -58,12 +58,22 @@ def test_a_case_is_the_run_with_a_variant_a_seed_and_without_what_is_held_out(co
         (["model.dims=3"], "ablate.variants.other: unknown key 'model.dims'"),
         (["encode.state_format=int4"], r"ablate.variants.other changes \['encode'\], which all variants share"),
         (["stage1.filter=contrast > 0.1"], "ablate.variants.other has a filter of its own"),
+        (["model.num_blocks=2"], "ablate.variants.other is the same as mos"),
     ],
 )
 def test_a_variant_that_cannot_be_compared_is_named(config, overrides, message):
     settings = AblateConfig.model_validate({"variants": {"mos": [], "other": overrides}})
     with pytest.raises(UserError, match=message):
         variant_cases(config, settings)
+
+
+def test_a_stage_with_others_before_it_and_too_few_samples_are_named(config, small_run):
+    with pytest.raises(UserError, match=r"ablate.stage = 'stage2' has stage1 before it"):
+        variant_cases(small_run(), SETTINGS.model_copy(update={"stage": "stage2"}))
+    few = SETTINGS.model_copy(update={"held_out": 0.1, "passes": 1})
+    case = variant_cases(config, few)[0]
+    with pytest.raises(UserError, match=r"held-out samples fill no batch of 16: raise ablate.held_out"):
+        list(held_out_batches(job_of(case), case, few, torch.device("cpu")))
 
 
 def test_noise_and_timesteps_are_the_same_for_every_case(config):
