@@ -1,17 +1,14 @@
 """Variants of a stage as jobs: real Ray Train, side by side, measured on samples that none has seen."""
 
-from argparse import Namespace
-
 import pytest
 import torch
 
 from mos.ablation.config import AblateConfig
 from mos.errors import UserError
 from mos.loader.index import build_index
-from pipelines import ablate
 from pipelines.run.steps import Run
 from pipelines.run.views import view_of
-from pipelines.train.cases import Case, held_out_batches, measure_case, run_cases, variant_cases
+from pipelines.train.cases import Case, held_out_batches, variant_cases
 from pipelines.train.job import StageJob, make_job
 from tests.pipelines.trained_run import encoded_run, stage
 
@@ -89,22 +86,3 @@ def test_noise_and_timesteps_are_the_same_for_every_case(config):
     for batches in others:
         assert all(torch.equal(a.noise, b.noise) for a, b in zip(first, batches, strict=True))
         assert all(torch.equal(a.timesteps, b.timesteps) for a, b in zip(first, batches, strict=True))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_cases_are_trained_once_measured_and_compared(local_ray, config, capsys):
-    config = config.model_copy(update={"ablate": SETTINGS})
-    ablate.main(Run(config), Namespace(force=False))
-    told = capsys.readouterr().out
-    assert "4 cases, 4 at a time" in told
-    assert "ablate: mos - last [table 3]: loss" in told
-    folder = config.folder("ablation")
-    assert {path.name for path in folder.iterdir()} == {"cases.json", "verdicts.json", "tables.md", "comparisons.png"}
-    cases = variant_cases(config, SETTINGS)
-    checkpoints = {case.folder: (case.folder / "export" / "model.safetensors").stat().st_mtime_ns for case in cases}
-    again = run_cases(cases, SETTINGS)
-    assert {path: (path / "export" / "model.safetensors").stat().st_mtime_ns for path in checkpoints} == checkpoints
-    assert again == [measure_case(case, SETTINGS) for case in cases]
-    assert len({figures.loss for figures in again}) == 4
-    assert again[0].num_params > again[1].num_params
