@@ -76,7 +76,7 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
     if first != settings.stage:
         raise UserError(f"ablate.stage = {settings.stage!r} has {first} before it: leave the stages before it out")
     training, held_out = split(config.stage(settings.stage).filter, settings.held_out)
-    cases = []
+    cases: list[Case] = []
     for seed in settings.seeds:
         for name, overrides in settings.variants.items():
             if any(text.startswith(f"{settings.stage}.filter") for text in overrides):
