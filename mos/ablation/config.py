@@ -39,7 +39,7 @@ class AblateConfig(StrictConfig):
     """Times that each held-out sample is noised, with other noise and another timestep each time: the same for all."""
     prompts_per_category: int = Field(32, ge=0)
     """Held-out prompts of each category that are drawn and checked; only runs on drawn scenes have any."""
-    samplers: dict[str, SamplerConfig] = Field(default_factory=lambda: {"guided": SamplerConfig()}, min_length=1)
+    samplers: dict[str, SamplerConfig] = Field(min_length=1)
     """Name -> how pictures are drawn from each variant."""
 
     @model_validator(mode="after")

@@ -128,7 +128,7 @@ def test_of_each_category_the_first_pictures_are_shown(tmp_path: Path, monkeypat
     pictures[0] = pictures[-1]
     scores = score_pictures(pictures, prompts)
     results = scores.results
-    ship.write_scores(tmp_path, prompts, pictures, scores)
+    ship.write_scores(tmp_path, prompts, pictures, scores, None)
     lone = [prompt.text for prompt in prompts if prompt.scene.category == "single_object"]
     others = [prompt.text for prompt in prompts if prompt.scene.category != "single_object"]
     assert [picture.prompt for picture in shown] == [*lone[:6], *others]

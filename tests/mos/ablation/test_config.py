@@ -24,7 +24,7 @@ def comparison(better: str, worse: str) -> dict[str, str]:
 )
 def test_what_cannot_be_compared_is_named(settings: dict, message: str):
     with pytest.raises(ValidationError, match=message):
-        AblateConfig.model_validate({"variants": {"a": [], "b": ["seed=2"]}, **settings})
+        AblateConfig.model_validate({"variants": {"a": [], "b": ["seed=2"]}, "samplers": {"guided": {}}, **settings})
 
 
 def test_a_side_without_a_sampler_is_drawn_by_the_first():

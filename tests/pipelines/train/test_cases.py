@@ -17,6 +17,7 @@ SETTINGS = AblateConfig.model_validate(
         "seeds": [0, 1],
         "variants": {"mos": [], "last": ["model.fusion={type='self_attention'}"]},
         "comparisons": [{"claim": "routing helps", "source": "table 3", "better": "mos", "worse": "last"}],
+        "samplers": {"guided": {}},
         "held_out": 0.3,
         "passes": 4,
         "prompts_per_category": 0,
@@ -59,7 +60,7 @@ def test_a_case_is_the_run_with_a_variant_a_seed_and_without_what_is_held_out(co
     ],
 )
 def test_a_variant_that_cannot_be_compared_is_named(config, overrides, message):
-    settings = AblateConfig.model_validate({"variants": {"mos": [], "other": overrides}})
+    settings = AblateConfig.model_validate({"variants": {"mos": [], "other": overrides}, "samplers": {"guided": {}}})
     with pytest.raises(UserError, match=message):
         variant_cases(config, settings)
 
