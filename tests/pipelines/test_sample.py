@@ -97,7 +97,7 @@ def test_before_any_training_the_shipped_model_draws(
     said = capsys.readouterr().out
     assert "the one that ships draws" in said
     folder = Path(said.split("pictures are in ")[1].split(",")[0])
-    assert [Image.open(folder / f"0000{i}.png").size for i in range(2)] == [(72, 72)] * 2
+    assert [Image.open(folder / f"0000{i}.png").size for i in range(2)] == [(64, 64)] * 2
     assert json.loads((folder / "00001.json").read_text(encoding="utf-8"))["seed"] == config.seed + 1
 
 
