@@ -66,7 +66,7 @@ def test_the_lines_of_the_readme_draw_from_any_folder(clone: Path, installed: Pa
     command = [str(installed), "mine.py"]
     done = subprocess.run(command, cwd=tmp_path, env=bare(), capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "circle.png").stat().st_size > 500
+    assert (tmp_path / "star.png").stat().st_size > 500
 
 
 @pytest.mark.slow
