@@ -131,7 +131,7 @@ def print_scores(scores: Scores | None) -> None:
     if scores.unseen is not None:
         num, correct = scores.unseen
         told = with_margin(correct, num)
-        print(f"evaluate: {'unseen':14} right {told}  ({num} prompts of colours never seen beside another object)")
+        print(f"evaluate: {'unseen':14} right {told}  ({num} of colours never seen beside another object)", flush=True)
     print(f"evaluate: {'overall':14} right {scores.overall_in_words} (± is half the 95% interval)", flush=True)
 
 

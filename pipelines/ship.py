@@ -39,7 +39,7 @@ from mos.sampling import MosPipeline
 from mos.sampling.export import ExportConfig, read_export, read_export_config
 from mos.shapes.captions import Prompt
 from pipelines.draw.requests import export_folder, text_stage
-from pipelines.run.config import STAGES, RunConfig
+from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 
 MOST_BYTES = 16 * 2**20
@@ -171,9 +171,8 @@ def write_scores(
 
 def trained_stages(run: Run, last: str) -> list[TrainedStage]:
     """The stages up to the one that is shipped, with the hours their records tell."""
-    order = (*STAGES, "edit")
-    names = [name for name in order[: order.index(last) + 1] if name in run.config.stages()]
-    stages = [(name, run.config.stage(name), run.require(name)) for name in names]
+    names = run.config.stages()
+    stages = [(name, run.config.stage(name), run.require(name)) for name in names[: names.index(last) + 1]]
     return [
         TrainedStage(name, stage.resolution, stage.steps, stage.batch_size, record.seconds / 3600)
         for name, stage, record in stages

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from mos.shapes.captions import Prompt
-from mos.shapes.checker import CategoryScore, CheckResult, check, score_images
+from mos.shapes.checker import CategoryScore, CheckResult, check, score_results
 from mos.shapes.edits import Edit, EditKind, check_edit
 from mos.shapes.layout import is_held_out
 from mos.shapes.scene import Category
@@ -95,15 +95,13 @@ def _in_words(share: float, half_width: float) -> str:
 
 def score_pictures(pictures: Sequence[Image.Image], prompts: Sequence[Prompt]) -> Scores:
     """Check every picture against the scene its prompt promises."""
-    arrays = [np.asarray(picture) for picture in pictures]
-    scenes = [prompt.scene for prompt in prompts]
-    results = tuple(check(array, scene) for array, scene in zip(arrays, scenes, strict=True))
+    results = tuple(check(np.asarray(picture), prompt.scene) for picture, prompt in zip(pictures, prompts, strict=True))
     unseen = [
         result.correct
         for prompt, result in zip(prompts, results, strict=True)
         if prompt.scene.category.names_colour and is_held_out(prompt.scene)
     ]
-    return Scores(score_images(arrays, scenes), results, (len(unseen), float(np.mean(unseen))) if unseen else None)
+    return Scores(score_results(results), results, (len(unseen), float(np.mean(unseen))) if unseen else None)
 
 
 def score_edits(pictures: Sequence[Image.Image], edits: Sequence[Edit]) -> EditScores:

@@ -99,7 +99,11 @@ def score_images(
     Raises:
         ValueError: there are not as many pictures as scenes.
     """
-    results = [check(image, scene) for image, scene in zip(images, scenes, strict=True)]
+    return score_results([check(image, scene) for image, scene in zip(images, scenes, strict=True)])
+
+
+def score_results(results: Sequence[CheckResult]) -> dict[Category, CategoryScore]:
+    """The mean of each category that occurs, in GenEval's order."""
     by_category: Mapping[Category, list[CheckResult]] = {
         category: [result for result in results if result.category is category] for category in Category
     }
