@@ -52,15 +52,18 @@ class Muon(torch.optim.Optimizer):
             weight_decay: decoupled, times the learning rate.
         """
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._buckets = [
+            [(bucket, _deal(bucket)) for bucket in _buckets(group["params"])] for group in self.param_groups
+        ]
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every matrix; never waits for the device."""
-        for group in self.param_groups:
-            for parameters in _buckets(group["params"]):
-                self._update(parameters, group)
+        for group, buckets in zip(self.param_groups, self._buckets, strict=True):
+            for parameters, dealt in buckets:
+                self._update(parameters, dealt, group)
 
-    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def _update(self, parameters: list[Tensor], dealt: "_Dealt | None", group: dict[str, Any]) -> None:
         keep = 1.0 if self.found_inf is None else 1.0 - self.found_inf.reshape(())
         steps = []
         for parameter in parameters:
@@ -72,8 +75,7 @@ class Muon(torch.optim.Optimizer):
             mean = _local(state["momentum"])
             mean.add_((grad - mean) * keep, alpha=1 - group["momentum"])
             steps.append(torch.lerp(grad, mean, group["momentum"]))
-        sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
-        steps = _Dealt(sharded).orthogonal(steps) if sharded else _by_shape(steps)
+        steps = _by_shape(steps) if dealt is None else dealt.orthogonal(steps)
         rate = group["lr"] * keep
         for parameter, step in zip(parameters, steps, strict=True):
             scale = LIKE_ADAMW * math.sqrt(max(parameter.shape))
@@ -83,13 +85,21 @@ class Muon(torch.optim.Optimizer):
 def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
     """Parameters in order, as many at a time as hold `BUCKET` numbers on all ranks together."""
     bucket: list[Tensor] = []
+    size = 0
     for parameter in parameters:
-        if bucket and sum(one.numel() for one in bucket) + parameter.numel() > BUCKET:
+        if bucket and size + parameter.numel() > BUCKET:
             yield bucket
-            bucket = []
+            bucket, size = [], 0
         bucket.append(parameter)
+        size += parameter.numel()
     if bucket:
         yield bucket
+
+
+def _deal(parameters: list[Tensor]) -> "_Dealt | None":
+    """Who makes which matrix orthogonal; None where they are whole."""
+    sharded = [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+    return _Dealt(sharded) if sharded else None
 
 
 def _by_shape(matrices: list[Tensor]) -> list[Tensor]:

@@ -62,7 +62,7 @@ class Optimizers:
         linear = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
         hidden = set(hidden_matrices(model)) if config.type == "muon" else set()
         others = linear - hidden
-        self._adamw = torch.optim.AdamW(
+        adamw = torch.optim.AdamW(
             _groups(
                 ([p for p in trained if p in others], config.weight_decay),
                 ([p for p in trained if p not in linear], 0.0),
@@ -71,32 +71,22 @@ class Optimizers:
             betas=config.betas,
             fused=True,
         )
-        self._muon: Muon | None = None
+        self.parts: tuple[torch.optim.Optimizer, ...] = (adamw,)
+        """What steps, and what is saved and read."""
         if hidden:
-            self._muon = Muon(
-                [p for p in trained if p in hidden],
-                lr=config.lr,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-            )
-
-    @property
-    def parts(self) -> tuple[torch.optim.Optimizer, ...]:
-        """What is saved and read."""
-        return (self._adamw,) if self._muon is None else (self._adamw, self._muon)
+            matrices = [p for p in trained if p in hidden]
+            settings = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+            self.parts = (adamw, Muon(matrices, **settings))
 
     def step(self, lr: float, norm: Tensor) -> None:
         """One update at a rate; leaves weights and moments alone where the gradients' norm is not finite."""
-        # As torch.amp's GradScaler tells fused optimizers to skip a step, without reading the number.
         skip = (~norm.isfinite()).float()
-        _set_rate(self._adamw, lr)
-        self._adamw.found_inf = skip  # type: ignore[attr-defined]
-        self._adamw.step()
-        if self._muon is not None:
-            _set_rate(self._muon, lr)
-            self._muon.found_inf = skip
-            self._muon.step()
         for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = lr
+            # As torch.amp's GradScaler tells fused optimizers to skip a step, without reading the number.
+            part.found_inf = skip  # type: ignore[attr-defined]
+            part.step()
             part.zero_grad(set_to_none=True)
 
 
@@ -112,8 +102,3 @@ def hidden_matrices(model: nn.Module) -> Iterator[Tensor]:
 
 def _groups(*groups: tuple[list[nn.Parameter], float]) -> list[dict[str, object]]:
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
