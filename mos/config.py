@@ -65,12 +65,7 @@ class StrictConfig(BaseModel):
             raise UserError(f"config {path} is not valid TOML: {error}") from error
         except PermissionError as error:
             raise UserError(f"config {path} may not be read by this user: change its permissions") from error
-        for override in overrides:
-            _apply(tree, override)
-        try:
-            return cls.model_validate(tree)
-        except ValidationError as error:
-            raise UserError(f"config {path}: {_explain(error)}") from error
+        return cls._overridden(tree, overrides, f"config {path}: ")
 
     def changed(self, overrides: Sequence[str]) -> Self:
         """The same config with `section.key=value` overrides, validated anew.
@@ -78,13 +73,17 @@ class StrictConfig(BaseModel):
         Raises:
             UserError: an override is not `key=value`, a key is unknown or a value is out of range.
         """
-        tree = self.model_dump()
+        return self._overridden(self.model_dump(), overrides, "")
+
+    @classmethod
+    def _overridden(cls, tree: dict[str, Any], overrides: Sequence[str], where: str) -> Self:
+        """A parsed TOML tree with overrides, validated; what is wrong is told behind `where`."""
         for override in overrides:
             _apply(tree, override)
         try:
-            return type(self).model_validate(tree)
+            return cls.model_validate(tree)
         except ValidationError as error:
-            raise UserError(_explain(error)) from error
+            raise UserError(f"{where}{_explain(error)}") from error
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -222,7 +222,7 @@ def picture_scores(export: str, case: Case, settings: AblateConfig, device: torc
     for name, sampler in settings.samplers.items():
         pictures = pipe(
             [prompt.text for prompt in prompts],
-            seed=list(range(len(prompts))),
+            seed=0,
             batch_size=case.config.evaluate.batch_size,
             progress=False,
             **sampler.model_dump(),
