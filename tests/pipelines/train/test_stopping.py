@@ -23,15 +23,17 @@ TINY = (*MODEL, *stage("stage1", "steps=200", "checkpoint_every=1000", "log_ever
 
 
 def start(clone: Path, root: str) -> subprocess.Popen:
+    config = clone / "tests" / "small_run.toml"
     return subprocess.Popen(
-        [sys.executable, clone / "pipelines" / "stage1.py", f"root={root}", *TINY, "cluster.num_cpus=2"],
+        [sys.executable, clone / "pipelines" / "stage1.py", config, f"root={root}", *TINY, "cluster.num_cpus=2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
-def wait_for(step: int, folder: Path) -> None:
+def wait_for(step: int, folder: Path, run: subprocess.Popen) -> None:
     while (latest := latest_metrics(folder)) is None or latest.step < step:
+        assert run.poll() is None, run.communicate()
         time.sleep(0.02)
 
 
@@ -42,7 +44,7 @@ def test_a_stopped_stage_goes_on_where_it_was_and_ends_as_if_unbroken(clone: Pat
     folder = config.folder("checkpoints", "stage1", Run(config).step("stage1").short)
     for send, number, after in ((os.killpg, signal.SIGINT, 20), (os.kill, signal.SIGTERM, 100)):
         run = start(clone, config.root)
-        wait_for(after, folder)
+        wait_for(after, folder, run)
         processes = psutil.Process(run.pid).children(recursive=True)
         send(run.pid, number)  # a terminal sends Ctrl-C to the whole group, a job server SIGTERM to the process
         output, errors = run.communicate(timeout=120)
