@@ -20,7 +20,7 @@ DEMO = ModelConfig(
     num_blocks=6,
     num_heads=4,
     ffn_dim=352,
-    fusion=RoutedFusion(router=RouterConfig(dim=96, num_heads=4, ffn_dim=256)),
+    fusion=RoutedFusion(router=RouterConfig(dim=48, num_heads=3, ffn_dim=128)),
 )
 """MiniLM (6 x 384) and a tower that two CPU cores train in minutes; 16 px a token."""
 

@@ -9,12 +9,9 @@ from jaxtyping import UInt8
 
 from mos.shapes.captions import noun
 from mos.shapes.detect import DetectedObject, detect
-from mos.shapes.layout import FAR, NEAR, Point, different_pair, is_held_out, small_object, stream
+from mos.shapes.layout import FAR, MIDDLE, NEAR, Point, different_pair, is_held_out, small_object, stream
 from mos.shapes.scene import Background, Category, Colour, Scene, SceneObject, Shape
 
-MIDDLE = 0.5
-MOVED = (0.36, 0.40)
-"""Sizes of an object that moves or changes colour alone: as large as a place beside the border allows."""
 NEARBY = 0.15
 """Share of the side by which a centre may miss the place it should have."""
 
@@ -158,8 +155,7 @@ def _remove(rng: random.Random) -> tuple[list[SceneObject], list[SceneObject], s
 
 
 def _alone(place: Point, rng: random.Random) -> SceneObject:
-    item = small_object(rng.choice(list(Shape)), rng.choice(list(Colour)), place, rng)
-    return replace(item, size=round(rng.uniform(*MOVED), 3))
+    return small_object(rng.choice(list(Shape)), rng.choice(list(Colour)), place, rng)
 
 
 def _two_sides(rng: random.Random) -> tuple[tuple[str, str], list[SceneObject]]:

@@ -39,7 +39,7 @@ def test_objects_stay_inside_the_margins_and_apart(category: Category) -> None:
                 assert place + item.size / 2 <= 1 - MARGIN + 0.01
         for one, other in combinations(scene.objects, 2):
             gap = max(abs(one.x - other.x), abs(one.y - other.y)) - (one.size + other.size) / 2
-            assert gap >= 0.06
+            assert gap >= 0.1
 
 
 @pytest.mark.parametrize("category", Category)
