@@ -32,7 +32,7 @@ from mos.errors import UserError
 from mos.evaluation.theme import LIGHT, figure_png
 from mos.files import written_whole
 from pipelines.run.steps import Run
-from pipelines.train.cases import run_cases, variant_cases
+from pipelines.train.cases import require_tables, run_cases, variant_cases
 
 
 def main(run: Run, args: Namespace) -> None:
@@ -41,6 +41,7 @@ def main(run: Run, args: Namespace) -> None:
     if settings is None:
         raise UserError(f"config {run.config.name!r} has no [ablate] section: see pipelines/configs/ablate.toml")
     cases = variant_cases(run.config, settings)
+    require_tables(cases)
     print(
         f"ablate: {len(settings.variants)} variants of {settings.stage}, {len(settings.seeds)} seeds each, "
         f"{run.config.stage(settings.stage).steps} steps of {run.config.stage(settings.stage).batch_size}",

@@ -9,6 +9,7 @@ from mos.encoders.understanding import (
     InternVLConfig,
     LlamaConfig,
     MiniLMConfig,
+    MiniLMKeysValuesConfig,
     PerceptionLMConfig,
     Tower,
     TowerConfig,
@@ -33,6 +34,10 @@ def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
             from mos.encoders.text_tower import TextTower
 
             return TextTower.load(config, device)
+        case MiniLMKeysValuesConfig():
+            from mos.encoders.keys_values import KeysValuesTower
+
+            return KeysValuesTower.load(config, device)
         case InternVLConfig() | PerceptionLMConfig():
             from mos.encoders.vision_tower import VisionTower
 
@@ -70,10 +75,17 @@ def describe_tower(config: TowerConfig) -> TowerSpec:
         )
     text = model.get_text_config()
     sees_images = isinstance(config, InternVLConfig | PerceptionLMConfig)
-    return TowerSpec(tower_id(config), text.num_hidden_layers, text.hidden_size, sees_images)
+    dim = text.hidden_size * (2 if isinstance(config, MiniLMKeysValuesConfig) else 1)
+    return TowerSpec(tower_id(config), text.num_hidden_layers, dim, sees_images)
 
 
-MODEL_TYPES = {"minilm": "bert", "llama": "llama", "internvl": "internvl", "perceptionlm": "perception_lm"}
+MODEL_TYPES = {
+    "minilm": "bert",
+    "minilm_keys_values": "bert",
+    "llama": "llama",
+    "internvl": "internvl",
+    "perceptionlm": "perception_lm",
+}
 """The `model_type` in a checkpoint's config.json that each type of tower loads."""
 
 

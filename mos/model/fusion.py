@@ -37,10 +37,31 @@ class HandCraftedFusion(StrictConfig):
     type: Literal["hand_crafted"] = "hand_crafted"
 
 
+class LayerAttentionFusion(StrictConfig):
+    """Every block has a query, every hidden state of a token a key: each token attends over all its layers, as in
+    Krea 2. Its weights depend on the token, and on nothing that changes while a picture is drawn.
+    """
+
+    type: Literal["layer_attention"] = "layer_attention"
+    dim: int = Field(gt=0)
+    """Width of queries and keys."""
+
+
 class LayerwiseFusion(StrictConfig):
-    """Mixture of Transformers: block j reads layer j; both towers must be equally deep (paper figure 6)."""
+    """Block j reads the hidden states of layer j, through a projection of its own; both towers must be equally deep."""
+
+    type: Literal["layerwise"] = "layerwise"
+
+
+class MixtureOfTransformersFusion(StrictConfig):
+    """Mixture of Transformers: image tokens attend to the keys and values of the understanding tower's own layer j, in
+    its heads; both towers must be equally deep (paper figure 6). The tower is read at keys and values
+    (`minilm_keys_values`), so a state of width `state_dim` holds both.
+    """
 
     type: Literal["mot"] = "mot"
+    num_heads: int = Field(gt=0)
+    """Attention heads of the understanding tower."""
 
 
 class SelfAttentionFusion(StrictConfig):
@@ -56,29 +77,41 @@ class CrossAttentionFusion(StrictConfig):
 
 
 FusionConfig = Annotated[
-    RoutedFusion | DepthwiseFusion | HandCraftedFusion | LayerwiseFusion | SelfAttentionFusion | CrossAttentionFusion,
+    RoutedFusion
+    | DepthwiseFusion
+    | LayerAttentionFusion
+    | HandCraftedFusion
+    | LayerwiseFusion
+    | MixtureOfTransformersFusion
+    | SelfAttentionFusion
+    | CrossAttentionFusion,
     Field(discriminator="type"),
 ]
 
 
 def fixed_layers(
-    fusion: HandCraftedFusion | LayerwiseFusion | SelfAttentionFusion | CrossAttentionFusion,
+    fusion: HandCraftedFusion
+    | LayerwiseFusion
+    | MixtureOfTransformersFusion
+    | SelfAttentionFusion
+    | CrossAttentionFusion,
     num_layers: int,
     num_blocks: int,
 ) -> list[int]:
     """The layer (0..m-1) that each generation block reads when nothing is learned about it.
 
     Raises:
-        UserError: `mot` with towers of different depth.
+        UserError: `layerwise` or `mot` with towers of different depth.
     """
     match fusion:
         case HandCraftedFusion():
             return torch.linspace(0, num_layers - 1, num_blocks, device="cpu").round().int().tolist()
-        case LayerwiseFusion():
+        case LayerwiseFusion() | MixtureOfTransformersFusion():
             if num_layers != num_blocks:
                 raise UserError(
-                    f"fusion 'mot' needs equally deep towers, but the understanding tower has {num_layers} layers and "
-                    f"the generation tower {num_blocks} blocks: set model.num_blocks = {num_layers} or use 'mos'"
+                    f"fusion {fusion.type!r} needs equally deep towers, but the understanding tower has {num_layers} "
+                    f"layers and the generation tower {num_blocks} blocks: set model.num_blocks = {num_layers} or use "
+                    "'mos'"
                 )
             return list(range(num_layers))
         case SelfAttentionFusion() | CrossAttentionFusion():

@@ -74,6 +74,48 @@ class GenerationBlock(nn.Module):
         return image + self.ffn(self.ffn_norm(image))
 
 
+class MixtureOfTransformersBlock(nn.Module):
+    """Baseline block: image tokens attend to themselves and to the understanding tower's own keys and values, in its
+    heads. Nothing of the context is projected or normed here: a mixed state is [K | V] of one layer.
+    """
+
+    def __init__(self, *, dim: int, num_heads: int, ffn_dim: int, state_dim: int) -> None:
+        """`num_heads` are those of the understanding tower, whose width is half of `state_dim`."""
+        super().__init__()
+        width = state_dim // 2
+        self.num_heads = num_heads
+        self.image_norm = RMSNorm(dim)
+        self.q = nn.Linear(dim, width, bias=False)
+        self.kv = nn.Linear(dim, 2 * width, bias=False)
+        self.q_norm = RMSNorm(width // num_heads)
+        self.image_k_norm = RMSNorm(width // num_heads)
+        self.out = nn.Linear(width, dim, bias=False)
+        self.ffn_norm = RMSNorm(dim)
+        self.ffn = SwiGLU(dim, ffn_dim)
+
+    def forward(
+        self,
+        image: Float[Tensor, "batch img dim"],
+        mixed: Float[Tensor, "token sdim"],
+        layout: ContextLayout,
+        angles: Float[Tensor, "img pairs"],
+    ) -> Float[Tensor, "batch img dim"]:
+        """Image tokens after attention and the feed-forward; arguments as in `GenerationBlock`."""
+        hidden = self.image_norm(image)
+        k, v = self.kv(hidden).chunk(2, dim=-1)
+        context_k, context_v = (split_heads(part, self.num_heads) for part in mixed.chunk(2, dim=-1))
+        attended = attend_with_context(
+            norm_and_rotate(self.q(hidden), self.q_norm, angles),
+            norm_and_rotate(k, self.image_k_norm, angles),
+            split_heads(v, self.num_heads),
+            context_k,
+            context_v,
+            layout,
+        )
+        image = image + self.out(attended)
+        return image + self.ffn(self.ffn_norm(image))
+
+
 class CrossAttentionBlock(nn.Module):
     """Baseline block: self-attention over the image, then cross-attention to the context."""
 

@@ -14,8 +14,17 @@ from torch import Tensor, nn
 
 from mos.config import StrictConfig
 from mos.model.context import Context
-from mos.model.fusion import CrossAttentionFusion, DepthwiseFusion, FusionConfig, RoutedFusion, fixed_layers
-from mos.model.generation import CrossAttentionBlock, GenerationBlock
+from mos.model.fusion import (
+    CrossAttentionFusion,
+    DepthwiseFusion,
+    FusionConfig,
+    LayerAttentionFusion,
+    MixtureOfTransformersFusion,
+    RoutedFusion,
+    fixed_layers,
+)
+from mos.model.generation import CrossAttentionBlock, GenerationBlock, MixtureOfTransformersBlock
+from mos.model.layer_attention import LayerAttention
 from mos.model.layers import RMSNorm
 from mos.model.mixing import mix_context
 from mos.model.patchify import patchify, unpatchify
@@ -54,6 +63,11 @@ class ModelConfig(StrictConfig):
     def _divisible(self) -> "ModelConfig":
         if self.dim % (4 * self.num_heads):
             raise ValueError(f"dim {self.dim} must be a multiple of 4 * num_heads = {4 * self.num_heads}")
+        if isinstance(self.fusion, MixtureOfTransformersFusion) and self.state_dim % (8 * self.fusion.num_heads):
+            raise ValueError(
+                f"state_dim {self.state_dim} must be a multiple of 8 * fusion.num_heads = {8 * self.fusion.num_heads}: "
+                "keys and values of the tower, in its heads"
+            )
         if isinstance(self.fusion, RoutedFusion):
             router = self.fusion.router
             if router.dim % (2 * router.num_heads):
@@ -74,6 +88,16 @@ class ModelConfig(StrictConfig):
         return self
 
     @property
+    def attention_heads(self) -> int:
+        """Heads of the blocks' attention: with `mot` the understanding tower's."""
+        return self.fusion.num_heads if isinstance(self.fusion, MixtureOfTransformersFusion) else self.num_heads
+
+    @property
+    def attention_dim(self) -> int:
+        """Width of the blocks' attention, all heads together."""
+        return self.state_dim // 2 if isinstance(self.fusion, MixtureOfTransformersFusion) else self.dim
+
+    @property
     def hidden_states(self) -> tuple[int, ...]:
         """Those of the tower's m + 1 hidden states that the model reads: the embedding and the layers it routes."""
         return (0, *(self.routed_layers or range(1, self.state_layers + 1)))
@@ -92,9 +116,10 @@ class MoS(nn.Module):
         self.patch_in = nn.Linear(patch_channels, config.dim)
         self.reference_role = nn.Parameter(torch.zeros(config.dim))
         self.registers = nn.Parameter(torch.zeros(config.num_registers, config.dim)) if config.num_registers else None
-        block_class = CrossAttentionBlock if isinstance(config.fusion, CrossAttentionFusion) else GenerationBlock
         self.blocks = nn.ModuleList(
-            block_class(dim=config.dim, num_heads=config.num_heads, ffn_dim=config.ffn_dim, state_dim=config.state_dim)
+            _block_class(config)(
+                dim=config.dim, num_heads=config.attention_heads, ffn_dim=config.ffn_dim, state_dim=config.state_dim
+            )
             for _ in range(config.num_blocks)
         )
         self.norm_out = RMSNorm(config.dim)
@@ -110,6 +135,10 @@ class MoS(nn.Module):
             )
         elif isinstance(config.fusion, DepthwiseFusion):
             self.depth_logits = nn.Parameter(torch.zeros(config.state_layers, config.num_blocks))
+        elif isinstance(config.fusion, LayerAttentionFusion):
+            self.layer_attention = LayerAttention(
+                dim=config.fusion.dim, state_dim=config.state_dim, num_blocks=config.num_blocks
+            )
         else:
             # On the CPU even under torch.device("meta"): an export is read into a meta model, and holds weights alone.
             self.register_buffer("block_layers", torch.tensor(self._fixed_layers(), device="cpu"), persistent=False)
@@ -174,11 +203,13 @@ class MoS(nn.Module):
     def _fixed_layers(self) -> list[int]:
         """The layer of each block where there is no router."""
         fusion = self.config.fusion
-        assert not isinstance(fusion, RoutedFusion | DepthwiseFusion)
+        assert not isinstance(fusion, RoutedFusion | DepthwiseFusion | LayerAttentionFusion)
         return fixed_layers(fusion, self.config.state_layers, self.config.num_blocks)
 
     def _routing_without_router(self, context: Context) -> Routing:
-        """The same for every token and timestep: learned weights of all layers, or one layer a block with weight 1."""
+        """The same at every timestep: learned weights of all layers, or one layer a block with weight 1."""
+        if isinstance(self.config.fusion, LayerAttentionFusion):
+            return route(self.layer_attention(context), self.config.state_layers)
         if isinstance(self.config.fusion, DepthwiseFusion):
             logits = self.depth_logits.expand(*context.layout.mask.shape, -1, -1)
             return route(logits, self.config.state_layers)
@@ -198,7 +229,7 @@ class MoS(nn.Module):
         if reference is not None:
             parts.append(self._embed(reference)[0] + self.reference_role.to(tokens.dtype))
             coordinates.append(positions)
-        head_dim = self.config.dim // self.config.num_heads
+        head_dim = self.config.attention_dim // self.config.attention_heads
         return torch.cat(parts, dim=1), rotary_angles(torch.cat(coordinates), head_dim)
 
     @torch.no_grad()
@@ -214,7 +245,7 @@ class MoS(nn.Module):
         | biases of `state_in` | uniform within 1 / sqrt(fan_in): what the size of eq. 4's sum is compared with |
         | other biases | 0 |
         | router head | normal, std 0.02: close to uniform weights without ties |
-        | registers, reference role, [CLS] | normal, std 0.02 |
+        | registers, reference role, [CLS], queries of layers | normal, std 0.02 |
         | layers of blocks without a router | those of the fusion |
         | weights of layers that are learned without a router | equal |
         """
@@ -237,7 +268,19 @@ class MoS(nn.Module):
         self.reference_role.normal_(0.0, 0.02, generator=generator)
         if isinstance(self.config.fusion, DepthwiseFusion):
             self.depth_logits.zero_()
+        elif isinstance(self.config.fusion, LayerAttentionFusion):
+            self.layer_attention.queries.normal_(0.0, 0.02, generator=generator)
         elif self.router is None:
             self.block_layers.copy_(torch.tensor(self._fixed_layers()))
         elif self.router.config.prediction == "sample":
             self.router.cls.normal_(0.0, 0.02, generator=generator)
+
+
+def _block_class(config: ModelConfig) -> type[GenerationBlock | CrossAttentionBlock | MixtureOfTransformersBlock]:
+    match config.fusion:
+        case CrossAttentionFusion():
+            return CrossAttentionBlock
+        case MixtureOfTransformersFusion():
+            return MixtureOfTransformersBlock
+        case _:
+            return GenerationBlock

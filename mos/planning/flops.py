@@ -6,7 +6,9 @@ from mos.model.fusion import (
     CrossAttentionFusion,
     DepthwiseFusion,
     HandCraftedFusion,
+    LayerAttentionFusion,
     LayerwiseFusion,
+    MixtureOfTransformersFusion,
     RoutedFusion,
     SelfAttentionFusion,
 )
@@ -52,6 +54,11 @@ def generation_flops(model: ModelConfig, image: int, context: float, reference: 
         case RoutedFusion() as routed:
             router = _router_flops(routed.router, model, image, context)
             return embed + out + router + model.num_blocks * _in_context_block(model, stream, context)
+        case LayerAttentionFusion(dim=dim):
+            logits = 2 * context * model.state_layers * dim * (model.state_dim + model.num_blocks)
+            return embed + out + logits + model.num_blocks * _in_context_block(model, stream, context)
+        case MixtureOfTransformersFusion():
+            return embed + out + model.num_blocks * _mixture_of_transformers_block(model, stream, context)
         case DepthwiseFusion() | HandCraftedFusion() | LayerwiseFusion() | SelfAttentionFusion():
             return embed + out + model.num_blocks * _in_context_block(model, stream, context)
         case CrossAttentionFusion():
@@ -73,6 +80,13 @@ def _in_context_block(model: ModelConfig, stream: float, context: float) -> floa
     query_out = 2 * stream * dim * 2 * dim
     scores = 2 * 2 * stream * (stream + context) * dim
     return projection + keys_values + query_out + scores + _feed_forward(stream, dim, model.ffn_dim)
+
+
+def _mixture_of_transformers_block(model: ModelConfig, stream: float, context: float) -> float:
+    """Attention of the image's tokens in the width of the understanding tower, which has its own keys and values."""
+    width = model.attention_dim
+    own = 2 * stream * model.dim * 4 * width + 2 * 2 * stream * (stream + context) * width
+    return own + _feed_forward(stream, model.dim, model.ffn_dim)
 
 
 def _cross_attention_block(model: ModelConfig, stream: float, context: float) -> float:

@@ -88,7 +88,9 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
             except UserError as error:
                 raise UserError(f"ablate.variants.{name}: {error}") from error
             shared = ("root", "tables", "shapes", "curate", "codec", "encode", "cluster")
-            moved = [key for key in shared if getattr(changed, key) != getattr(config, key)]
+            encode = changed.encode.model_copy(update={"tower": config.encode.tower})  # states may be another tower's
+            alike = changed.model_copy(update={"encode": encode})
+            moved = [key for key in shared if getattr(alike, key) != getattr(config, key)]
             if moved:
                 raise UserError(
                     f"ablate.variants.{name} changes {moved}, which all variants share: use a run of its own"
@@ -98,6 +100,20 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
                 raise UserError(f"ablate.variants.{name} is the same as {same[0]}: change it, or leave it out")
             cases.append(Case(name, seed, changed, settings.stage, held_out))
     return cases
+
+
+def require_tables(cases: Sequence[Case]) -> None:
+    """Make sure that the states which every case trains on are there, before any is trained.
+
+    Raises:
+        UserError: they are not.
+    """
+    for case in cases:
+        try:
+            Run(case.config).require("encode")
+        except UserError as error:
+            tower = case.config.encode.tower.type
+            raise UserError(f"variant {case.variant}: {error}, with encode.tower.type={tower}") from error
 
 
 def run_cases(cases: Sequence[Case], settings: AblateConfig, *, force: bool = False) -> list[CaseFigures]:

@@ -9,6 +9,7 @@ from mos.model.fusion import (
     CrossAttentionFusion,
     DepthwiseFusion,
     HandCraftedFusion,
+    LayerAttentionFusion,
     LayerwiseFusion,
     RoutedFusion,
     SelfAttentionFusion,
@@ -49,7 +50,14 @@ def test_kv_only_agrees_with_full_concatenation(tiny_config, tiny_inputs, build,
 @pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize(
     "fusion",
-    [DepthwiseFusion(), HandCraftedFusion(), LayerwiseFusion(), SelfAttentionFusion(), "sample"],
+    [
+        DepthwiseFusion(),
+        LayerAttentionFusion(dim=6),
+        HandCraftedFusion(),
+        LayerwiseFusion(),
+        SelfAttentionFusion(),
+        "sample",
+    ],
     ids=lambda f: getattr(f, "type", f),
 )
 def test_every_way_in_context_agrees(tiny_config, tiny_inputs, build, fusion, registers):

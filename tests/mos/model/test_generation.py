@@ -5,12 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from mos.model.context import ContextLayout
-from mos.model.generation import CrossAttentionBlock, GenerationBlock
+from mos.model.generation import CrossAttentionBlock, GenerationBlock, MixtureOfTransformersBlock
+from mos.model.layers import norm_and_rotate
 from mos.model.rope import image_positions, rotary_angles
 
-BLOCKS = (GenerationBlock, CrossAttentionBlock)
+BLOCKS = (GenerationBlock, CrossAttentionBlock, MixtureOfTransformersBlock)
 LENGTHS = (5, 1, 3)
-DIM, STATE_DIM, HEADS = 24, 10, 2
+DIM, STATE_DIM, HEADS = 24, 48, 2
 
 
 def random_block(kind: type[nn.Module]) -> nn.Module:
@@ -98,7 +99,7 @@ def test_a_block_whose_branches_are_silent_hands_the_image_on(kind):
     assert torch.equal(block(*inputs), inputs[0])
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("kind", [GenerationBlock, CrossAttentionBlock])
 def test_the_bias_of_the_projection_carries_the_size_of_the_sum(kind):
     """The norm behind it forgets the size of what has no bias to be compared with."""
     block, (image, mixed, layout, angles) = random_block(kind), random_inputs(*LENGTHS)
@@ -123,3 +124,21 @@ def test_every_weight_of_a_block_learns(kind):
     block, inputs = random_block(kind), random_inputs(*LENGTHS)
     block(*inputs).square().mean().backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in block.parameters())
+
+
+def test_mixture_of_transformers_attends_to_the_towers_own_keys_and_values():
+    block, (image, mixed, layout, angles) = random_block(MixtureOfTransformersBlock), random_inputs(4)
+    with torch.no_grad():
+        for silent in (block.kv, block.q):  # image keys and all queries are zero: every score is
+            silent.weight.zero_()
+        block.ffn.down.weight.zero_()
+    values = mixed[:, STATE_DIM // 2 :].sum(0) / (4 + image.shape[1])
+    torch.testing.assert_close(block(image, mixed, layout, angles), image + block.out(values))
+    with torch.no_grad():
+        block.q.weight.normal_(generator=torch.Generator().manual_seed(2))
+    q = norm_and_rotate(block.q(block.image_norm(image)), block.q_norm, angles)
+    keys, values = mixed.unflatten(1, (2, HEADS, -1)).unbind(1)
+    scores = torch.einsum("bihd,chd->bhic", q, keys) * (STATE_DIM // 2 // HEADS) ** -0.5
+    weights = torch.softmax(torch.nn.functional.pad(scores, (image.shape[1], 0)), dim=-1)[..., image.shape[1] :]
+    expected = image + block.out(torch.einsum("bhic,chd->bihd", weights, values).flatten(2))
+    torch.testing.assert_close(block(image, mixed, layout, angles), expected)

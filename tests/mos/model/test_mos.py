@@ -3,7 +3,15 @@ import torch
 from pydantic import ValidationError
 
 from mos.model.context import Context
-from mos.model.fusion import CrossAttentionFusion, DepthwiseFusion, HandCraftedFusion, RoutedFusion, SelfAttentionFusion
+from mos.model.fusion import (
+    CrossAttentionFusion,
+    DepthwiseFusion,
+    HandCraftedFusion,
+    LayerAttentionFusion,
+    MixtureOfTransformersFusion,
+    RoutedFusion,
+    SelfAttentionFusion,
+)
 from mos.model.mos import MoS
 from mos.states.calibration import Calibration
 from mos.states.quantise import dequantise, quantise
@@ -27,7 +35,14 @@ def test_the_router_learns_from_every_logit_at_any_number_of_picks(tiny_config, 
 
 @pytest.mark.parametrize(
     "fusion",
-    [DepthwiseFusion(), HandCraftedFusion(), SelfAttentionFusion(), CrossAttentionFusion(), "sample"],
+    [
+        DepthwiseFusion(),
+        LayerAttentionFusion(dim=6),
+        HandCraftedFusion(),
+        SelfAttentionFusion(),
+        CrossAttentionFusion(),
+        "sample",
+    ],
     ids=lambda f: f if isinstance(f, str) else f.type,
 )
 def test_baselines_run_and_train(tiny_config, tiny_inputs, build, fusion):
@@ -40,6 +55,16 @@ def test_baselines_run_and_train(tiny_config, tiny_inputs, build, fusion):
     assert out.shape == latents.shape
     out.square().mean().backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if name != "reference_role")
+
+
+def test_mixture_of_transformers_attends_in_the_towers_width(tiny_config, build):
+    fusion = MixtureOfTransformersFusion(num_heads=2)
+    model = build(tiny_config.model_copy(update={"fusion": fusion, "state_dim": 32, "num_blocks": 5}))
+    states = [torch.randn(n, 6, 32, generator=torch.Generator().manual_seed(n)) for n in (5, 2)]
+    out = model(torch.randn(2, 3, 6, 10), torch.rand(2), Context.of(states))
+    out.square().mean().backward()
+    assert all(p.grad.abs().max() > 0 for name, p in model.named_parameters() if name != "reference_role")
+    assert model.blocks[0].q.weight.shape == (16, 48)
 
 
 def test_samples_do_not_see_each_other(tiny_config, tiny_inputs, build):

@@ -8,7 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from mos.encoders.load import load_tower
 from mos.encoders.understanding import MiniLMConfig
 from mos.model.context import Context
-from mos.model.fusion import CrossAttentionFusion, DepthwiseFusion, RoutedFusion, SelfAttentionFusion
+from mos.model.fusion import (
+    CrossAttentionFusion,
+    DepthwiseFusion,
+    LayerAttentionFusion,
+    MixtureOfTransformersFusion,
+    RoutedFusion,
+    SelfAttentionFusion,
+)
 from mos.model.mos import ModelConfig, MoS
 from mos.model.presets import MOS_L, MOS_S
 from mos.model.router import RouterConfig
@@ -21,7 +28,7 @@ BLIND = RoutedFusion(router=RouterConfig(dim=16, num_heads=2, ffn_dim=24, inputs
 
 def tiny(fusion) -> ModelConfig:
     return ModelConfig(
-        latent_channels=4, patch=2, state_dim=12, state_layers=3, dim=16, num_blocks=2, num_heads=2, ffn_dim=24,
+        latent_channels=4, patch=2, state_dim=16, state_layers=3, dim=16, num_blocks=3, num_heads=2, ffn_dim=24,
         fusion=fusion,
     )  # fmt: skip
 
@@ -31,7 +38,7 @@ def counted(config: ModelConfig, context: int, reference: bool) -> int:
     model = MoS(config)
     model.init_weights()
     latents = torch.randn(1, 4, 12, 16)
-    states = Context.of([torch.randn(context, 4, 12)])
+    states = Context.of([torch.randn(context, 4, config.state_dim)])
     # torch counts attention only where it is made of matrix products.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         model(latents, torch.tensor([0.5]), states, reference=latents if reference else None)
@@ -39,7 +46,18 @@ def counted(config: ModelConfig, context: int, reference: bool) -> int:
 
 
 @pytest.mark.parametrize(
-    "fusion", [ROUTED, SAMPLED, BLIND, DepthwiseFusion(), SelfAttentionFusion(), CrossAttentionFusion()]
+    "fusion",
+    [
+        ROUTED,
+        SAMPLED,
+        BLIND,
+        DepthwiseFusion(),
+        LayerAttentionFusion(dim=6),
+        MixtureOfTransformersFusion(num_heads=2),
+        SelfAttentionFusion(),
+        CrossAttentionFusion(),
+    ],
+    ids=lambda fusion: fusion.type,
 )
 @pytest.mark.parametrize("reference", [False, True])
 def test_generation_flops_are_those_of_the_model(fusion, reference):
