@@ -75,7 +75,7 @@ def print_verdicts(verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         said = verdict.comparison
         parts = []
-        for name, result, lower in (("loss", verdict.loss, True), ("score", verdict.score, False)):
+        for name, result, lower in verdict.figures():
             if result is not None:
                 parts.append(
                     f"{name} {result.mean:+.4f} ± {result.half_width:.4f} (p {result.p:.3f}, {result.direction(lower)})"

@@ -1,6 +1,6 @@
 """Figures of the trained variants in, verdicts on the comparisons out: as data, as a table, as a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ class CaseFigures:
     """Held-out velocity loss, paper eq. 1."""
     scores: dict[str, float]
     """Sampler -> mean of the categories' shares of right pictures; empty where nothing can be checked."""
+    distances: dict[str, float]
+    """Sampler -> Fréchet distance from pictures of the same prompts; empty as the scores are."""
     num_params: int
     seconds: float
     """Of training."""
@@ -39,11 +41,19 @@ class Verdict:
     """None where the two sides are one variant under two samplers."""
     score: Paired | None
     """None where no pictures were checked."""
+    distance: Paired | None
+    """The same."""
+
+    def figures(self) -> Iterator[tuple[str, Paired | None, bool]]:
+        """Each difference with its name, and whether the lower one is the better one."""
+        yield "loss", self.loss, True
+        yield "score", self.score, False
+        yield "distance", self.distance, True
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, with the directions in words."""
         found: dict[str, Any] = self.comparison.model_dump()
-        for name, result, lower in (("loss", self.loss, True), ("score", self.score, False)):
+        for name, result, lower in self.figures():
             found[name] = None if result is None else asdict(result) | {"direction": result.direction(lower)}
         return found
 
@@ -52,16 +62,21 @@ def judge(config: AblateConfig, cases: Sequence[CaseFigures]) -> list[Verdict]:
     """Every comparison of the config, over the seeds that were trained."""
     losses: dict[str, dict[int, float]] = {}
     scores: dict[tuple[str, str], dict[int, float]] = {}
+    distances: dict[tuple[str, str], dict[int, float]] = {}
     for case in cases:
         losses.setdefault(case.variant, {})[case.seed] = case.loss
-        for sampler, score in case.scores.items():
-            scores.setdefault((case.variant, sampler), {})[case.seed] = score
+        for found, figures in ((scores, case.scores), (distances, case.distances)):
+            for sampler, figure in figures.items():
+                found.setdefault((case.variant, sampler), {})[case.seed] = figure
     verdicts = []
     for comparison in config.comparisons:
         better, worse = config.parts(comparison.better), config.parts(comparison.worse)
         loss = paired(losses[better[0]], losses[worse[0]]) if better[0] != worse[0] else None
-        right = paired(scores[better], scores[worse]) if better in scores and worse in scores else None
-        verdicts.append(Verdict(comparison, loss, right))
+        score, distance = (
+            paired(found[better], found[worse]) if better in found and worse in found else None
+            for found in (scores, distances)
+        )
+        verdicts.append(Verdict(comparison, loss, score, distance))
     return verdicts
 
 
@@ -69,8 +84,8 @@ def markdown(config: AblateConfig, cases: Sequence[CaseFigures], verdicts: Seque
     """Two tables: the variants, and the comparisons with their intervals and p-values."""
     samplers = [name for name in config.samplers if any(name in case.scores for case in cases)]
     lines = [
-        "Held-out velocity loss and share of right pictures by sampler: mean and standard deviation over "
-        f"{len(config.seeds)} seeds.",
+        "Held-out velocity loss; share of right pictures and, behind it, Fréchet distance from drawn ones, by sampler: "
+        f"mean and standard deviation over {len(config.seeds)} seeds.",
         "",
         "| variant | parameters | held-out loss | " + " | ".join(samplers) + (" |" if samplers else ""),
         "|---" * (3 + len(samplers)) + "|",
@@ -78,19 +93,26 @@ def markdown(config: AblateConfig, cases: Sequence[CaseFigures], verdicts: Seque
     for name in config.variants:
         own = [case for case in cases if case.variant == name]
         shown = [_spread([case.loss for case in own], 4)]
-        shown += [_spread([case.scores[sampler] for case in own], 3) for sampler in samplers]
+        for sampler in samplers:
+            score, distance = (
+                _spread([c.scores[sampler] for c in own], 3),
+                _spread([c.distances[sampler] for c in own], 2),
+            )
+            shown.append(f"{score}, {distance}")
         lines.append(f"| {name} | {own[0].num_params / 1e6:.2f}M | {' | '.join(shown)} |")
     lines += [
         "",
         "Differences, the variant that the paper prefers minus the other, by seed; ± is half the 95% interval.",
         "",
-        "| the paper says | where | preferred | other | loss | p | direction | score | p | direction |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| the paper says | where | preferred | other | loss | p | direction | score | p | direction | distance | p | "
+        "direction |",
+        "|---" * 13 + "|",
     ]
     for verdict in verdicts:
         said = verdict.comparison
         parts = [said.claim, said.source, said.better, said.worse]
-        parts += _told(verdict.loss, True, 4) + _told(verdict.score, False, 3)
+        for (_, result, lower), digits in zip(verdict.figures(), (4, 3, 2), strict=True):
+            parts += _told(result, lower, digits)
         lines.append(f"| {' | '.join(parts)} |")
     return "\n".join(lines) + "\n"
 

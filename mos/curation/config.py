@@ -38,7 +38,7 @@ class DuplicateConfig(StrictConfig):
     near_bits: int = Field(2, ge=0, le=16)
     """Also drop a sample whose perceptual hash differs by at most this many of 64 bits from one with the same caption
     (and the same source image); 0: only exact copies. 2 finds re-encoded and resized copies. Of drawn shapes, whose
-    hashes are few, it also drops about 11 distinct scenes of one caption in 1000."""
+    hashes are few, it also drops about 20 distinct scenes of one caption in 1000."""
 
 
 class ScorerConfig(StrictConfig):

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import ray
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from cluster.resources import actor_options
 from mos.ablation.config import AblateConfig
@@ -17,6 +20,7 @@ from mos.ablation.held_out import held_out_loss, split
 from mos.ablation.results import CaseFigures
 from mos.errors import UserError
 from mos.evaluation.cases import scored_prompts
+from mos.evaluation.frechet import codec_features, frechet_distance
 from mos.evaluation.scores import score_pictures
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
@@ -27,6 +31,7 @@ from mos.loader.index import build_index
 from mos.loader.plan import make_plan
 from mos.sampling import MosPipeline
 from mos.sampling.export import read_export
+from mos.shapes.render import render
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.training.metrics import latest_metrics
 from mos.training.stop import StopRequest
@@ -223,18 +228,24 @@ def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
     model = read_export(export).model.to(device)
     batches = held_out_batches(make_job(run.step(case.stage), run), case, settings, device)
     loss = held_out_loss(model, batches)
-    scores = picture_scores(export, case, settings, device) if drawn else {}
-    figures = CaseFigures(case.variant, case.seed, loss, scores, record.outputs["num_params"], record.seconds)
+    scores, distances = judge_pictures(export, case, settings, device) if drawn else ({}, {})
+    params = record.outputs["num_params"]
+    figures = CaseFigures(case.variant, case.seed, loss, scores, distances, params, record.seconds)
     with written_whole(path) as partial_file:
         partial_file.write_text(json.dumps(asdict(figures), indent=2), encoding="utf-8")
     return figures
 
 
-def picture_scores(export: str, case: Case, settings: AblateConfig, device: torch.device) -> dict[str, float]:
-    """Sampler -> mean of the categories' shares of right pictures: the same prompts and seeds for all cases."""
+def judge_pictures(
+    export: str, case: Case, settings: AblateConfig, device: torch.device
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Sampler -> mean of the categories' shares of right pictures, and Fréchet distance from scenes drawn for the same
+    prompts; prompts and seeds are the same for all cases.
+    """
     pipe = MosPipeline.from_export(export, device=device)
     prompts = scored_prompts(settings.prompts_per_category, settings.prompts_per_category, seed=0)
-    scores = {}
+    drawn = codec_features(pipe.codec, _stacked(render(p.scene, pipe.resolution, pipe.resolution) for p in prompts))
+    scores, distances = {}, {}
     for name, sampler in settings.samplers.items():
         pictures = pipe(
             [prompt.text for prompt in prompts],
@@ -244,7 +255,13 @@ def picture_scores(export: str, case: Case, settings: AblateConfig, device: torc
             **sampler.model_dump(),
         )
         scores[name] = score_pictures(pictures, prompts).overall
-    return scores
+        features = codec_features(pipe.codec, _stacked(np.asarray(picture) for picture in pictures))
+        distances[name] = frechet_distance(features, drawn)
+    return scores, distances
+
+
+def _stacked(pictures: Iterable[np.ndarray]) -> UInt8[Tensor, "num 3 height width"]:
+    return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2)
 
 
 def held_out_batches(job: StageJob, case: Case, settings: AblateConfig, device: torch.device) -> Iterator[Batch]:

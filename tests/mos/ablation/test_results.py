@@ -23,7 +23,8 @@ def cases(scores: bool = True) -> list[CaseFigures]:
     for seed, noise in enumerate((0.0, 0.01, 0.02)):
         for variant, loss, right in (("mos", 0.2, 0.5), ("fixed", 0.3 + noise / 10, 0.4)):
             shown = {"guided": right + noise, "plain": right - 0.2} if scores else {}
-            found.append(CaseFigures(variant, seed, loss + noise, shown, 1_000_000, 60.0))
+            far = dict.fromkeys(shown, 10 * loss)
+            found.append(CaseFigures(variant, seed, loss + noise, shown, far, 1_000_000, 60.0))
     return found
 
 
@@ -33,6 +34,8 @@ def test_the_preferred_variant_is_judged_by_lower_loss_and_higher_score():
     assert routing.score is not None
     assert routing.loss.direction(better_is_lower=True) == "agrees"
     assert routing.score.direction(better_is_lower=False) == "agrees"
+    assert routing.distance is not None
+    assert routing.distance.direction(better_is_lower=True) == "agrees"
     assert guidance.loss is None
     assert guidance.score is not None
     assert round(guidance.score.mean, 3) == 0.21
@@ -43,11 +46,11 @@ def test_the_preferred_variant_is_judged_by_lower_loss_and_higher_score():
 
 def test_tables_name_every_variant_and_comparison():
     text = markdown(CONFIG, cases(), judge(CONFIG, cases()))
-    assert "| mos | 1.00M | 0.2100 ± 0.0100 | 0.510 ± 0.010 | 0.300 ± 0.000 |" in text
+    assert "| mos | 1.00M | 0.2100 ± 0.0100 | 0.510 ± 0.010, 2.00 ± 0.00 | 0.300 ± 0.000, 2.00 ± 0.00 |" in text
     assert "| routing helps | table 3 | mos | fixed | -0.1010 ± 0.0025 | 0.000 | agrees |" in text
     assert "| guidance helps | figure 13 | mos:guided | mos:plain |  |  |  | +0.210" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
-    assert widths == {6, 11}
+    assert widths == {6, 14}
 
 
 def test_without_pictures_losses_alone_are_told():
