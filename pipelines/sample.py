@@ -36,6 +36,7 @@ from cluster.session import ray_session
 from mos.checkpoints import SHAPES
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
+from mos.identity import numbers_of
 from mos.sampling import MosPipeline
 from mos.sampling.config import SampleConfig, StageName
 from mos.sampling.export import read_export_config
@@ -48,7 +49,7 @@ from pipelines.draw.requests import (
     requests_to,
     text_stage,
 )
-from pipelines.run.steps import NOT_IN_OUTPUTS, Run
+from pipelines.run.steps import Run
 
 
 def main(run: Run, args: Namespace) -> None:
@@ -110,8 +111,7 @@ def draw_here(run: Run, export: str) -> None:
     pipe = MosPipeline.from_export(export, limits=config.curate.image, device=device, compile=sample.compile)
     requests = requests_to(run, export, pipe.resolution, pipe.token_px, pipe.bucket_aspect)
     pictures = draw_with(pipe, requests, sample)
-    what = sample.model_dump(mode="json", exclude=NOT_IN_OUTPUTS["sample"])
-    digest = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=what)
+    digest = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=numbers_of(sample))
     folder = config.folder("images", digest[:12])
     sidecar = {"export": export, "sampler": sample.sampler.model_dump(mode="json"), "source": sample.source}
     write_pictures(folder, requests, pictures, sidecar)

@@ -1,10 +1,11 @@
 """Config of the codec step: how large the autoencoder is and how long it learns."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from mos.config import StrictConfig
+from mos.identity import HOW, NUMBERS
 from mos.training.optimizer import OptimizerConfig
 
 
@@ -15,32 +16,34 @@ class CodecConfig(StrictConfig):
     variance by channel within its last layer, and the decoder alone goes on.
     """
 
-    resolution: int = Field(gt=0)
+    resolution: Annotated[int, NUMBERS] = Field(gt=0)
     """Pictures of this resolution's buckets, px; one of `curate.resolutions`."""
-    stride: Literal[2, 4, 8, 16] = 8
+    stride: Annotated[Literal[2, 4, 8, 16], NUMBERS] = 8
     """Pixels per latent cell, along each side."""
-    latent_channels: int = Field(8, ge=1)
-    width: int = Field(32, ge=4)
+    latent_channels: Annotated[int, NUMBERS] = Field(8, ge=1)
+    width: Annotated[int, NUMBERS] = Field(32, ge=4)
     """Channels at half the picture's size; twice as many at each size below."""
-    blocks: int = Field(1, ge=1)
+    blocks: Annotated[int, NUMBERS] = Field(1, ge=1)
     """Residual blocks at each size below the picture's own."""
-    latent_noise: float = Field(0.1, ge=0)
+    latent_noise: Annotated[float, NUMBERS] = Field(0.1, ge=0)
     """Deviation of the Gaussian noise that the decoder learns to bear; latents have unit variance. A generation tower's
     latents are never exact."""
-    moments_weight: float = Field(0.1, ge=0)
+    moments_weight: Annotated[float, NUMBERS] = Field(0.1, ge=0)
     """Weight of the loss that holds each channel near zero mean and unit variance while the encoder learns."""
-    steps: int = Field(ge=1)
+    steps: Annotated[int, NUMBERS] = Field(ge=1)
     """Updates of encoder and decoder."""
-    decoder_steps: int = Field(0, ge=0)
+    decoder_steps: Annotated[int, NUMBERS] = Field(0, ge=0)
     """Updates of the decoder alone, after them."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: Annotated[int, NUMBERS] = Field(32, ge=1)
     """Pictures of one update, over all workers."""
-    optimizer: OptimizerConfig = OptimizerConfig(lr=2e-3, final_lr=2e-5, warmup_steps=100, weight_decay=0.0)
+    optimizer: Annotated[OptimizerConfig, NUMBERS] = OptimizerConfig(
+        lr=2e-3, final_lr=2e-5, warmup_steps=100, weight_decay=0.0
+    )
     """Of each of the two parts."""
-    held_out: float = Field(0.02, gt=0, le=0.5)
+    held_out: Annotated[float, NUMBERS] = Field(0.02, gt=0, le=0.5)
     """Share of the pictures that is never trained on: the reported figures are theirs."""
-    log_every: int = Field(20, ge=1)
-    checkpoint_every: int = Field(200, ge=1)
+    log_every: Annotated[int, HOW] = Field(20, ge=1)
+    checkpoint_every: Annotated[int, HOW] = Field(200, ge=1)
 
     @property
     def channels(self) -> tuple[int, ...]:

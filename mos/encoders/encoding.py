@@ -1,7 +1,7 @@
 """Config of the encode step: which tower, which codec, and how much work at a time."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator
 
@@ -9,6 +9,7 @@ from mos.config import StrictConfig
 from mos.encoders.understanding import MiniLMConfig, TowerConfig
 from mos.encoders.vae import PixelConfig, VaeConfig
 from mos.errors import UserError
+from mos.identity import HOW, NUMBERS
 from mos.states.packed import FormatName
 from mos.states.quality import QualityBound
 from mos.workers import PoolConfig
@@ -17,26 +18,26 @@ from mos.workers import PoolConfig
 class EncodeConfig(StrictConfig):
     """The encode step: contexts to hidden states, images to latents."""
 
-    tower: TowerConfig = Field(default_factory=MiniLMConfig)
+    tower: Annotated[TowerConfig, NUMBERS] = Field(default_factory=MiniLMConfig)
     """Understanding tower; its states of all layers are stored."""
-    vae: VaeConfig = Field(default_factory=PixelConfig)
+    vae: Annotated[VaeConfig, NUMBERS] = Field(default_factory=PixelConfig)
     """Latent codec."""
-    state_format: FormatName = "bf16"
+    state_format: Annotated[FormatName, NUMBERS] = "bf16"
     """Payload of the states table: `bf16` is exact, 0.70 of its raw bytes; `int8` 0.51; `int4` 0.27."""
-    layers: tuple[int, ...] | None = None
+    layers: Annotated[tuple[int, ...] | None, NUMBERS] = None
     """Hidden states to keep, ascending: 0 is the embedding, which routers read, m the last layer. None: all of them."""
-    quality: QualityBound = Field(default_factory=QualityBound)
+    quality: Annotated[QualityBound, HOW] = Field(default_factory=QualityBound)
     """Encoding stops where a quantised format loses more."""
-    calibration_contexts: int = Field(default=256, ge=2)
+    calibration_contexts: Annotated[int, NUMBERS] = Field(default=256, ge=2)
     """Contexts by which a quantised format is calibrated, where no run of this tower has done so before."""
-    actors: PoolConfig = Field(default_factory=PoolConfig)
+    actors: Annotated[PoolConfig, HOW] = Field(default_factory=PoolConfig)
     """The pool that holds the frozen models: first the tower, then, in new actors, the VAE. `max` may be `auto`: as
     many as this machine's cores hold."""
-    images_per_batch: int = Field(default=32, ge=1)
+    images_per_batch: Annotated[int, HOW] = Field(default=32, ge=1)
     """Images of one bucket in one forward pass of the codec."""
-    rows_per_fragment: int = Field(default=512, ge=1)
+    rows_per_fragment: Annotated[int, HOW] = Field(default=512, ge=1)
     """Rows an actor encodes before it writes them; its payloads are in memory until then."""
-    fragments_per_commit: int = Field(default=4, ge=1)
+    fragments_per_commit: Annotated[int, HOW] = Field(default=4, ge=1)
     """Finished fragments between commits. A killed run loses what its actors hold; the next one commits the rest."""
 
     def held_layers(self, num_layers: int) -> tuple[int, ...]:

@@ -1,10 +1,11 @@
 """How pictures are drawn: the solver's settings, and what `pipelines/sample.py` is to draw."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from mos.config import StrictConfig
+from mos.identity import HOW, NUMBERS
 
 StageName = Literal["stage1", "stage2", "stage3", "stage4", "edit"]
 
@@ -32,28 +33,28 @@ class SamplerConfig(StrictConfig):
 class SampleConfig(StrictConfig):
     """Config of `pipelines/sample.py`."""
 
-    export: str | None = None
+    export: Annotated[str | None, NUMBERS] = None
     """Folder of an exported model to draw with, in this process, instead of a stage of the run."""
-    stage: StageName | None = None
+    stage: Annotated[StageName | None, NUMBERS] = None
     """Stage whose model draws; where none is named: the last finished of stage1 to stage4, or `edit` with a source."""
-    prompt: str | None = None
+    prompt: Annotated[str | None, NUMBERS] = None
     """One prompt, or the instruction where `source` is given."""
-    prompts: str | None = None
+    prompts: Annotated[str | None, NUMBERS] = None
     """Text file with one prompt a line; `#` starts a comment line."""
-    source: str | None = None
+    source: Annotated[str | None, NUMBERS] = None
     """Picture to edit; every prompt is then an instruction."""
-    negative_prompt: str = ""
+    negative_prompt: Annotated[str, NUMBERS] = ""
     """What guidance points away from; empty is the context that caption dropout trained."""
-    num_images: int = Field(24, ge=1)
+    num_images: Annotated[int, NUMBERS] = Field(24, ge=1)
     """Pictures drawn where no prompt is given at all: held-out prompts of drawn scenes, else captions of the data."""
-    images_per_prompt: int = Field(1, ge=1)
+    images_per_prompt: Annotated[int, NUMBERS] = Field(1, ge=1)
     """Pictures of each prompt, from different seeds."""
-    height: int | None = Field(None, ge=1)
+    height: Annotated[int | None, NUMBERS] = Field(None, ge=1)
     """Pixels; where none is given: the stage's resolution."""
-    width: int | None = Field(None, ge=1)
+    width: Annotated[int | None, NUMBERS] = Field(None, ge=1)
     """Pixels; where none is given: the stage's resolution."""
-    sampler: SamplerConfig = SamplerConfig()
-    compile: bool = False
+    sampler: Annotated[SamplerConfig, NUMBERS] = SamplerConfig()
+    compile: Annotated[bool, HOW] = False
     """Compile the model's blocks: a minute at the start, for many pictures on a GPU."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: Annotated[int, HOW] = Field(16, ge=1)
     """Pictures drawn together by one actor; how many actors there are is `cluster.generate`."""

@@ -37,6 +37,7 @@ def train(
     report: Callable[[StepMetrics], None],
     sample_grid: SampleGrid | None = None,
     stop: StopVote | None = None,
+    decay_steps: int | None = None,
 ) -> TrainState:
     """Train from `state` to the end of the stage, or to where it is stopped. Collective.
 
@@ -52,6 +53,7 @@ def train(
         report: receives a line of metrics on every rank.
         sample_grid: called every `stage.sample_every` steps and at the end.
         stop: says after which step to write a checkpoint and leave, if not at the end.
+        decay_steps: updates over which the learning rate decays where the stage does not say; None: all of it.
 
     Returns:
         Counters of the last checkpoint; their step is less than `stage.steps` where training was stopped.
@@ -62,7 +64,7 @@ def train(
     meter, skipped = Meter(), SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device)
     step = state.step
     for batch in meter.watch(batches):
-        lr = learning_rate(stage.optimizer, step, stage.steps)
+        lr = learning_rate(stage.optimizer, step, decay_steps or stage.steps)
         result = update(engine, batch, lr, stage.micro_batch_size)
         step += 1
         ema.update(engine.weights())

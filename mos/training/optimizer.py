@@ -24,6 +24,9 @@ class OptimizerConfig(StrictConfig):
     """Learning rate at the last step of the stage; at most `lr`."""
     warmup_steps: int = Field(4000, ge=0)
     """Steps over which the rate rises linearly from `lr / warmup_steps` to `lr`."""
+    decay_steps: int | None = Field(None, gt=0)
+    """Steps until the rate has fallen to `final_lr`, the warm-up among them; None: as many as the stage had when it
+    began. A stage that is lengthened goes on at `final_lr`."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of the first and second moment."""
     momentum: float = Field(0.95, ge=0, lt=1)
@@ -41,14 +44,14 @@ class OptimizerConfig(StrictConfig):
 
 
 def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
-    """Rate of update `step` (0-based) in a stage of `num_steps` updates.
+    """Rate of update `step` (0-based) in a stage of `num_steps` updates, or of `config.decay_steps` where that is set.
 
     Rises linearly to `config.lr` at step `warmup_steps - 1`, then follows half a cosine that reaches
-    `config.final_lr` at the last step. A warm-up longer than the stage just ends where the stage does.
+    `config.final_lr` at the last step, and stays there. A warm-up longer than the stage just ends where the stage does.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
-    decay_steps = num_steps - 1 - config.warmup_steps
+    decay_steps = (config.decay_steps or num_steps) - 1 - config.warmup_steps
     progress = min(1.0, (step - config.warmup_steps) / decay_steps) if decay_steps > 0 else 1.0
     return config.final_lr + (config.lr - config.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 

@@ -1,25 +1,26 @@
 """Settings of the engines that shard a model over the ranks; `mos.training.engine` builds them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mos.config import StrictConfig
+from mos.identity import HOW, NUMBERS
 from mos.training.precision import PrecisionConfig
 
 
 class Fsdp2Config(StrictConfig):
     """PyTorch's fully_shard."""
 
-    type: Literal["fsdp2"] = "fsdp2"
-    precision: PrecisionConfig = PrecisionConfig()
+    type: Annotated[Literal["fsdp2"], HOW] = "fsdp2"
+    precision: Annotated[PrecisionConfig, NUMBERS] = PrecisionConfig()
     """Dtypes of compute and of gradient reduction."""
-    reshard_after_forward: bool = True
+    reshard_after_forward: Annotated[bool, HOW] = True
     """Free a block's gathered weights after its forward pass (ZeRO-3); off keeps them to the backward pass."""
-    blocks_per_unit: int = Field(1, ge=1)
+    blocks_per_unit: Annotated[int, HOW] = Field(1, ge=1)
     """Neighbouring blocks that are gathered and reduced together: 1 holds the least memory; small models, whose
     collectives cost their latency and not their bytes, train faster with more."""
-    compile: bool = False
+    compile: Annotated[bool, HOW] = False
     """Compile every block with torch.compile: minutes at the start, fewer passes over memory afterwards."""
 
 

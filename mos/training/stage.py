@@ -1,12 +1,13 @@
 """Config of a training stage: view, length, flow, optimiser, engine; stages 1-4 and editing differ by value only."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mos.config import StrictConfig
 from mos.feeding.config import CacheStates, StatesConfig
 from mos.flow.timestep import LogitNormalTimesteps, TimestepConfig
+from mos.identity import HOW, HOW_FAR, NUMBERS
 from mos.training.optimizer import OptimizerConfig
 from mos.training.sharding import EngineConfig, Fsdp2Config
 
@@ -23,52 +24,52 @@ class LoaderConfig(StrictConfig):
 class StageConfig(StrictConfig):
     """One stage of training; its seed is the run's."""
 
-    resolution: int = Field(gt=0)
+    resolution: Annotated[int, NUMBERS] = Field(gt=0)
     """Buckets of this resolution are trained on: column `bucket_<resolution>` of the samples table."""
-    filter: str = ""
+    filter: Annotated[str, NUMBERS] = ""
     """View of the samples table: a Lance SQL expression over its columns; empty keeps every row."""
-    tasks: tuple[Literal["generate", "edit"], ...] = ("generate",)
+    tasks: Annotated[tuple[Literal["generate", "edit"], ...], NUMBERS] = ("generate",)
     """Kinds of sample to train on; a batch never mixes them."""
-    sources: dict[str, float] = Field(default_factory=dict)
+    sources: Annotated[dict[str, float], NUMBERS] = Field(default_factory=dict)
     """Mixing ratios by source name, of any scale; a source that is not named is left out. Empty: every source, as
     large as it is."""
-    steps: int = Field(gt=0)
+    steps: Annotated[int, HOW_FAR] = Field(gt=0)
     """Optimiser updates."""
-    batch_size: int = Field(gt=0)
+    batch_size: Annotated[int, NUMBERS] = Field(gt=0)
     """Samples of one update over all ranks; the number of ranks must divide it."""
-    micro_batch_size: int | None = Field(None, gt=0)
+    micro_batch_size: Annotated[int | None, HOW] = Field(None, gt=0)
     """Samples per forward pass on one rank; None: the rank's whole share at once. Must divide that share."""
-    timesteps: TimestepConfig = LogitNormalTimesteps()
+    timesteps: Annotated[TimestepConfig, NUMBERS] = LogitNormalTimesteps()
     """Distribution of training timesteps: logit-normal in stage 1, mode sampling later (Appendix A)."""
-    caption_dropout: float = Field(0.1, ge=0, le=1)
+    caption_dropout: Annotated[float, NUMBERS] = Field(0.1, ge=0, le=1)
     """Share of samples whose context is replaced by that of the empty caption, for classifier-free guidance."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    optimizer: Annotated[OptimizerConfig, NUMBERS] = OptimizerConfig()
+    ema_decay: Annotated[float, NUMBERS] = Field(0.9999, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which is what is exported."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: Annotated[bool, HOW] = False
     """Recompute each block in the backward pass instead of keeping its activations."""
     engine: EngineConfig = Fsdp2Config()
     """Who shards the model, and in which precision."""
-    max_nonfinite_steps: int = Field(10, ge=0)
+    max_nonfinite_steps: Annotated[int, HOW] = Field(10, ge=0)
     """Updates skipped for a non-finite gradient, over the whole stage, before training stops with an error;
     counted when a line of metrics or a checkpoint is due."""
-    checkpoint_every: int = Field(1000, gt=0)
+    checkpoint_every: Annotated[int, HOW_FAR] = Field(1000, gt=0)
     """Updates between checkpoints; the last update always writes one."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: Annotated[int, HOW] = Field(2, ge=1)
     """Newest complete checkpoints kept."""
-    async_checkpoint: bool = False
+    async_checkpoint: Annotated[bool, HOW] = False
     """Write checkpoints in the background, from a copy in host memory."""
-    checkpoint_patience: int = Field(3, ge=0)
+    checkpoint_patience: Annotated[int, HOW] = Field(3, ge=0)
     """Checkpoints in a row that may fail for want of space or storage before training stops with an error; the last
     one of the stage may not."""
-    log_every: int = Field(10, gt=0)
+    log_every: Annotated[int, HOW] = Field(10, gt=0)
     """Updates between lines of metrics."""
-    sample_every: int | None = Field(None, gt=0)
+    sample_every: Annotated[int | None, HOW] = Field(None, gt=0)
     """Updates between sample grids; None draws none."""
-    num_sample_images: int = Field(8, gt=0)
+    num_sample_images: Annotated[int, HOW] = Field(8, gt=0)
     """Images of a sample grid: the first captions of the view, with the EMA weights."""
-    loader: LoaderConfig = LoaderConfig()
-    states: StatesConfig = CacheStates()
+    loader: Annotated[LoaderConfig, HOW] = LoaderConfig()
+    states: Annotated[StatesConfig, HOW] = CacheStates()
     """Source of hidden states, by `type`: `cache` (the table that encode fills), `stream` (produced while they are
     consumed), `recompute` (the tower inside the training worker) or `auto` (the cheapest by the cost model)."""
 

@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from mos.checkout import CLONE
-from mos.config import StrictConfig
 from mos.curation.sources import inventory_id, list_units
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
+from mos.identity import numbers_of
 from mos.ledger import StepLedger, StepRecord
 from pipelines.run.config import STAGES, RunConfig
 
@@ -28,25 +28,6 @@ CODE_VERSIONS = {"shapes": 3, "curate": 1, "codec": 1, "encode": 1, "sample": 1,
 DRAWING = ("sample", "evaluate")
 """The steps that use a trained model."""
 
-NOT_IN_OUTPUTS = {
-    "codec": {"log_every", "checkpoint_every"},
-    "encode": {"actors", "images_per_batch", "rows_per_fragment", "fragments_per_commit", "quality"},
-    "stage": {
-        "loader",
-        "states",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "checkpoint_patience",
-        "async_checkpoint",
-        "log_every",
-        "sample_every",
-        "num_sample_images",
-    },
-    "sample": {"batch_size", "compile"},
-    "evaluate": {"batch_size"},
-}
-"""Fields that decide how fast or how verbosely a section's step runs, not what comes out; they may change freely."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -58,6 +39,8 @@ class Step:
     ledger: StepLedger
     settings: str
     """The same, raw data left out: those of a curation."""
+    length: int = 0
+    """Updates that a step which trains is asked for."""
     started_at: float = field(default_factory=time.time)
     """Unix time."""
 
@@ -68,7 +51,8 @@ class Step:
 
     def find(self) -> StepRecord | None:
         """The record of an earlier run that finished exactly this."""
-        return self.ledger.find(self.name, self.fingerprint)
+        record = self.ledger.find(self.name, self.fingerprint)
+        return record if record is not None and updates(record) >= self.length else None
 
     def already_finished(self, force: bool = False) -> bool:
         """True if there is nothing to do; says so on stdout. `force` runs the step again regardless."""
@@ -81,11 +65,13 @@ class Step:
     def finish(self, outputs: dict[str, Any]) -> StepRecord:
         """Record the outputs, once every one of them is durable; `identity` defaults to the fingerprint.
 
-        `identity` names what later steps would see: two runs whose outputs are equal may share it.
+        `identity` names what later steps would see: two runs whose outputs are equal may share it. `steps` of a step
+        that trains are the updates it has done, by default those asked for.
         """
-        return self.ledger.record(
-            self.name, self.fingerprint, {"identity": self.fingerprint, **outputs}, self.started_at, self.settings
-        )
+        known: dict[str, Any] = {"identity": self.fingerprint}
+        if self.name in TRAINING:
+            known["steps"] = self.length
+        return self.ledger.record(self.name, self.fingerprint, known | outputs, self.started_at, self.settings)
 
 
 class Run:
@@ -115,7 +101,8 @@ class Run:
             return Step(name, self._curation_fingerprint(), self.ledger, settings)
         curation = self._curation_for(name)
         identity = self._fingerprint(name, curation)
-        return Step(name, identity, self.ledger, identity)
+        length = self.config.stage(name).steps if name in TRAINING else 0
+        return Step(name, identity, self.ledger, identity, length)
 
     def find(self, name: str) -> StepRecord | None:
         """The record of a finished step; None where it, or what it stands on, is not finished."""
@@ -166,6 +153,14 @@ class Run:
 
     def _require(self, name: str, curation: StepRecord | None) -> StepRecord:
         remedy = f"python pipelines/{name}.py <config>"
+        if name in TRAINING:
+            record = self.ledger.require(name, self._fingerprint(name, curation), remedy)
+            asked = self.config.stage(name).steps
+            if updates(record) < asked:
+                raise UserError(
+                    f"step {name!r} is finished to update {updates(record)} of {asked}: run `{remedy}` to go on with it"
+                )
+            return record
         if name != "curate":
             return self.ledger.require(name, self._fingerprint(name, curation), remedy)
         if curation is None:
@@ -191,6 +186,11 @@ class Run:
             parts, identities = _deciding_parts(name, self.config), self._identities(name, curation)
             self._known[key] = fingerprint(step=name, code=CODE_VERSIONS[name], parts=parts, upstream=identities)
         return self._known[key]
+
+
+def updates(record: StepRecord) -> int:
+    """Updates that a step which trains has done; 0 for any other."""
+    return int(record.outputs["steps"]) if record.name in TRAINING else 0
 
 
 def configured_steps(config: RunConfig) -> tuple[str, ...]:
@@ -229,16 +229,16 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
             return {"settings": config.curate.settings_id(), "sources": config.curate.sources}
         case "codec":
             assert config.codec is not None
-            return {"seed": config.seed, "codec": _without(config.codec, "codec")}
+            return {"seed": config.seed, "codec": numbers_of(config.codec)}
         case "encode":
-            parts = {"encode": _without(config.encode, "encode"), "resolutions": config.resolutions()}
+            parts = {"encode": numbers_of(config.encode), "resolutions": config.resolutions()}
             return parts | _deciding_sources(config)
         case "sample":
-            return {"seed": config.seed, "sample": _without(config.sample, "sample")}
+            return {"seed": config.seed, "sample": numbers_of(config.sample)}
         case "evaluate":
-            return {"seed": config.seed, "name": config.name, "evaluate": _without(config.evaluate, "evaluate")}
+            return {"seed": config.seed, "name": config.name, "evaluate": numbers_of(config.evaluate)}
         case _:
-            return {"seed": config.seed, "model": config.model, "stage": _without(config.stage(name), "stage")}
+            return {"seed": config.seed, "model": config.model, "stage": numbers_of(config.stage(name))}
 
 
 def _deciding_sources(config: RunConfig) -> dict[str, Any]:
@@ -249,7 +249,3 @@ def _deciding_sources(config: RunConfig) -> dict[str, Any]:
     written = {name: kind for name, kind in types.items() if kind in ("cache", "auto")}
     plan = config.plan.model_dump(mode="json") if "auto" in written.values() else None
     return {"written": written, "plan": plan}
-
-
-def _without(section: StrictConfig, kind: str) -> dict[str, Any]:
-    return section.model_dump(mode="json", exclude=NOT_IN_OUTPUTS[kind])

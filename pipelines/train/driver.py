@@ -2,11 +2,13 @@
 
 import shutil
 from argparse import Namespace
+from dataclasses import replace
 
 from cluster.session import ray_session
 from cluster.train import run_workers
 from mos.feeding.config import CacheStates, StreamStates
 from mos.feeding.contexts import list_contexts, save_contexts
+from mos.fingerprint import fingerprint
 from mos.loader.checks import check_share, check_tables, check_view, repeating_buckets
 from mos.loader.index import SampleIndex, build_index
 from mos.precision import instruction_sets
@@ -18,7 +20,15 @@ from mos.training.metrics import latest_metrics, read_metrics
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run, Step
 from pipelines.run.views import view_of
-from pipelines.train.job import StageJob, make_job, newest_step, num_parameters, stage_folder, stage_plan
+from pipelines.train.job import (
+    StageJob,
+    keep_first_length,
+    make_job,
+    newest_step,
+    num_parameters,
+    stage_folder,
+    stage_plan,
+)
 from pipelines.train.lock import stage_lock
 from pipelines.train.produce_states import producing
 from pipelines.train.producer_stats import describe_balance
@@ -40,9 +50,10 @@ def train_stage(name: str, run: Run, args: Namespace) -> None:
 
 def train(step: Step, run: Run, anew: bool) -> None:
     """Train a stage and record it; `anew` begins again from its first step."""
-    config, job = run.config, make_job(step, run)
+    config, before = run.config, step.ledger.find(step.name, step.fingerprint)
     if anew:
-        shutil.rmtree(job.folder, ignore_errors=True)
+        shutil.rmtree(stage_folder(step, config), ignore_errors=True)
+    job = make_job(step, run)
     index = prepare(job, config)
     describe(job, index, config)
     with (
@@ -67,9 +78,11 @@ def train(step: Step, run: Run, anew: bool) -> None:
     balance = {}
     if produced is not None and isinstance(job.states, StreamStates):
         balance["balance"] = describe_balance(job, job.states, read_metrics(job.folder), produced)
-    step.finish(
+    earlier = 0.0 if before is None or anew else before.seconds
+    replace(step, started_at=step.started_at - earlier).finish(
         {
             **balance,
+            "identity": fingerprint(stage=step.fingerprint, steps=latest.step),
             "checkpoint": str(step_folders(job.folder)[-1]),
             "export": str(job.folder / "export"),
             "folder": str(job.folder),
@@ -100,6 +113,7 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
         index, batch_size=stage.batch_size, token_px=latents.stride * job.model.patch, sources=dict(stage.sources)
     )
     job.folder.mkdir(parents=True, exist_ok=True)
+    keep_first_length(job)
     if contexts is not None:
         save_contexts(contexts, job.folder / "contexts.arrow")
     index.save(job.folder / "index.npz")
@@ -121,6 +135,12 @@ def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
         f"by source {index.counts('source')}; by bucket {index.counts('group')}; states: {job.states.type}",
         flush=True,
     )
+    if job.stage.optimizer.decay_steps is None and job.stage.steps > job.decay_steps:
+        print(
+            f"{job.name}: its learning rate has decayed by update {job.decay_steps}, where the stage was to end when "
+            "it began, and stays there",
+            flush=True,
+        )
     for bucket, count in repeating_buckets(index, job.stage.batch_size).items():
         print(
             f"{job.name}: bucket {bucket} has {count} samples, fewer than a batch of {job.stage.batch_size}: they "

@@ -1,5 +1,6 @@
 """What one training stage is given: finished records and config in, one plain `StageJob` for every worker out."""
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mos.encoders.encoding import EncodeConfig
 from mos.encoders.vae import VaeConfig
 from mos.errors import UserError
 from mos.feeding.config import AutoStates, CacheStates, ChosenStates, RecomputeStates, StreamStates
+from mos.files import written_whole
 from mos.fingerprint import fingerprint
 from mos.images.decode import ImageLimits
 from mos.loader.index import EncodedTables, SampleIndex
@@ -26,6 +28,9 @@ from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.stage import StageConfig
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import TRAINING, Run, Step, upstream
+
+FIRST_LENGTH = "began.json"
+"""File of a stage's folder."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class StageJob:
     """Checkpoints, metrics, pictures and export."""
     start: Path | None
     """Checkpoint of the stage before, where there is one."""
+    decay_steps: int
+    """Updates over which the learning rate decays, where the stage does not say: those that it had when it began."""
     sampler: SamplerConfig
     provenance: dict[str, Any]
     """Resolved config and table versions, written into every checkpoint."""
@@ -88,6 +95,7 @@ def make_job(step: Step, run: Run) -> StageJob:
     }
     model = config.model.model_dump(mode="json")
     states = chosen_states(config, name, encoded)
+    folder = stage_folder(step, config)
     in_queue = isinstance(states, StreamStates) and states.drop_consumed
     return StageJob(
         name=name,
@@ -101,7 +109,8 @@ def make_job(step: Step, run: Run) -> StageJob:
         queue=config.queue_uri(name, step.short) if in_queue else tables.states.uri,
         seed=int(fingerprint(seed=config.seed, stage=name)[:16], 16),
         model_seed=config.seed,
-        folder=stage_folder(step, config),
+        folder=folder,
+        decay_steps=first_length(folder) or stage.steps,
         start=find_start(name, run),
         sampler=config.sample.sampler,
         provenance={**about, "model": model, "run_config": config.model_dump(mode="json")},
@@ -132,6 +141,19 @@ def chosen_states(config: RunConfig, stage: str, encoded: dict[str, Any]) -> Cho
 def stage_folder(step: Step, config: RunConfig) -> Path:
     """Folder of a stage's checkpoints, metrics, pictures and export."""
     return config.folder("checkpoints", step.name, step.short)
+
+
+def first_length(folder: Path) -> int | None:
+    """Updates that the stage in this folder had when it began; None where it has not begun."""
+    path = folder / FIRST_LENGTH
+    return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.is_file() else None
+
+
+def keep_first_length(job: StageJob) -> None:
+    """Note how long the stage is as it begins: its learning rate decays over that, however long it becomes."""
+    if first_length(job.folder) is None:
+        with written_whole(job.folder / FIRST_LENGTH) as partial:
+            partial.write_text(json.dumps({"steps": job.stage.steps}), encoding="utf-8")
 
 
 def newest_step(job: StageJob) -> int:

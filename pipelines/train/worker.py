@@ -63,7 +63,16 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     batches = prefetch(build_pinned, range(state.step, stage.steps), stage.loader.prefetch_batches)
     with closing(batches), metrics_of(job.folder, state.step) as report, stoppable(job.folder) as stop:
         state = train(
-            engine, ema, batches, stage, state, checkpoints=checkpoints, report=report, sample_grid=preview, stop=stop
+            engine,
+            ema,
+            batches,
+            stage,
+            state,
+            checkpoints=checkpoints,
+            report=report,
+            sample_grid=preview,
+            stop=stop,
+            decay_steps=job.decay_steps,
         )
     if state.step < stage.steps:
         return

@@ -6,10 +6,11 @@ import pytest
 
 from mos.autoencoder.config import CodecConfig
 from mos.errors import UserError
+from mos.identity import HOW, HOW_FAR, kind_of
+from mos.training.stage import StageConfig
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import (
     CODE_VERSIONS,
-    NOT_IN_OUTPUTS,
     STEPS,
     Run,
     configured_steps,
@@ -84,10 +85,10 @@ def test_a_fingerprint_covers_what_decides_the_outputs(config: RunConfig):
     before = {name: Run(config).step(name).fingerprint for name in ("stage1", "stage2")}
     slower = changed(config, stage1={"log_every": 1, "checkpoint_every": 7}, encode={"images_per_batch": 1})
     assert {name: Run(slower).step(name).fingerprint for name in before} == before
-    longer = changed(config, stage1={"steps": 7})
-    assert Run(longer).step("stage1").fingerprint != before["stage1"]
+    larger = changed(config, stage1={"batch_size": 7})
+    assert Run(larger).step("stage1").fingerprint != before["stage1"]
     with pytest.raises(UserError, match="step 'stage1' is not finished"):
-        Run(longer).step("stage2")
+        Run(larger).step("stage2")
 
 
 def test_new_raw_data_concern_the_next_curation_alone(config: RunConfig):
@@ -151,8 +152,57 @@ def test_a_named_stage_needs_no_later_one(config: RunConfig):
         Run(config).step("sample")
 
 
-def test_what_is_left_out_of_fingerprints_exists():
-    for kind, names in NOT_IN_OUTPUTS.items():
-        annotation = RunConfig.model_fields["stage1" if kind == "stage" else kind].annotation
-        model = next(option for option in getattr(annotation, "__args__", (annotation,)) if option is not type(None))
-        assert names <= set(model.model_fields)
+OTHER_WAYS = {
+    "steps": 9,
+    "checkpoint_every": 7,
+    "micro_batch_size": 1,
+    "activation_checkpointing": True,
+    "max_nonfinite_steps": 99,
+    "engine": {"reshard_after_forward": False, "blocks_per_unit": 5, "compile": True},
+    "loader": {"prefetch_batches": 9},
+    "states": {"type": "recompute"},
+    "log_every": 3,
+    "sample_every": 3,
+    "keep_checkpoints": 9,
+    "async_checkpoint": True,
+    "checkpoint_patience": 9,
+    "num_sample_images": 3,
+}
+
+
+@pytest.mark.parametrize("setting", OTHER_WAYS)
+def test_how_and_how_far_a_stage_is_trained_do_not_name_it(config: RunConfig, setting: str):
+    finish(config, "shapes", "curate", "encode")
+    stage = config.stage("stage1").model_dump()
+    value = OTHER_WAYS[setting]
+    stage[setting] = {**stage[setting], **value} if isinstance(value, dict) and setting == "engine" else value
+    other = config.model_copy(update={"stage1": type(config.stage("stage1")).model_validate(stage)})
+    if setting == "states":
+        finish(other, "encode")  # it writes no states then
+    assert other != config
+    assert Run(other).step("stage1").fingerprint == Run(config).step("stage1").fingerprint
+
+
+def test_every_way_of_training_was_tried():
+    settings = StageConfig.model_fields
+    assert {name for name in settings if kind_of(settings[name]) in (HOW, HOW_FAR)} == OTHER_WAYS.keys() - {"engine"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 3}, {"ema_decay": 0.5}, {"filter": "contrast > 0.5"}, {"caption_dropout": 0.5}], ids=str
+)
+def test_what_changes_the_numbers_names_another_stage(config: RunConfig, change: dict):
+    finish(config, "shapes", "curate", "encode")
+    other = changed(config, stage1=change)
+    assert Run(other).step("stage1").fingerprint != Run(config).step("stage1").fingerprint
+
+
+def test_a_stage_that_ended_earlier_than_asked_is_not_finished(config: RunConfig):
+    finish(config, "shapes", "curate", "encode", "stage1")
+    asked = config.stage("stage1").steps
+    longer, shorter = (changed(config, stage1={"steps": asked + change}) for change in (5, -5))
+    assert Run(longer).step("stage1").find() is None
+    with pytest.raises(UserError, match=rf"step 'stage1' is finished to update {asked} of {asked + 5}: run `python"):
+        Run(longer).require("stage1")
+    assert Run(shorter).require("stage1").outputs["steps"] == asked
+    assert Run(shorter).step("stage2").fingerprint == Run(config).step("stage2").fingerprint

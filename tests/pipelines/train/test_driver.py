@@ -94,6 +94,33 @@ def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray,
     assert "already finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_longer_stage_goes_on_in_another_way(local_ray, small_run, capsys):
+    config = encoded_run(small_run, *stage("stage1"), TWO_WORKERS, without=("stage2", "stage3", "stage4", "edit"))
+    train_stage("stage1", Run(config), ARGS)
+    first = Run(config).require("stage1")
+    ways = ("steps=9", "micro_batch_size=1", "activation_checkpointing=true", "engine.blocks_per_unit=2", "log_every=1",
+            "engine.reshard_after_forward=false", "max_nonfinite_steps=3", "checkpoint_every=2")  # fmt: skip
+    longer = config.changed([f"stage1.{way}" for way in ways])
+    with pytest.raises(UserError, match="step 'stage1' is finished to update 6 of 9"):
+        Run(longer).require("stage1")
+    capsys.readouterr()
+    train_stage("stage1", Run(longer), ARGS)
+    said = capsys.readouterr().out
+    assert "from its own step 6; 9 steps" in said
+    assert "its learning rate has decayed by update 6, where the stage was to end when it began" in said
+    second = Run(longer).require("stage1")
+    assert (first.outputs["steps"], second.outputs["steps"]) == (6, 9)
+    assert first.outputs["folder"] == second.outputs["folder"]
+    assert first.outputs["identity"] != second.outputs["identity"]
+    assert second.seconds > first.seconds
+    rates = {line.step: line.lr for line in read_metrics(Path(second.outputs["folder"]))}
+    assert [rates[step] for step in (6, 7, 8, 9)] == pytest.approx([1e-3] * 4)
+    train_stage("stage1", Run(config), ARGS)
+    assert "already finished" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
