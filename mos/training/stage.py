@@ -10,6 +10,7 @@ from mos.flow.timestep import LogitNormalTimesteps, TimestepConfig
 from mos.identity import HOW, HOW_FAR, NUMBERS
 from mos.training.optimizer import OptimizerConfig
 from mos.training.sharding import EngineConfig, Fsdp2Config
+from mos.training.start import PreviousStage, StartConfig
 
 
 class LoaderConfig(StrictConfig):
@@ -24,6 +25,9 @@ class LoaderConfig(StrictConfig):
 class StageConfig(StrictConfig):
     """One stage of training; its seed is the run's."""
 
+    start: StartConfig = PreviousStage()
+    """First weights, by `type`: `previous` (of the stage before this one; new ones for the first), `new`, or `weights`
+    (those of an export or a checkpoint, by its `path`)."""
     resolution: Annotated[int, NUMBERS] = Field(gt=0)
     """Buckets of this resolution are trained on: column `bucket_<resolution>` of the samples table."""
     filter: Annotated[str, NUMBERS] = ""

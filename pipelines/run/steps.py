@@ -12,6 +12,7 @@ from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.identity import numbers_of
 from mos.ledger import StepLedger, StepRecord
+from mos.training.start import GivenWeights, PreviousStage
 from pipelines.run.config import STAGES, RunConfig
 
 STEPS = ("shapes", "curate", "codec", "encode", *STAGES, "edit", "sample", "evaluate")
@@ -217,7 +218,8 @@ def upstream(name: str, config: RunConfig) -> tuple[str, ...]:
             named = config.evaluate.stage
             return ("curate", "encode", named) if named else ("curate", "encode", *trained, "sample")
         case _:
-            return ("encode", *trained[-1:])
+            previous = isinstance(config.stage(name).start, PreviousStage)
+            return ("encode", *trained[-1:]) if previous else ("encode",)
 
 
 def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
@@ -238,7 +240,9 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
         case "evaluate":
             return {"seed": config.seed, "name": config.name, "evaluate": numbers_of(config.evaluate)}
         case _:
-            return {"seed": config.seed, "model": config.model, "stage": numbers_of(config.stage(name))}
+            stage = config.stage(name)
+            begun = {"start": stage.start.identity()} if isinstance(stage.start, GivenWeights) else {}
+            return {"seed": config.seed, "model": config.model, "stage": numbers_of(stage), **begun}
 
 
 def _deciding_sources(config: RunConfig) -> dict[str, Any]:

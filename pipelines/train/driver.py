@@ -16,7 +16,9 @@ from mos.tables.lance import drop_table
 from mos.tables.lost_files import refuse_lost_files
 from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
 from mos.training.checkpoint_format import step_folders
+from mos.training.given_weights import check_fit
 from mos.training.metrics import latest_metrics, read_metrics
+from mos.training.start import GivenWeights
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run, Step
 from pipelines.run.views import view_of
@@ -104,6 +106,8 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
+    if isinstance(stage.start, GivenWeights):
+        check_fit(stage.start, job.model)
     view = view_of(config, job.name)
     contexts = None
     if not isinstance(job.states, CacheStates):
@@ -124,6 +128,8 @@ def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
     """Say what is about to be trained on what."""
     plan = stage_plan(job, index)
     start = "new weights" if job.start is None else f"the weights of {job.start.parent.parent.name}"
+    if isinstance(job.stage.start, GivenWeights):
+        start = f"the weights of {job.stage.start.path}"
     reached = newest_step(job)
     if reached:
         start = f"its own step {reached}"

@@ -26,6 +26,7 @@ from mos.tables.lance import TableVersion
 from mos.training.checkpoint import Checkpoint, newest_readable
 from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.stage import StageConfig
+from mos.training.start import PreviousStage
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import TRAINING, Run, Step, upstream
 
@@ -57,7 +58,7 @@ class StageJob:
     folder: Path
     """Checkpoints, metrics, pictures and export."""
     start: Path | None
-    """Checkpoint of the stage before, where there is one."""
+    """Checkpoint of the stage before, where the stage begins with its weights."""
     decay_steps: int
     """Updates over which the learning rate decays, where the stage does not say: those that it had when it began."""
     sampler: SamplerConfig
@@ -111,7 +112,7 @@ def make_job(step: Step, run: Run) -> StageJob:
         model_seed=config.seed,
         folder=folder,
         decay_steps=first_length(folder) or stage.steps,
-        start=find_start(name, run),
+        start=find_start(name, run) if isinstance(stage.start, PreviousStage) else None,
         sampler=config.sample.sampler,
         provenance={**about, "model": model, "run_config": config.model_dump(mode="json")},
         export={

@@ -25,9 +25,11 @@ from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
+from mos.training.given_weights import load_checkpoint, load_export
 from mos.training.loop import train
 from mos.training.metrics import metrics_of
 from mos.training.notices import Notices
+from mos.training.start import GivenWeights
 from mos.training.stop import stoppable
 from pipelines.train.job import StageJob, preview_rows, stage_plan
 from pipelines.train.open_states import announced, open_states
@@ -80,18 +82,24 @@ def train_worker(job: StageJob, device: torch.device) -> None:
 
 
 def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, TrainState]:
-    """The sharded model with the weights to go on from: this stage's own, the last stage's, or new ones."""
+    """The sharded model with the weights to go on from: this stage's own, those it starts from, or new ones."""
     with torch.device("meta"):
         model = MoS(job.model)
     model.to_empty(device="cpu").init_weights(torch.Generator().manual_seed(job.model_seed))
     stage = job.stage
     engine = build_engine(stage.engine, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
+    own, given = newest_checkpoint(job.folder), stage.start
+    if own is None and isinstance(given, GivenWeights) and not given.is_checkpoint:
+        left = load_export(given, engine)
+        if left and dist.get_rank() == 0:
+            Notices(job.folder).say(f"{len(left)} weights keep new values, {given.path} has none: {', '.join(left)}")
     ema = Ema(engine.weights(), stage.ema_decay)
-    own = newest_checkpoint(job.folder)
     if own is not None:
         own.restore(engine, ema, optimizer=True)
         return engine, ema, own.state
-    if job.start is not None:
+    if isinstance(given, GivenWeights) and given.is_checkpoint:
+        load_checkpoint(given, engine, ema)
+    elif job.start is not None:
         open_checkpoint(job.start).restore(engine, ema, optimizer=False)
     return engine, ema, TrainState()
 

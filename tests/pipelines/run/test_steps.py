@@ -1,10 +1,12 @@
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from mos.autoencoder.config import CodecConfig
+from mos.checkpoints import SHAPES
 from mos.errors import UserError
 from mos.identity import HOW, HOW_FAR, kind_of
 from mos.training.stage import StageConfig
@@ -206,3 +208,19 @@ def test_a_stage_that_ended_earlier_than_asked_is_not_finished(config: RunConfig
         Run(longer).require("stage1")
     assert Run(shorter).require("stage1").outputs["steps"] == asked
     assert Run(shorter).step("stage2").fingerprint == Run(config).step("stage2").fingerprint
+
+
+def test_a_stage_with_weights_of_its_own_needs_no_stage_before_it(config: RunConfig, tmp_path: Path):
+    finish(config, "shapes", "curate", "encode")
+    given, new = (
+        config.changed([f"stage2.start={start}"]) for start in (f"{{type='weights', path='{SHAPES}'}}", "{type='new'}")
+    )
+    assert upstream("stage2", given) == upstream("stage2", new) == ("encode",)
+    assert upstream("stage3", given) == ("encode", "stage2")
+    shutil.copytree(SHAPES, tmp_path / "moved")
+    moved = config.changed([f"stage2.start={{type='weights', path='{tmp_path / 'moved'}'}}"])
+    assert Run(moved).step("stage2").fingerprint == Run(given).step("stage2").fingerprint
+    assert Run(new).step("stage2").fingerprint != Run(given).step("stage2").fingerprint
+    nowhere = config.changed(["stage2.start={type='weights', path='/nowhere'}"])
+    with pytest.raises(UserError, match=r"start.path = '/nowhere' holds neither an export"):
+        Run(nowhere).step("stage2")

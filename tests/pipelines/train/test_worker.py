@@ -164,3 +164,16 @@ def test_metrics_go_on_behind_the_step_that_training_begins_with(small_run, grou
     with metrics_of(job.folder, 2) as report:
         report(lines[2])
     assert read_metrics(tmp_path) == [lines[0], lines[2]]
+
+
+def test_a_stage_starts_from_the_export_of_another_run(small_run, group, tmp_path: Path):
+    first = prepared(encoded_run(small_run, *TINY), tmp_path / "first")
+    train_worker(first, CPU)
+    start = f"stage1.start={{type='weights', path='{first.folder / 'export'}'}}"
+    second = prepared(encoded_run(small_run, *TINY, start, "stage1.ema_decay=0.5"), tmp_path / "second")
+    engine, ema, state = start_training(second, CPU)
+    given = exported(first)
+    assert state == TrainState()
+    for found in (engine.weights(), ema.average):
+        assert all(torch.equal(tensor.full_tensor(), given[name]) for name, tensor in found.items())
+    assert second.start is None

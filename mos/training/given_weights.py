@@ -1,0 +1,107 @@
+"""Weights of an export or a checkpoint into a sharded model: checked first, then read, every rank its own rows."""
+
+import json
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from mos.errors import UserError
+from mos.model.mos import ModelConfig, MoS
+from mos.training.checkpoint import Checkpoint, open_checkpoint
+from mos.training.checkpoint_format import UnusableCheckpointError
+from mos.training.ema import Ema
+from mos.training.engine import Engine
+from mos.training.start import WEIGHTS, GivenWeights
+
+SHOWN = 3
+"""Weights that a sentence names."""
+
+
+def check_fit(start: GivenWeights, model: ModelConfig) -> None:
+    """Make sure that given weights are those of a model of this shape, as far as they have to be.
+
+    Raises:
+        UserError: they are not, or cannot be read.
+    """
+    theirs, ours = shapes(_model_of(start)), shapes(model)
+    differing = [name for name in (*ours, *(theirs.keys() - ours.keys())) if theirs.get(name) != ours.get(name)]
+    if start.partial and start.is_checkpoint:
+        raise UserError(f"start.partial takes an export, and {start.path!r} is a checkpoint: name an export")
+    if not differing or (start.partial and len(differing) < len(ours)):
+        return
+    shown = ", ".join(
+        f"{name} is {_shape(theirs.get(name))} there and {_shape(ours.get(name))} here" for name in differing[:SHOWN]
+    )
+    more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+    remedy = "name other weights" if start.partial else "use its [model], or set start.partial = true for an export"
+    raise UserError(f"start.path = {start.path!r} holds another model ({shown}{more}): {remedy}")
+
+
+def shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a model."""
+    with torch.device("meta"):
+        return {name: tuple(weight.shape) for name, weight in MoS(model).named_parameters()}
+
+
+def load_export(start: GivenWeights, engine: Engine) -> list[str]:
+    """Write an export's weights into the engine's, every rank its own shards; returns the names that it has none for.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    left = []
+    try:
+        with safe_open(start.folder / WEIGHTS, framework="pt") as file:
+            names = set(file.keys())
+            for name, weight in engine.weights().items():
+                if name not in names or tuple(file.get_slice(name).get_shape()) != tuple(weight.shape):
+                    left.append(name)
+                    continue
+                rows = _own_rows(weight)
+                _local(weight).copy_(file.get_slice(name)[rows] if weight.ndim else file.get_tensor(name))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"weights {start.folder / WEIGHTS} cannot be read ({error}): name another export") from error
+    return left
+
+
+def load_checkpoint(start: GivenWeights, engine: Engine, ema: Ema) -> None:
+    """Write a checkpoint's weights into the engine's and its average into `ema`. Collective.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    open_checkpoint(start.folder).restore(engine, ema, optimizer=False)
+    if start.average:
+        for name, weight in engine.weights().items():
+            weight.copy_(ema.average[name])
+        ema.num_updates = 0
+
+
+def _own_rows(weight: Tensor) -> slice:
+    """Rows of a weight that this rank holds: shards are cut as torch.chunk cuts."""
+    if not isinstance(weight, DTensor):
+        return slice(None)
+    rows = -(-weight.shape[0] // weight.device_mesh.size())
+    first = min(weight.device_mesh.get_local_rank() * rows, weight.shape[0])
+    return slice(first, first + len(weight.to_local()))
+
+
+def _local(weight: Tensor) -> Tensor:
+    return weight.to_local() if isinstance(weight, DTensor) else weight
+
+
+def _model_of(start: GivenWeights) -> ModelConfig:
+    try:
+        if start.is_checkpoint:
+            return ModelConfig.model_validate(Checkpoint.read(start.folder).provenance["model"])
+        return ModelConfig.model_validate(json.loads((start.folder / "config.json").read_text("utf-8"))["model"])
+    except (OSError, ValueError, KeyError, ValidationError, UnusableCheckpointError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"start.path = {start.path!r} cannot be read ({reason}): name another one") from error
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape))

@@ -1,0 +1,70 @@
+"""Where a stage's first weights come from: new ones, the stage before it, or an export or a checkpoint of any run."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mos.checkout import CLONE
+from mos.config import StrictConfig
+from mos.errors import UserError
+from mos.identity import HOW, NUMBERS
+from mos.training.checkpoint_format import MARKER, is_complete
+
+WEIGHTS = "model.safetensors"
+
+
+class NewWeights(StrictConfig):
+    """Weights drawn from the run's seed."""
+
+    type: Annotated[Literal["new"], NUMBERS] = "new"
+
+
+class PreviousStage(StrictConfig):
+    """The last weights and average of the stage before this one; the first stage has new ones."""
+
+    type: Annotated[Literal["previous"], NUMBERS] = "previous"
+
+
+class GivenWeights(StrictConfig):
+    """Weights of an export or a checkpoint, of this run or another."""
+
+    type: Annotated[Literal["weights"], NUMBERS] = "weights"
+    path: Annotated[str, HOW]
+    """Folder of an export, or of a checkpoint (`step-000001000`); a relative one stands in the checkout."""
+    average: Annotated[bool, NUMBERS] = True
+    """Begin with the moving average of a checkpoint, false: with the weights themselves and the average beside them. An
+    export holds the average alone."""
+    partial: Annotated[bool, NUMBERS] = False
+    """Take of an export what fits by name and shape, and list what does not: it keeps new weights."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the export or checkpoint."""
+        return CLONE / self.path
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """True for a checkpoint, false for an export.
+
+        Raises:
+            UserError: the folder holds neither.
+        """
+        if is_complete(self.folder):
+            return True
+        if not (self.folder / WEIGHTS).is_file() or not (self.folder / "config.json").is_file():
+            raise UserError(
+                f"start.path = {self.path!r} holds neither an export ({WEIGHTS}, config.json) nor a checkpoint "
+                f"({MARKER}): name the `export` or a `step-…` folder of a stage"
+            )
+        return False
+
+    def identity(self) -> str:
+        """64 hex digits over the weights, wherever they stand."""
+        name = MARKER if self.is_checkpoint else WEIGHTS  # the marker of a checkpoint has the checksum of every file
+        with (self.folder / name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+StartConfig = Annotated[PreviousStage | NewWeights | GivenWeights, Field(discriminator="type")]
