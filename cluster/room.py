@@ -1,10 +1,12 @@
-"""Whether the cluster at hand can ever hold a group of workers: asked before anybody waits for them."""
+"""Whether the cluster at hand can ever hold a group of workers, and what they wait for while it does not."""
 
 import json
 import os
 import re
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -18,6 +20,10 @@ REPORTED_WITHIN_S = 15.0
 """How long after its start a cluster tells of its node types at the latest."""
 
 
+SAID_EVERY_S = 60.0
+"""Between lines about what is waited for."""
+
+
 def refuse_too_many(key: str, num: int, options: Mapping[str, Any]) -> None:
     """Raise `UserError` where so many workers never fit the cluster: it has too few nodes for them and adds none.
 
@@ -29,17 +35,64 @@ def refuse_too_many(key: str, num: int, options: Mapping[str, Any]) -> None:
     room = num_fitting(ray.nodes(), options)
     if room >= num or may_grow():
         return
-    needs = [
-        f"{options[name]:g} {unit}" for name, unit in (("num_cpus", "CPU"), ("num_gpus", "GPU")) if name in options
-    ]
-    labels = options.get("label_selector")
-    where = f" on nodes with {labels}" if labels else ""
     total = ray.cluster_resources()
     raise UserError(
-        f"{num} workers of {' and '.join(needs)} each ({key}) do not fit the cluster{where}, which has room for {room} "
-        f"({total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs in all) and does not grow: lower {key} or "
-        "what each of them asks for, or use a larger cluster"
+        f"{num} workers of {_needs(options)} each ({key}) do not fit the cluster{_where(options)}, which has room for "
+        f"{room} ({total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs in all) and does not grow: lower {key} "
+        "or what each of them asks for, or use a larger cluster"
     )
+
+
+@contextmanager
+def told_while_waiting(
+    key: str, num: int, options: Mapping[str, Any], has_begun: Callable[[], bool], first_s: float = 20.0
+) -> Iterator[None]:
+    """Say what a group of workers waits for, after a while and then once a minute, until it has begun.
+
+    Args:
+        key: the setting that asks for them.
+        num: workers at the same time.
+        options: as for `refuse_too_many`.
+        has_begun: asked every second or so.
+        first_s: seconds until the first line.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        said = time.monotonic() + first_s - SAID_EVERY_S
+        while not ended.wait(min(1.0, first_s)) and not has_begun():
+            if time.monotonic() - said < SAID_EVERY_S:
+                continue
+            said = time.monotonic()
+            free, total = ray.available_resources(), ray.cluster_resources()
+            missing = num_fitting(ray.nodes(), options) < num
+            why = "it has too few nodes for them and may grow" if missing else "others use it"
+            print(
+                f"{key}: waits for {num} workers of {_needs(options)} each{_where(options)}; free are "
+                f"{free.get('CPU', 0):g} of {total.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} of "
+                f"{total.get('GPU', 0):g} GPUs of the cluster: {why}",
+                flush=True,
+            )
+
+    thread = threading.Thread(target=watch, name="told-while-waiting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _needs(options: Mapping[str, Any]) -> str:
+    """What one worker asks for."""
+    units = (("num_cpus", "CPU"), ("num_gpus", "GPU"))
+    return " and ".join(f"{options[name]:g} {unit}" for name, unit in units if name in options)
+
+
+def _where(options: Mapping[str, Any]) -> str:
+    """The nodes that it may stand on."""
+    labels = options.get("label_selector")
+    return f" on nodes with {labels}" if labels else ""
 
 
 def num_fitting(nodes: list[dict[str, Any]], options: Mapping[str, Any]) -> int:

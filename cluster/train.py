@@ -15,7 +15,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.resources import actor_options
-from cluster.room import refuse_too_many
+from cluster.room import refuse_too_many, told_while_waiting
 from mos.errors import UserError
 from mos.files import written_whole
 from mos.workers import WorkerConfig
@@ -42,14 +42,17 @@ def run_workers(
         UserError: a worker raised it, or the cluster can never hold the gang.
         ray.train.TrainingFailedError: the gang failed once more than `max_failures`.
     """
-    refuse_too_many("cluster.train.num", workers.num, actor_options(workers))
+    options = actor_options(workers)
+    refuse_too_many("cluster.train.num", workers.num, options)
     if len(ray.nodes()) == 1:  # one process less to start: a lone node that is taken away takes the gang with it
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     resources: dict[str, float] = {"CPU": workers.cpus}
     if workers.gpus:
         resources["GPU"] = workers.gpus
     mistake = folder.with_name(f"{folder.name}-mistake.txt")
-    mistake.unlink(missing_ok=True)
+    begun = folder.with_name(f"{folder.name}-begun")
+    for left in (mistake, begun):
+        left.unlink(missing_ok=True)
     trainer = TorchTrainer(
         _run_worker,
         train_loop_config={
@@ -57,6 +60,7 @@ def run_workers(
             "job": job,
             "num_threads": workers.threads,
             "mistake": str(mistake),
+            "begun": str(begun),
         },
         torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),
         scaling_config=ScalingConfig(
@@ -72,7 +76,8 @@ def run_workers(
         ),
     )
     try:
-        _aside(trainer.fit)
+        with told_while_waiting("cluster.train.num", workers.num, options, begun.is_file):
+            _aside(trainer.fit)
     except ray.train.TrainingFailedError as error:
         if not mistake.is_file():
             raise
@@ -102,6 +107,7 @@ def _run_worker(config: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(config["num_threads"])
+    Path(config["begun"]).touch()
     mistake = Path(config["mistake"])
     if mistake.is_file():  # of the gang before this one: a user's mistake does not go away by trying again
         return

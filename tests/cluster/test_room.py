@@ -1,10 +1,13 @@
 """What fits a cluster is known before anybody waits for it."""
 
+import threading
+import time
+
 import pytest
 import ray
 
 from cluster.config import ClusterConfig
-from cluster.room import may_grow, num_fitting, refuse_too_many
+from cluster.room import may_grow, num_fitting, refuse_too_many, told_while_waiting
 from cluster.session import ray_session
 from mos.errors import UserError
 
@@ -66,3 +69,36 @@ def test_a_head_without_an_autoscaler_does_not_grow(local_ray, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     with ray_session(ClusterConfig()), pytest.raises(UserError, match="does not grow"):
         refuse_too_many("cluster.generate.num", 9, {"num_cpus": 1})
+
+
+@ray.remote(num_cpus=3)
+class Busy:
+    def ready(self) -> bool:
+        return True
+
+
+def test_what_workers_wait_for_is_said_until_they_begin(local_ray, capsys):
+    busy = Busy.remote()
+    ray.get(busy.ready.remote())
+    begun = threading.Event()
+    one = {"num_cpus": 2}
+    with told_while_waiting("cluster.train.num", 2, one, begun.is_set, first_s=0.1):
+        time.sleep(1.0)
+        begun.set()
+        time.sleep(0.3)
+    said = capsys.readouterr().out
+    assert said.startswith("cluster.train.num: waits for 2 workers of 2 CPU each; free are 1 of 4 CPUs and 0 of 0 GPUs")
+    assert said.endswith("of the cluster: others use it\n")
+    assert said.count("\n") == 1
+    labelled = {"num_cpus": 2, "label_selector": {"group": "train"}}
+    with told_while_waiting("cluster.train.num", 2, labelled, lambda: False, first_s=0.1):
+        time.sleep(1.0)
+    assert "on nodes with {'group': 'train'}; free" in (said := capsys.readouterr().out)
+    assert "it has too few nodes for them and may grow" in said
+    ray.kill(busy)
+
+
+def test_nothing_is_said_of_workers_that_begin_at_once(local_ray, capsys):
+    with told_while_waiting("many", 1, {"num_cpus": 1}, lambda: True, first_s=0.05):
+        time.sleep(0.4)
+    assert capsys.readouterr().out == ""
