@@ -53,7 +53,7 @@ RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 INTERRUPTED = "interrupted"
 
 CURATION_CRON = "0 3 * * *"
-"""Every night at three: new shards become new samples."""
+"""Every night at three: new shards become new samples, and these are encoded. Stages that have begun keep theirs."""
 
 
 class RayJobs(dg.ConfigurableResource):
@@ -87,7 +87,7 @@ class RayJobs(dg.ConfigurableResource):
         run = self.run()
         config = run.config
         try:
-            step = run.step(name)
+            step = run.step(name, self.force)
             if step.already_finished(self.force):
                 return step.ledger.require(name, step.fingerprint, "")
             settled = () if self._cluster.server is None else config.resolved_overrides()
@@ -118,11 +118,13 @@ def build_definitions(config_path: Path, overrides: tuple[str, ...] = (), *, for
     """Assets for the steps a config has, their jobs' cluster, and the nightly schedule of curation."""
     config = load_run(config_path, overrides)
     assets = [step_asset(name, upstream(name, config)) for name in configured_steps(config)]
-    raw_data = dg.AssetSelection.assets("curate").upstream()
+    # A codec of the run's own is trained on what was curated: it waits for somebody to ask for it.
+    last = "encode" if config.codec is None else "curate"
+    new_data = dg.AssetSelection.assets(last).upstream()
     return dg.Definitions(
         assets=assets,
         resources={"jobs": RayJobs(config=str(config_path), overrides=list(overrides), force=force)},
-        schedules=[dg.ScheduleDefinition(name="nightly_curation", cron_schedule=CURATION_CRON, target=raw_data)],
+        schedules=[dg.ScheduleDefinition(name="nightly_curation", cron_schedule=CURATION_CRON, target=new_data)],
         executor=dg.in_process_executor,  # one process and one Ray head for a run
     )
 

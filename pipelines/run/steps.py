@@ -26,8 +26,8 @@ CODE_VERSIONS = {"shapes": 3, "curate": 1, "codec": 1, "encode": 1, "sample": 1,
 )
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
 
-DRAWING = ("sample", "evaluate")
-"""The steps that use a trained model."""
+BEGAN = "began.json"
+"""File of a stage's folder from its first start on: how many updates it was to have then."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Step:
     ledger: StepLedger
     settings: str
     """The same, raw data left out: those of a curation."""
+    curation: StepRecord | None = None
+    """The curation that it stands on."""
     length: int = 0
     """Updates that a step which trains is asked for."""
     started_at: float = field(default_factory=time.time)
@@ -80,8 +82,9 @@ class Run:
 
     What is finished is read from the records, never from the raw data: a new shard in a source's folder is a matter of
     the next curation alone. Several curations of the same config may stand in the records; the one made, or confirmed,
-    last is the newest. A training step and `encode` stand on the newest. What draws stands on the newest for which all
-    that it needs is finished, so that a trained model stays usable while newer samples wait to be trained on.
+    last is the newest, and `encode` and a first stage that begins stand on it. A stage that has begun keeps the samples
+    it began with, whatever comes after them. A later stage, and what draws, stand on the newest for which all that they
+    need is finished, so that a trained model stays usable while newer samples wait to be trained on.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -89,8 +92,12 @@ class Run:
         self.ledger = StepLedger(config.root)
         self._known: dict[tuple[str, str], str] = {}
 
-    def step(self, name: str) -> Step:
+    def step(self, name: str, anew: bool = False) -> Step:
         """The step about to start, with the fingerprint of its config and of its finished upstream steps.
+
+        Args:
+            name: of the step.
+            anew: whether a stage that has begun takes the newest samples, and not those that it began with.
 
         Raises:
             UserError: the config lacks the step's section, an upstream step is not finished, or a source is missing.
@@ -100,10 +107,18 @@ class Run:
         if name == "curate":
             settings = self._fingerprint(name, None)
             return Step(name, self._curation_fingerprint(), self.ledger, settings)
-        curation = self._curation_for(name)
+        curation = self._curation_for(name, anew)
         identity = self._fingerprint(name, curation)
         length = self.config.stage(name).steps if name in TRAINING else 0
-        return Step(name, identity, self.ledger, identity, length)
+        return Step(name, identity, self.ledger, identity, curation, length)
+
+    def require_for(self, step: Step, name: str) -> StepRecord:
+        """The record of a finished step that another one stands on.
+
+        Raises:
+            UserError: it is not finished; names the first step that is missing, and the command that finishes it.
+        """
+        return self._require(name, step.curation)
 
     def find(self, name: str) -> StepRecord | None:
         """The record of a finished step; None where it, or what it stands on, is not finished."""
@@ -134,16 +149,31 @@ class Run:
         records = [record for record in self.ledger.records("curate") if record.settings == settings]
         return [*sorted(records, key=lambda record: record.confirmed_at, reverse=True)] or [None]
 
-    def _curation_for(self, name: str) -> StepRecord | None:
+    def _curation_for(self, name: str, anew: bool) -> StepRecord | None:
         """The curation that a step about to start stands on."""
         newest, *earlier = self._curations
-        if name not in DRAWING or self._stands(name, newest):
+        if name in TRAINING and not anew:
+            for curation in self._curations:
+                if self._has_begun(name, curation):
+                    if curation is not newest:
+                        print(
+                            f"{name}: keeps the samples it began with; newer ones wait (--force begins anew with them)"
+                        )
+                    return curation
+        trained = any(step in TRAINING for step in upstream(name, self.config))
+        if not trained or self._stands(name, newest):
             return newest
         for curation in earlier:
             if self._stands(name, curation):
                 print(f"{name}: the newest samples are not trained on yet, so the model of earlier ones is used")
                 return curation
         return newest
+
+    def _has_begun(self, name: str, curation: StepRecord | None) -> bool:
+        """True if a stage on the samples of a curation has a folder."""
+        with suppress(UserError):
+            return self.config.folder("checkpoints", name, self._fingerprint(name, curation)[:12], BEGAN).is_file()
+        return False
 
     def _stands(self, name: str, curation: StepRecord | None) -> bool:
         """True if all that a step reads is finished for a curation."""

@@ -41,7 +41,7 @@ from pipelines.train.worker import train_worker
 
 def train_stage(name: str, run: Run, args: Namespace) -> None:
     """Train one stage unless it is on record, from the newest checkpoint of an interrupted run where there is one."""
-    config, step = run.config, run.step(name)
+    config, step = run.config, run.step(name, args.force)
     with stage_lock(stage_folder(step, config)):
         if not step.already_finished(args.force):
             train(step, run, args.force)

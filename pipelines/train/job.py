@@ -28,10 +28,7 @@ from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.stage import StageConfig
 from mos.training.start import PreviousStage
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import TRAINING, Run, Step, upstream
-
-FIRST_LENGTH = "began.json"
-"""File of a stage's folder."""
+from pipelines.run.steps import BEGAN, TRAINING, Run, Step, upstream
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,8 @@ def make_job(step: Step, run: Run) -> StageJob:
     """Everything that is known before the data is looked at."""
     config = run.config
     name, stage = step.name, config.stage(step.name)
-    encoded = run.require("encode").outputs
-    curated = run.require("curate").outputs
+    encoded = run.require_for(step, "encode").outputs
+    curated = run.require_for(step, "curate").outputs
     tables = EncodedTables(
         samples=TableVersion(**curated["samples"]),
         states=TableVersion(**encoded["states"]),
@@ -112,7 +109,7 @@ def make_job(step: Step, run: Run) -> StageJob:
         model_seed=config.seed,
         folder=folder,
         decay_steps=first_length(folder) or stage.steps,
-        start=find_start(name, run) if isinstance(stage.start, PreviousStage) else None,
+        start=find_start(step, run) if isinstance(stage.start, PreviousStage) else None,
         sampler=config.sample.sampler,
         provenance={**about, "model": model, "run_config": config.model_dump(mode="json")},
         export={
@@ -146,14 +143,14 @@ def stage_folder(step: Step, config: RunConfig) -> Path:
 
 def first_length(folder: Path) -> int | None:
     """Updates that the stage in this folder had when it began; None where it has not begun."""
-    path = folder / FIRST_LENGTH
+    path = folder / BEGAN
     return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.is_file() else None
 
 
 def keep_first_length(job: StageJob) -> None:
     """Note how long the stage is as it begins: its learning rate decays over that, however long it becomes."""
     if first_length(job.folder) is None:
-        with written_whole(job.folder / FIRST_LENGTH) as partial:
+        with written_whole(job.folder / BEGAN) as partial:
             partial.write_text(json.dumps({"steps": job.stage.steps}), encoding="utf-8")
 
 
@@ -168,16 +165,16 @@ def steps_done(folder: Path) -> int:
     return 0 if checkpoint is None else checkpoint.state.step
 
 
-def find_start(name: str, run: Run) -> Path | None:
+def find_start(step: Step, run: Run) -> Path | None:
     """The final checkpoint of the training stage before this one.
 
     Raises:
         UserError: it was removed, or holds another model.
     """
-    before = [step for step in upstream(name, run.config) if step in TRAINING]
+    before = [name for name in upstream(step.name, run.config) if name in TRAINING]
     if not before:
         return None
-    path = Path(run.require(before[-1]).outputs["checkpoint"])
+    path = Path(run.require_for(step, before[-1]).outputs["checkpoint"])
     try:
         checkpoint = Checkpoint.read(path)
     except UnusableCheckpointError as error:

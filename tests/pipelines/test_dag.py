@@ -9,6 +9,7 @@ import pytest
 
 from cluster.config import ClusterConfig
 from cluster.head import LocalHead
+from mos.checkout import CLONE
 from mos.ledger import StepRecord
 from pipelines.dag import CURATION_CRON, build_definitions, defs
 from pipelines.run.dagster_metadata import asset_metadata
@@ -45,7 +46,10 @@ def test_curation_is_scheduled_and_every_step_retried():
     schedule = defs.resolve_schedule_def("nightly_curation")
     assert schedule.cron_schedule == CURATION_CRON
     selected = defs.resolve_job_def(schedule.job_name).asset_layer.selected_asset_keys
-    assert {key.to_user_string() for key in selected} == {"shapes", "curate"}
+    assert {key.to_user_string() for key in selected} == {"shapes", "curate", "encode"}
+    codec = build_definitions(CLONE / "pipelines/configs/codec.toml")
+    job = codec.resolve_job_def(codec.resolve_schedule_def("nightly_curation").job_name)
+    assert {key.to_user_string() for key in job.asset_layer.selected_asset_keys} == {"shapes", "curate"}
     for node in defs.resolve_implicit_global_asset_job_def().all_node_defs:
         assert node.retry_policy.max_retries > 0
 

@@ -12,6 +12,7 @@ from mos.identity import HOW, HOW_FAR, kind_of
 from mos.training.stage import StageConfig
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import (
+    BEGAN,
     CODE_VERSIONS,
     STEPS,
     Run,
@@ -121,6 +122,51 @@ def test_a_trained_model_stays_usable_while_newer_samples_wait(config: RunConfig
     assert run.require("curate").outputs["identity"] == "curate-other"
     assert run.step("sample").fingerprint == drawn
     assert "the newest samples are not trained on yet" in capsys.readouterr().out
+
+
+def begin(config: RunConfig, name: str) -> None:
+    """A stage's folder as its first start leaves it."""
+    folder = config.folder("checkpoints", name, Run(config).step(name).short)
+    folder.mkdir(parents=True)
+    (folder / BEGAN).touch()
+
+
+def test_a_stage_that_has_begun_keeps_its_samples(config: RunConfig, capsys: pytest.CaptureFixture[str]):
+    finish(config, "shapes", "curate", "encode")
+    begun = Run(config).step("stage1")
+    begin(config, "stage1")
+    add_shard(config, "pairs-00001.tar")
+    finish(config, "curate", identity="other")
+    run = Run(config)
+    step = run.step("stage1")
+    assert step.fingerprint == begun.fingerprint
+    assert run.require_for(step, "encode").outputs["identity"] == "encode-same"
+    assert (
+        "stage1: keeps the samples it began with; newer ones wait (--force begins anew with them)"
+        in capsys.readouterr().out
+    )
+    with pytest.raises(UserError, match="step 'encode' is not finished"):
+        run.step("stage1", anew=True)
+    finish(config, "encode", identity="other")  # of the newer samples
+    again = Run(config)
+    assert again.step("stage1").fingerprint == begun.fingerprint
+    anew = again.step("stage1", anew=True)
+    assert anew.fingerprint != begun.fingerprint
+    assert again.require_for(anew, "encode").outputs["identity"] == "encode-other"
+
+
+def test_a_later_stage_takes_the_newest_samples_that_the_one_before_it_has_seen(config: RunConfig):
+    finish(config, "shapes", "curate", "encode")
+    begin(config, "stage1")
+    finish(config, "stage1")
+    before = Run(config).step("stage2")
+    add_shard(config, "pairs-00001.tar")
+    finish(config, "curate", "encode", identity="other")
+    assert Run(config).step("stage2").fingerprint == before.fingerprint
+    Run(config).step("stage1", anew=True).finish({"identity": "stage1-other"})
+    run = Run(config)
+    assert run.step("stage2").fingerprint != before.fingerprint
+    assert run.require_for(run.step("stage2"), "stage1").outputs["identity"] == "stage1-other"
 
 
 def test_raw_data_that_come_back_are_the_current_ones_again(config: RunConfig):

@@ -125,10 +125,10 @@ def test_auto_is_what_the_encode_step_settled_and_a_named_source_stays(small_run
 
 def test_a_stage_goes_on_from_the_checkpoint_of_the_stage_before(small_run, tmp_path: Path):
     config = encoded_run(small_run, *stage("stage1"), *stage("stage2"), without=(*WITHOUT, "edit"))
-    assert find_start("stage1", Run(config)) is None
+    assert find_start(Run(config).step("stage1"), Run(config)) is None
     save_checkpoints(tmp_path / "stage", config.model, 6)
     finish(config, "stage1", tmp_path / "stage" / "step-000000006")
-    assert find_start("stage2", Run(config)) == tmp_path / "stage" / "step-000000006"
+    assert find_start(Run(config).step("stage2"), Run(config)) == tmp_path / "stage" / "step-000000006"
 
 
 def test_a_start_that_cannot_be_taken_is_named_with_the_remedy(small_run, tmp_path: Path):
@@ -137,10 +137,10 @@ def test_a_start_that_cannot_be_taken_is_named_with_the_remedy(small_run, tmp_pa
     finish(config, "stage1", path)
     remedy = rf"checkpoint {path} of stage1 is missing or damaged .*: run `python pipelines/stage1.py --force`$"
     with pytest.raises(UserError, match=remedy):
-        find_start("stage2", Run(config))
+        find_start(Run(config).step("stage2"), Run(config))
     save_checkpoints(tmp_path / "stage", config.model.model_copy(update={"ffn_dim": 48}), 6)
     with pytest.raises(UserError, match=rf"checkpoint {path} of stage1 holds another model than \[model\] describes"):
-        find_start("stage2", Run(config))
+        find_start(Run(config).step("stage2"), Run(config))
 
 
 def test_steps_done_are_those_of_the_newest_checkpoint_that_reads(small_run, tmp_path: Path):
