@@ -117,8 +117,9 @@ def require_tables(cases: Sequence[Case]) -> None:
         try:
             Run(case.config).require("encode")
         except UserError as error:
-            tower = case.config.encode.tower.type
-            raise UserError(f"variant {case.variant}: {error}, with encode.tower.type={tower}") from error
+            tower, dim = case.config.encode.tower.type, case.config.model.state_dim
+            overrides = f"encode.tower.type={tower} model.state_dim={dim}"
+            raise UserError(f"variant {case.variant}: {error}, with {overrides}") from error
 
 
 def run_cases(cases: Sequence[Case], settings: AblateConfig, *, force: bool = False) -> list[CaseFigures]:
