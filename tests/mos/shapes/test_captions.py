@@ -15,21 +15,21 @@ CROSS = SceneObject(Shape.CROSS, Colour.BLUE, 0.74, 0.5, 0.35)
 @pytest.mark.parametrize(
     ("category", "objects", "expected"),
     [
-        (Category.SINGLE_OBJECT, (STAR,), {"an orange star"}),
-        (Category.COLORS, (CROSS,), {"a blue cross on a grey background"}),
-        (Category.COUNTING, (CROSS, CROSS, CROSS), {"three blue crosses"}),
-        (Category.POSITION, (STAR, CROSS), {"an orange star left of a blue cross"}),
-        (Category.POSITION, (CROSS, STAR), {"a blue cross right of an orange star"}),
-        (Category.TWO_OBJECT, (STAR, CROSS), {"a star and a cross", "a cross and a star"}),
-        (Category.COLOR_ATTR, (STAR, CROSS), {"an orange star and a blue cross", "a blue cross and an orange star"}),
+        (Category.SINGLE_OBJECT, (STAR,), "an orange star"),
+        (Category.COLORS, (CROSS,), "a blue cross on a grey background"),
+        (Category.COUNTING, (CROSS, CROSS, CROSS), "three blue crosses"),
+        (Category.POSITION, (STAR, CROSS), "an orange star left of a blue cross"),
+        (Category.POSITION, (CROSS, STAR), "a blue cross right of an orange star"),
+        (Category.TWO_OBJECT, (STAR, CROSS), "a star and a cross"),
+        (Category.COLOR_ATTR, (STAR, CROSS), "an orange star and a blue cross"),
     ],
 )
 def test_captions_say_what_their_category_promises(
-    category: Category, objects: tuple[SceneObject, ...], expected: set[str]
+    category: Category, objects: tuple[SceneObject, ...], expected: str
 ) -> None:
     captions = {caption_of(Scene(category, Background.GREY, objects), random.Random(k)) for k in range(60)}
-    assert {re.sub("^a (photo|picture) of ", "", caption) for caption in captions} == expected
-    assert len(captions) == 3 * len(expected)
+    assert {re.sub("^a (photo|picture) of ", "", caption) for caption in captions} == {expected}
+    assert len(captions) == 3
 
 
 def test_training_has_few_distinct_short_captions() -> None:

@@ -80,6 +80,17 @@ def test_every_relation_occurs_and_says_where_the_first_object_is() -> None:
     assert all(holds(scene) for scene in scenes)
 
 
+def test_two_objects_stand_in_a_row_or_a_column_and_are_named_in_reading_order() -> None:
+    for category in (Category.TWO_OBJECT, Category.COLOR_ATTR):
+        assert {scene.relation for scene in SCENES[category]} == {Relation.LEFT, Relation.ABOVE}
+    for category in (Category.TWO_OBJECT, Category.COLOR_ATTR, Category.POSITION):
+        for scene in SCENES[category]:
+            along = scene.relation in (Relation.LEFT, Relation.RIGHT)
+            for item in scene.objects:
+                assert abs((item.y if along else item.x) - 0.5) <= 0.006
+                assert min(abs((item.x if along else item.y) - place) for place in (0.25, 0.75)) <= 0.006
+
+
 def test_held_out_combinations_are_drawn_alone_and_for_evaluation_alone_beside_others():
     scenes = [training_scene(0, index) for index in range(3000)]
     assert not any(is_held_out(scene) for scene in scenes)
