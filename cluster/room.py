@@ -66,7 +66,7 @@ def told_while_waiting(
             said = time.monotonic()
             free, total = ray.available_resources(), ray.cluster_resources()
             missing = num_fitting(ray.nodes(), options) < num
-            why = "it has too few nodes for them and may grow" if missing else "others use it"
+            why = "it has too few nodes for them and may grow" if missing else "others use it, or they are starting"
             print(
                 f"{key}: waits for {num} workers of {_needs(options)} each{_where(options)}; free are "
                 f"{free.get('CPU', 0):g} of {total.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} of "

@@ -73,6 +73,10 @@ class StepLedger:
         now = time.time()
         return self._write(StepRecord(name, fingerprint, outputs, now - started_at, now, settings, now))
 
+    def forget(self, name: str, fingerprint: str) -> None:
+        """Remove a record, if there is one: the step is not finished then."""
+        self._path(name, fingerprint).unlink(missing_ok=True)
+
     def confirm(self, record: StepRecord, settings: str) -> StepRecord:
         """Note that a record still holds: of several, the one that was confirmed last is the current one."""
         return self._write(replace(record, settings=settings, confirmed_at=time.time()))

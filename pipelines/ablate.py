@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ablate: encoded tables -> one stage trained for each variant and seed, and how sure their differences are.
 
-Reads   the tables of curate and encode, which all variants share
+Reads   the tables of curate and encode; variants share the samples and the latents, and the states of one tower
 Writes  checkpoints/<stage>/ of every variant; ablation/: cases.json, verdicts.json, tables.md, comparisons.png
 
 Variants train beside one another as far as the cluster has room for their gangs. What is trained or measured is found
@@ -32,7 +32,7 @@ from mos.errors import UserError
 from mos.evaluation.theme import LIGHT, figure_png
 from mos.files import written_whole
 from pipelines.run.steps import Run
-from pipelines.train.cases import require_tables, run_cases, variant_cases
+from pipelines.train.cases import on_one_curation, run_cases, variant_cases
 
 
 def main(run: Run, args: Namespace) -> None:
@@ -40,8 +40,7 @@ def main(run: Run, args: Namespace) -> None:
     settings = run.config.ablate
     if settings is None:
         raise UserError(f"config {run.config.name!r} has no [ablate] section: see pipelines/configs/ablate.toml")
-    cases = variant_cases(run.config, settings)
-    require_tables(cases)
+    cases = on_one_curation(variant_cases(run.config, settings), args.force)
     print(
         f"ablate: {len(settings.variants)} variants of {settings.stage}, {len(settings.seeds)} seeds each, "
         f"{run.config.stage(settings.stage).steps} steps of {run.config.stage(settings.stage).batch_size}",

@@ -40,6 +40,7 @@ from cluster.head import JobCluster, server_address
 from cluster.jobs import JobSpec, run_job
 from mos.checkout import CLONE
 from mos.errors import UserError
+from mos.fingerprint import fingerprint
 from mos.ledger import StepRecord
 from mos.precision import instruction_sets
 from pipelines.cost.forecast import forecast
@@ -93,7 +94,8 @@ class RayJobs(dg.ConfigurableResource):
             settled = () if self._cluster.server is None else config.resolved_overrides()
             arguments = [self._cluster.path(Path(self.config)), *self.overrides, *settled, f"root={config.root}"]
             command = self._cluster.command(name, [*arguments, *(["--force"] if self.force else [])])
-            spec = JobSpec(name, step.fingerprint, command, self._cluster.runtime_env())
+            work = fingerprint(step=step.fingerprint, length=step.length) if step.length else step.fingerprint
+            spec = JobSpec(name, work, command, self._cluster.runtime_env())
             # No record: whatever an earlier job of this name left has been removed since.
             with interruptible():
                 outcome = run_job(

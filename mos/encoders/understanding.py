@@ -3,7 +3,8 @@
 What "layer i" means, here and everywhere else: a tower of m blocks yields m + 1 states per token, exactly the
 tuple that transformers returns. Index 0 is the input embedding (with image features in their places), index i
 the output of block i, and index m the *last hidden state*: the output of block m after the final norm, where
-the model has one (Llama, InternVL, PerceptionLM), as every model conditioned on a last layer receives it.
+the model has one (Llama, InternVL, PerceptionLM), as every model conditioned on a last layer receives it. The one
+exception says so in its name: `minilm_keys_values` gives keys and values in place of hidden states.
 
 Dimension key
     ctx    tokens of one context, special tokens included, padding never

@@ -165,7 +165,8 @@ class MoS(nn.Module):
         tokens, positions = self._embed(latents)
         routing = self._route(tokens, positions, timestep, context, exploration)
         image, angles = self._image_stream(tokens, positions, reference)
-        for block, mixed in zip(self.blocks, mix_context(context, routing), strict=True):
+        normed = not isinstance(self.config.fusion, MixtureOfTransformersFusion)
+        for block, mixed in zip(self.blocks, mix_context(context, routing, normed=normed), strict=True):
             image = block(image, mixed.to(image.dtype), context.layout, angles)
         first = self.config.num_registers
         out = self.patch_out(self.norm_out(image[:, first : first + tokens.shape[1]]))

@@ -28,9 +28,10 @@ def check_fit(start: GivenWeights, model: ModelConfig) -> None:
     """
     theirs, ours = shapes(_model_of(start)), shapes(model)
     differing = [name for name in (*ours, *(theirs.keys() - ours.keys())) if theirs.get(name) != ours.get(name)]
+    fits = any(theirs.get(name) == shape for name, shape in ours.items())
     if start.partial and start.is_checkpoint:
         raise UserError(f"start.partial takes an export, and {start.path!r} is a checkpoint: name an export")
-    if not differing or (start.partial and len(differing) < len(ours)):
+    if not differing or (start.partial and fits):
         return
     shown = ", ".join(
         f"{name} is {_shape(theirs.get(name))} there and {_shape(ours.get(name))} here" for name in differing[:SHOWN]

@@ -21,7 +21,7 @@ class OptimizerConfig(StrictConfig):
     lr: float = Field(1e-4, gt=0)
     """Learning rate at the end of the warm-up."""
     final_lr: float = Field(1.5e-5, ge=0)
-    """Learning rate at the last step of the stage; at most `lr`."""
+    """Learning rate at the end of the decay, and after it; at most `lr`."""
     warmup_steps: int = Field(4000, ge=0)
     """Steps over which the rate rises linearly from `lr / warmup_steps` to `lr`."""
     decay_steps: int | None = Field(None, gt=0)

@@ -57,7 +57,7 @@ class StageConfig(StrictConfig):
     max_nonfinite_steps: Annotated[int, HOW] = Field(10, ge=0)
     """Updates skipped for a non-finite gradient, over the whole stage, before training stops with an error;
     counted when a line of metrics or a checkpoint is due."""
-    checkpoint_every: Annotated[int, HOW_FAR] = Field(1000, gt=0)
+    checkpoint_every: Annotated[int, HOW] = Field(1000, gt=0)
     """Updates between checkpoints; the last update always writes one."""
     keep_checkpoints: Annotated[int, HOW] = Field(2, ge=1)
     """Newest complete checkpoints kept."""

@@ -42,7 +42,7 @@ class GivenWeights(StrictConfig):
     @property
     def folder(self) -> Path:
         """Of the export or checkpoint."""
-        return CLONE / self.path
+        return CLONE / Path(self.path).expanduser()
 
     @property
     def is_checkpoint(self) -> bool:

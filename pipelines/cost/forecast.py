@@ -89,12 +89,24 @@ def forecast(run: Run, *, again: bool = False) -> Forecast | None:
 
 
 def steps_left(run: Run) -> list[str]:
-    """The steps of a run that are not on record; all that follow one of them count."""
+    """The steps of a run that are not on record; all that follow one of them count.
+
+    Not so a stage that has seen earlier samples, which does not wait for newer ones, nor what draws with it.
+    """
     names = list(configured_steps(run.config))
     for number, name in enumerate(names):
         if run.step(name).find() is None:
-            return names[number:]
+            return [name for name in names[number:] if not _stands(run, name)]
     return []
+
+
+def _stands(run: Run, name: str) -> bool:
+    if name not in (*TRAINING, "sample", "evaluate"):
+        return False
+    try:
+        return run.step(name).find() is not None
+    except UserError:  # what it stands on is not finished
+        return False
 
 
 def drawing_seconds(config: RunConfig, left: list[str], seconds: dict[str, float]) -> float:

@@ -24,7 +24,7 @@ from mos.shapes.dataset import ShapesConfig
 from mos.training.stage import StageConfig
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
-"""Text-to-image stages in training order; each starts from the one before it."""
+"""Text-to-image stages in training order; each starts from the one before it, unless its `start` says otherwise."""
 
 
 class RunConfig(StrictConfig):

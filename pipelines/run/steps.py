@@ -4,6 +4,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mos.checkout import CLONE
@@ -12,6 +13,7 @@ from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.identity import numbers_of
 from mos.ledger import StepLedger, StepRecord
+from mos.training.checkpoint_format import is_complete, step_folders
 from mos.training.start import GivenWeights, PreviousStage
 from pipelines.run.config import STAGES, RunConfig
 
@@ -25,9 +27,6 @@ CODE_VERSIONS = {"shapes": 3, "curate": 1, "codec": 1, "encode": 1, "sample": 1,
     TRAINING, 3
 )
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
-
-BEGAN = "began.json"
-"""File of a stage's folder from its first start on: how many updates it was to have then."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,10 @@ class Run:
     need is finished, so that a trained model stays usable while newer samples wait to be trained on.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, curation: str | None = None) -> None:
+        """`curation` is the fingerprint of the one that every step stands on, where it is not left to the records."""
         self.config = config
+        self._named = curation
         self.ledger = StepLedger(config.root)
         self._known: dict[tuple[str, str], str] = {}
 
@@ -146,7 +147,11 @@ class Run:
             settings = self._fingerprint("curate", None)
         except UserError:  # the drawn data it reads are not finished
             return [None]
-        records = [record for record in self.ledger.records("curate") if record.settings == settings]
+        records = [
+            record
+            for record in self.ledger.records("curate")
+            if record.settings == settings and self._named in (None, record.fingerprint)
+        ]
         return [*sorted(records, key=lambda record: record.confirmed_at, reverse=True)] or [None]
 
     def _curation_for(self, name: str, anew: bool) -> StepRecord | None:
@@ -170,9 +175,10 @@ class Run:
         return newest
 
     def _has_begun(self, name: str, curation: StepRecord | None) -> bool:
-        """True if a stage on the samples of a curation has a folder."""
+        """True if a stage on the samples of a curation has a checkpoint."""
         with suppress(UserError):
-            return self.config.folder("checkpoints", name, self._fingerprint(name, curation)[:12], BEGAN).is_file()
+            folder = self.config.folder("checkpoints", name, self._fingerprint(name, curation)[:12])
+            return any(is_complete(path) for path in step_folders(folder))
         return False
 
     def _stands(self, name: str, curation: StepRecord | None) -> bool:
@@ -217,6 +223,17 @@ class Run:
             parts, identities = _deciding_parts(name, self.config), self._identities(name, curation)
             self._known[key] = fingerprint(step=name, code=CODE_VERSIONS[name], parts=parts, upstream=identities)
         return self._known[key]
+
+
+def start_identity(config: RunConfig, given: GivenWeights) -> str:
+    """Of given weights: as noted when a stage of this run first trained from them, since they may be gone by then."""
+    noted = start_note(config, given)
+    return noted.read_text(encoding="utf-8") if noted.is_file() else given.identity()
+
+
+def start_note(config: RunConfig, given: GivenWeights) -> Path:
+    """File that keeps the identity of given weights."""
+    return config.folder("steps", "starts", f"{fingerprint(path=given.path)[:12]}.txt")
 
 
 def updates(record: StepRecord) -> int:
@@ -271,7 +288,7 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
             return {"seed": config.seed, "name": config.name, "evaluate": numbers_of(config.evaluate)}
         case _:
             stage = config.stage(name)
-            begun = {"start": stage.start.identity()} if isinstance(stage.start, GivenWeights) else {}
+            begun = {"start": start_identity(config, stage.start)} if isinstance(stage.start, GivenWeights) else {}
             return {"seed": config.seed, "model": config.model, "stage": numbers_of(stage), **begun}
 
 

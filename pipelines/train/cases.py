@@ -60,6 +60,8 @@ class Case:
     stage: str
     held_out: str
     """Filter of the samples that no case is trained on."""
+    curation: str | None = None
+    """Fingerprint of the curation whose samples all cases see; None until it is settled."""
 
     def __str__(self) -> str:
         return f"{self.variant}, seed {self.seed}"
@@ -67,7 +69,12 @@ class Case:
     @property
     def folder(self) -> Path:
         """Of its checkpoints."""
-        return stage_folder(Run(self.config).step(self.stage), self.config)
+        return stage_folder(self.run.step(self.stage), self.config)
+
+    @property
+    def run(self) -> Run:
+        """Its steps."""
+        return Run(self.config, self.curation)
 
 
 def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
@@ -107,19 +114,23 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
     return cases
 
 
-def require_tables(cases: Sequence[Case]) -> None:
-    """Make sure that the states which every case trains on are there, before any is trained.
+def on_one_curation(cases: Sequence[Case], anew: bool) -> list[Case]:
+    """The cases on the same samples: those that the first one began with, where it has and none begins anew, or else
+    the newest. Makes sure that the states which each of them trains on are there, before any is trained.
 
     Raises:
         UserError: they are not.
     """
-    for case in cases:
+    curation = Run(cases[0].config).step(cases[0].stage, anew).curation
+    settled = [replace(case, curation=None if curation is None else curation.fingerprint) for case in cases]
+    for case in settled:
         try:
-            Run(case.config).require("encode")
+            case.run.step(case.stage)
         except UserError as error:
             tower, dim = case.config.encode.tower.type, case.config.model.state_dim
             overrides = f"encode.tower.type={tower} model.state_dim={dim}"
             raise UserError(f"variant {case.variant}: {error}, with {overrides}") from error
+    return settled
 
 
 def run_cases(cases: Sequence[Case], settings: AblateConfig, *, force: bool = False) -> list[CaseFigures]:
@@ -194,9 +205,8 @@ def _progress(running: Iterable[Case]) -> Iterator[str]:
 
 def _run_case(case: Case, settings: AblateConfig, force: bool) -> CaseFigures | None:
     """Train where needed, then measure, on a device of one worker's where it has any; None where it was stopped."""
-    run = Run(case.config)
     try:
-        train_stage(case.stage, run, Namespace(force=force))
+        train_stage(case.stage, case.run, Namespace(force=force))
     except KeyboardInterrupt:
         return None
     workers = case.config.cluster.train
@@ -208,13 +218,14 @@ def _run_case(case: Case, settings: AblateConfig, force: bool) -> CaseFigures | 
 
 def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
     """Held-out loss and scores of a trained case, from its record or anew."""
-    run = Run(case.config)
+    run = case.run
     record = run.require(case.stage)
     drawn = case.config.shapes is not None and settings.prompts_per_category > 0
     parts = {
         "held_out": settings.held_out,
         "passes": settings.passes,
         "prompts": settings.prompts_per_category if drawn else 0,
+        "trained": record.outputs["identity"],
         "samplers": {name: sampler.model_dump() for name, sampler in settings.samplers.items()} if drawn else {},
         "version": MEASURE_VERSION,
     }

@@ -8,6 +8,7 @@ from cluster.session import ray_session
 from cluster.train import run_workers
 from mos.feeding.config import CacheStates, StreamStates
 from mos.feeding.contexts import list_contexts, save_contexts
+from mos.files import written_whole
 from mos.fingerprint import fingerprint
 from mos.loader.checks import check_share, check_tables, check_view, repeating_buckets
 from mos.loader.index import SampleIndex, build_index
@@ -20,7 +21,7 @@ from mos.training.given_weights import check_fit
 from mos.training.metrics import latest_metrics, read_metrics
 from mos.training.start import GivenWeights
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import Run, Step
+from pipelines.run.steps import Run, Step, start_identity, start_note
 from pipelines.run.views import view_of
 from pipelines.train.job import (
     StageJob,
@@ -41,7 +42,10 @@ from pipelines.train.worker import train_worker
 
 def train_stage(name: str, run: Run, args: Namespace) -> None:
     """Train one stage unless it is on record, from the newest checkpoint of an interrupted run where there is one."""
-    config, step = run.config, run.step(name, args.force)
+    config, given = run.config, run.config.stage(name).start
+    if isinstance(given, GivenWeights) and args.force:
+        start_note(config, given).unlink(missing_ok=True)
+    step = run.step(name, args.force)
     with stage_lock(stage_folder(step, config)):
         if not step.already_finished(args.force):
             train(step, run, args.force)
@@ -52,10 +56,14 @@ def train_stage(name: str, run: Run, args: Namespace) -> None:
 
 def train(step: Step, run: Run, anew: bool) -> None:
     """Train a stage and record it; `anew` begins again from its first step."""
-    config, before = run.config, step.ledger.find(step.name, step.fingerprint)
+    config, job = run.config, make_job(step, run)
+    before = step.ledger.find(step.name, step.fingerprint)
+    # Until it has come to its new end the stage is not finished: checkpoints that the record names may go meanwhile.
+    step.ledger.forget(step.name, step.fingerprint)
     if anew:
-        shutil.rmtree(stage_folder(step, config), ignore_errors=True)
-    job = make_job(step, run)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        job = replace(job, decay_steps=job.stage.steps)
+    earlier = before.seconds if before is not None and newest_step(job) else 0.0
     index = prepare(job, config)
     describe(job, index, config)
     with (
@@ -76,25 +84,24 @@ def train(step: Step, run: Run, anew: bool) -> None:
         print(f"{job.name}: stopped at step {reached} of {job.stage.steps}; run it again to go on", flush=True)
         raise KeyboardInterrupt
     latest = latest_metrics(job.folder)
-    assert latest is not None
     balance = {}
     if produced is not None and isinstance(job.states, StreamStates):
         balance["balance"] = describe_balance(job, job.states, read_metrics(job.folder), produced)
-    earlier = 0.0 if before is None or anew else before.seconds
     replace(step, started_at=step.started_at - earlier).finish(
         {
             **balance,
-            "identity": fingerprint(stage=step.fingerprint, steps=latest.step),
+            "identity": fingerprint(stage=step.fingerprint, steps=reached),
             "checkpoint": str(step_folders(job.folder)[-1]),
             "export": str(job.folder / "export"),
             "folder": str(job.folder),
             "metrics": str(job.folder / "metrics.jsonl"),
-            "steps": latest.step,
-            "final_loss": latest.loss,
+            "steps": reached,
+            "final_loss": None if latest is None else latest.loss,
             "num_params": num_parameters(job.model),
         }
     )
-    print(f"{job.name}: {latest.step} steps, loss {latest.loss:.4f}; weights in {job.folder / 'export'}", flush=True)
+    loss = "" if latest is None else f", loss {latest.loss:.4f}"
+    print(f"{job.name}: {reached} steps{loss}; weights in {job.folder / 'export'}", flush=True)
 
 
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
@@ -106,7 +113,7 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
-    if isinstance(stage.start, GivenWeights):
+    if isinstance(stage.start, GivenWeights) and not newest_step(job):
         check_fit(stage.start, job.model)
     view = view_of(config, job.name)
     contexts = None
@@ -118,6 +125,11 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     )
     job.folder.mkdir(parents=True, exist_ok=True)
     keep_first_length(job)
+    if isinstance(stage.start, GivenWeights):
+        note = start_note(config, stage.start)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(note) as partial:
+            partial.write_text(start_identity(config, stage.start), encoding="utf-8")
     if contexts is not None:
         save_contexts(contexts, job.folder / "contexts.arrow")
     index.save(job.folder / "index.npz")
@@ -141,10 +153,10 @@ def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:
         f"by source {index.counts('source')}; by bucket {index.counts('group')}; states: {job.states.type}",
         flush=True,
     )
-    if job.stage.optimizer.decay_steps is None and job.stage.steps > job.decay_steps:
+    if job.stage.optimizer.decay_steps is None and job.stage.steps != job.decay_steps:
         print(
-            f"{job.name}: its learning rate has decayed by update {job.decay_steps}, where the stage was to end when "
-            "it began, and stays there",
+            f"{job.name}: its learning rate decays until update {job.decay_steps}, where the stage was to end when it "
+            "began",
             flush=True,
         )
     for bucket, count in repeating_buckets(index, job.stage.batch_size).items():

@@ -28,7 +28,10 @@ from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.stage import StageConfig
 from mos.training.start import PreviousStage
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import BEGAN, TRAINING, Run, Step, upstream
+from pipelines.run.steps import TRAINING, Run, Step, upstream
+
+FIRST_LENGTH = "began.json"
+"""File of a stage's folder."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class StageJob:
     seed: int
     """Of this stage's order and draws, in [0, 2^64)."""
     model_seed: int
-    """Of the first stage's weights."""
+    """Of weights that are new."""
     folder: Path
     """Checkpoints, metrics, pictures and export."""
     start: Path | None
@@ -109,7 +112,7 @@ def make_job(step: Step, run: Run) -> StageJob:
         model_seed=config.seed,
         folder=folder,
         decay_steps=first_length(folder) or stage.steps,
-        start=find_start(step, run) if isinstance(stage.start, PreviousStage) else None,
+        start=find_start(step, run) if isinstance(stage.start, PreviousStage) and not steps_done(folder) else None,
         sampler=config.sample.sampler,
         provenance={**about, "model": model, "run_config": config.model_dump(mode="json")},
         export={
@@ -142,15 +145,16 @@ def stage_folder(step: Step, config: RunConfig) -> Path:
 
 
 def first_length(folder: Path) -> int | None:
-    """Updates that the stage in this folder had when it began; None where it has not begun."""
-    path = folder / BEGAN
-    return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if path.is_file() else None
+    """Updates that the stage in this folder had when it began; None where no checkpoint says that it did."""
+    path = folder / FIRST_LENGTH
+    begun = path.is_file() and steps_done(folder) > 0
+    return int(json.loads(path.read_text(encoding="utf-8"))["steps"]) if begun else None
 
 
 def keep_first_length(job: StageJob) -> None:
     """Note how long the stage is as it begins: its learning rate decays over that, however long it becomes."""
     if first_length(job.folder) is None:
-        with written_whole(job.folder / BEGAN) as partial:
+        with written_whole(job.folder / FIRST_LENGTH) as partial:
             partial.write_text(json.dumps({"steps": job.stage.steps}), encoding="utf-8")
 
 

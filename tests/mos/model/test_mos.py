@@ -65,6 +65,11 @@ def test_mixture_of_transformers_attends_in_the_towers_width(tiny_config, build)
     out.square().mean().backward()
     assert all(p.grad.abs().max() > 0 for name, p in model.named_parameters() if name != "reference_role")
     assert model.blocks[0].q.weight.shape == (16, 48)
+    larger = [3 * state for state in states]
+    seen = {}
+    model.blocks[1].register_forward_pre_hook(lambda block, inputs: seen.update(mixed=inputs[1]))
+    model(torch.randn(2, 3, 6, 10), torch.rand(2), Context.of(larger))
+    torch.testing.assert_close(seen["mixed"], torch.cat(larger)[:, 2])  # layer 2 as the tower gives it
 
 
 def test_samples_do_not_see_each_other(tiny_config, tiny_inputs, build):

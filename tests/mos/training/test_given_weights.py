@@ -73,6 +73,13 @@ def test_what_an_export_lacks_keeps_its_values_and_is_listed(tmp_path: Path):
     assert all(torch.equal(after[name], before[name] if name in left else weights[name]) for name in after)
 
 
+def test_an_export_may_hold_more_than_is_taken(tmp_path: Path):
+    save_model(tmp_path / "export", MODEL.model_copy(update={"num_blocks": 9}))
+    check_fit(GivenWeights(path=str(tmp_path / "export"), partial=True), MODEL)
+    with pytest.raises(UserError, match=r"blocks.\d.* there and missing here"):
+        check_fit(GivenWeights(path=str(tmp_path / "export")), MODEL)
+
+
 def test_another_shape_is_refused_in_a_sentence(tmp_path: Path):
     save_model(tmp_path / "export", MODEL)
     with pytest.raises(

@@ -9,14 +9,15 @@ from mos.autoencoder.config import CodecConfig
 from mos.checkpoints import SHAPES
 from mos.errors import UserError
 from mos.identity import HOW, HOW_FAR, kind_of
+from mos.training.checkpoint_format import MARKER
 from mos.training.stage import StageConfig
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import (
-    BEGAN,
     CODE_VERSIONS,
     STEPS,
     Run,
     configured_steps,
+    start_note,
     upstream,
 )
 
@@ -125,10 +126,10 @@ def test_a_trained_model_stays_usable_while_newer_samples_wait(config: RunConfig
 
 
 def begin(config: RunConfig, name: str) -> None:
-    """A stage's folder as its first start leaves it."""
-    folder = config.folder("checkpoints", name, Run(config).step(name).short)
+    """A stage's folder with a checkpoint in it."""
+    folder = config.folder("checkpoints", name, Run(config).step(name).short, "step-000000003")
     folder.mkdir(parents=True)
-    (folder / BEGAN).touch()
+    (folder / MARKER).touch()
 
 
 def test_a_stage_that_has_begun_keeps_its_samples(config: RunConfig, capsys: pytest.CaptureFixture[str]):
@@ -267,6 +268,15 @@ def test_a_stage_with_weights_of_its_own_needs_no_stage_before_it(config: RunCon
     moved = config.changed([f"stage2.start={{type='weights', path='{tmp_path / 'moved'}'}}"])
     assert Run(moved).step("stage2").fingerprint == Run(given).step("stage2").fingerprint
     assert Run(new).step("stage2").fingerprint != Run(given).step("stage2").fingerprint
+    gone = given.stage("stage2").start.model_copy(update={"path": str(tmp_path / "gone")})
+    shutil.copytree(SHAPES, gone.folder)
+    kept = changed(config, stage2={"start": gone})
+    note = start_note(kept, gone)
+    note.parent.mkdir(parents=True)
+    note.write_text(gone.identity())
+    fingerprint = Run(kept).step("stage2").fingerprint
+    shutil.rmtree(gone.folder)
+    assert Run(kept).step("stage2").fingerprint == fingerprint
     nowhere = config.changed(["stage2.start={type='weights', path='/nowhere'}"])
     with pytest.raises(UserError, match=r"start.path = '/nowhere' holds neither an export"):
         Run(nowhere).step("stage2")

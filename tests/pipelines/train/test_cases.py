@@ -8,7 +8,7 @@ from mos.errors import UserError
 from mos.loader.index import build_index
 from pipelines.run.steps import Run
 from pipelines.run.views import view_of
-from pipelines.train.cases import Case, held_out_batches, require_tables, variant_cases
+from pipelines.train.cases import Case, held_out_batches, on_one_curation, variant_cases
 from pipelines.train.job import StageJob, make_job
 from tests.pipelines.trained_run import encoded_run, stage
 
@@ -66,11 +66,14 @@ def test_a_variant_that_cannot_be_compared_is_named(config, overrides, message):
 
 
 def test_states_that_are_missing_are_named_before_anything_is_trained(config):
-    require_tables(variant_cases(config, SETTINGS))
+    cases = on_one_curation(variant_cases(config, SETTINGS), anew=False)
+    assert {case.curation for case in cases} == {Run(config).require("curate").fingerprint}
     other = {"variants": {"mos": [], "keys": ["encode.tower.type=minilm_keys_values"]}, "samplers": {"guided": {}}}
-    cases = variant_cases(config, AblateConfig.model_validate(other))
-    with pytest.raises(UserError, match=r"variant keys: .*encode.py.*, with encode.tower.type=minilm_keys_values model"):
-        require_tables(cases)
+    others = variant_cases(config, AblateConfig.model_validate(other))
+    with pytest.raises(
+        UserError, match=r"variant keys: .*encode.py.*, with encode.tower.type=minilm_keys"
+    ):
+        on_one_curation(others, anew=False)
 
 
 def test_a_stage_with_others_before_it_and_too_few_samples_are_named(config, small_run):
