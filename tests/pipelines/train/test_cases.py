@@ -70,9 +70,7 @@ def test_states_that_are_missing_are_named_before_anything_is_trained(config):
     assert {case.curation for case in cases} == {Run(config).require("curate").fingerprint}
     other = {"variants": {"mos": [], "keys": ["encode.tower.type=minilm_keys_values"]}, "samplers": {"guided": {}}}
     others = variant_cases(config, AblateConfig.model_validate(other))
-    with pytest.raises(
-        UserError, match=r"variant keys: .*encode.py.*, with encode.tower.type=minilm_keys"
-    ):
+    with pytest.raises(UserError, match=r"variant keys: .*encode.py.*, with encode.tower.type=minilm_keys"):
         on_one_curation(others, anew=False)
 
 
