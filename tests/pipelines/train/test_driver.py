@@ -109,7 +109,7 @@ def test_a_longer_stage_goes_on_in_another_way(local_ray, small_run, capsys):
     train_stage("stage1", Run(longer), ARGS)
     said = capsys.readouterr().out
     assert "from its own step 6; 9 steps" in said
-    assert "its learning rate has decayed by update 6, where the stage was to end when it began" in said
+    assert "its learning rate decays until update 6, where the stage was to end when it began" in said
     second = Run(longer).require("stage1")
     assert (first.outputs["steps"], second.outputs["steps"]) == (6, 9)
     assert first.outputs["folder"] == second.outputs["folder"]
