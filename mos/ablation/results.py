@@ -94,10 +94,8 @@ def markdown(config: AblateConfig, cases: Sequence[CaseFigures], verdicts: Seque
         own = [case for case in cases if case.variant == name]
         shown = [_spread([case.loss for case in own], 4)]
         for sampler in samplers:
-            score, distance = (
-                _spread([c.scores[sampler] for c in own], 3),
-                _spread([c.distances[sampler] for c in own], 2),
-            )
+            score = _spread([case.scores[sampler] for case in own], 3)
+            distance = _spread([case.distances[sampler] for case in own], 2)
             shown.append(f"{score}, {distance}")
         lines.append(f"| {name} | {own[0].num_params / 1e6:.2f}M | {' | '.join(shown)} |")
     lines += [

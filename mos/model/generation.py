@@ -58,20 +58,9 @@ class GenerationBlock(nn.Module):
             layout: whose context tokens they are.
             angles: rotary angles of the image stream.
         """
-        hidden = self.image_norm(image)
-        k, v = self.kv(hidden).chunk(2, dim=-1)
         context = self.context_norm(self.state_in(mixed))
         context_k, context_v = (split_heads(part, self.num_heads) for part in self.kv(context).chunk(2, dim=-1))
-        attended = attend_with_context(
-            norm_and_rotate(self.q(hidden), self.q_norm, angles),
-            norm_and_rotate(k, self.image_k_norm, angles),
-            split_heads(v, self.num_heads),
-            self.context_k_norm(context_k),
-            context_v,
-            layout,
-        )
-        image = image + self.out(attended)
-        return image + self.ffn(self.ffn_norm(image))
+        return _in_context(self, image, self.context_k_norm(context_k), context_v, layout, angles)
 
 
 class MixtureOfTransformersBlock(nn.Module):
@@ -101,19 +90,31 @@ class MixtureOfTransformersBlock(nn.Module):
         angles: Float[Tensor, "img pairs"],
     ) -> Float[Tensor, "batch img dim"]:
         """Image tokens after attention and the feed-forward; arguments as in `GenerationBlock`."""
-        hidden = self.image_norm(image)
-        k, v = self.kv(hidden).chunk(2, dim=-1)
         context_k, context_v = (split_heads(part, self.num_heads) for part in mixed.chunk(2, dim=-1))
-        attended = attend_with_context(
-            norm_and_rotate(self.q(hidden), self.q_norm, angles),
-            norm_and_rotate(k, self.image_k_norm, angles),
-            split_heads(v, self.num_heads),
-            context_k,
-            context_v,
-            layout,
-        )
-        image = image + self.out(attended)
-        return image + self.ffn(self.ffn_norm(image))
+        return _in_context(self, image, context_k, context_v, layout, angles)
+
+
+def _in_context(
+    block: GenerationBlock | MixtureOfTransformersBlock,
+    image: Float[Tensor, "batch img dim"],
+    context_k: Float[Tensor, "token heads hdim"],
+    context_v: Float[Tensor, "token heads hdim"],
+    layout: ContextLayout,
+    angles: Float[Tensor, "img pairs"],
+) -> Float[Tensor, "batch img dim"]:
+    """Image tokens after attention over themselves and the context's keys and values, and the feed-forward."""
+    hidden = block.image_norm(image)
+    k, v = block.kv(hidden).chunk(2, dim=-1)
+    attended = attend_with_context(
+        norm_and_rotate(block.q(hidden), block.q_norm, angles),
+        norm_and_rotate(k, block.image_k_norm, angles),
+        split_heads(v, block.num_heads),
+        context_k,
+        context_v,
+        layout,
+    )
+    image = image + block.out(attended)
+    return image + block.ffn(block.ffn_norm(image))
 
 
 class CrossAttentionBlock(nn.Module):
