@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+from mos.training.local import local
 
 
 class Ema:
@@ -25,8 +26,8 @@ class Ema:
         """
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
-        local = [_local(weights[name]) for name in self.average]
-        torch._foreach_lerp_([_local(tensor) for tensor in self.average.values()], local, 1 - decay)
+        followed = [local(weights[name]) for name in self.average]
+        torch._foreach_lerp_([local(tensor) for tensor in self.average.values()], followed, 1 - decay)
 
     @contextmanager
     def swapped_into(self, weights: dict[str, Tensor]) -> Iterator[None]:
@@ -40,12 +41,7 @@ class Ema:
     @torch.no_grad()
     def _swap(self, weights: dict[str, Tensor]) -> None:
         for name, average in self.average.items():
-            mine, theirs = _local(average), _local(weights[name])
+            mine, theirs = local(average), local(weights[name])
             kept = mine.clone()
             mine.copy_(theirs)
             theirs.copy_(kept)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor, sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -14,6 +14,7 @@ from mos.training.checkpoint import Checkpoint, open_checkpoint
 from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.ema import Ema
 from mos.training.engine import Engine
+from mos.training.local import local
 from mos.training.start import WEIGHTS, GivenWeights
 
 SHOWN = 3
@@ -62,7 +63,7 @@ def load_export(start: GivenWeights, engine: Engine) -> list[str]:
                     left.append(name)
                     continue
                 rows = _own_rows(weight)
-                _local(weight).copy_(file.get_slice(name)[rows] if weight.ndim else file.get_tensor(name))
+                local(weight).copy_(file.get_slice(name)[rows] if weight.ndim else file.get_tensor(name))
     except (OSError, SafetensorError) as error:
         raise UserError(f"weights {start.folder / WEIGHTS} cannot be read ({error}): name another export") from error
     return left
@@ -88,10 +89,6 @@ def _own_rows(weight: Tensor) -> slice:
     rows = -(-weight.shape[0] // weight.device_mesh.size())
     first = min(weight.device_mesh.get_local_rank() * rows, weight.shape[0])
     return slice(first, first + len(weight.to_local()))
-
-
-def _local(weight: Tensor) -> Tensor:
-    return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def _model_of(start: GivenWeights) -> ModelConfig:
