@@ -41,13 +41,21 @@ class AblateConfig(StrictConfig):
     """Held-out prompts of each category that are drawn and checked; only runs on drawn scenes have any."""
     samplers: dict[str, SamplerConfig] = Field(min_length=1)
     """Name -> how pictures are drawn from each variant."""
+    further_samplers: dict[str, SamplerConfig] = {}
+    """Name -> how pictures are drawn, beside, from the variants that a comparison names with it."""
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "AblateConfig":
+        twice = sorted(set(self.samplers) & set(self.further_samplers))
+        if twice:
+            raise ValueError(f"samplers and further_samplers both name {twice}")
         for comparison in self.comparisons:
             for side in (comparison.better, comparison.worse):
                 variant, sampler = self.parts(side)
-                for kind, name, known in (("variant", variant, self.variants), ("sampler", sampler, self.samplers)):
+                for kind, name, known in (
+                    ("variant", variant, self.variants),
+                    ("sampler", sampler, self.samplers | self.further_samplers),
+                ):
                     if name not in known:
                         raise ValueError(
                             f"comparison {comparison.claim!r} names the {kind} {name!r}: use {list(known)}"
@@ -62,3 +70,9 @@ class AblateConfig(StrictConfig):
         """Variant and sampler of one side of a comparison."""
         variant, _, sampler = side.partition(":")
         return variant, sampler or next(iter(self.samplers))
+
+    def samplers_of(self, variant: str) -> dict[str, SamplerConfig]:
+        """Name -> how pictures are drawn from a variant."""
+        sides = [self.parts(side) for said in self.comparisons for side in (said.better, said.worse)]
+        further = {name: rule for name, rule in self.further_samplers.items() if (variant, name) in sides}
+        return self.samplers | further

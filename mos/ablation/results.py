@@ -82,7 +82,8 @@ def judge(config: AblateConfig, cases: Sequence[CaseFigures]) -> list[Verdict]:
 
 def markdown(config: AblateConfig, cases: Sequence[CaseFigures], verdicts: Sequence[Verdict]) -> str:
     """Two tables: the variants, and the comparisons with their intervals and p-values."""
-    samplers = [name for name in config.samplers if any(name in case.scores for case in cases)]
+    names = (*config.samplers, *config.further_samplers)
+    samplers = [name for name in names if any(name in case.scores for case in cases)]
     lines = [
         "Held-out velocity loss; share of right pictures and, behind it, Fréchet distance from drawn ones, by sampler: "
         f"mean and standard deviation over {len(config.seeds)} seeds.",
@@ -94,6 +95,9 @@ def markdown(config: AblateConfig, cases: Sequence[CaseFigures], verdicts: Seque
         own = [case for case in cases if case.variant == name]
         shown = [_spread([case.loss for case in own], 4)]
         for sampler in samplers:
+            if sampler not in own[0].scores:
+                shown.append("")
+                continue
             score = _spread([case.scores[sampler] for case in own], 3)
             distance = _spread([case.distances[sampler] for case in own], 2)
             shown.append(f"{score}, {distance}")

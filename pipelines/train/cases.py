@@ -221,12 +221,13 @@ def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
     run = case.run
     record = run.require(case.stage)
     drawn = case.config.shapes is not None and settings.prompts_per_category > 0
+    samplers = settings.samplers_of(case.variant)
     parts = {
         "held_out": settings.held_out,
         "passes": settings.passes,
         "prompts": settings.prompts_per_category if drawn else 0,
         "trained": record.outputs["identity"],
-        "samplers": {name: sampler.model_dump() for name, sampler in settings.samplers.items()} if drawn else {},
+        "samplers": {name: sampler.model_dump() for name, sampler in samplers.items()} if drawn else {},
         "version": MEASURE_VERSION,
     }
     path = Path(record.outputs["folder"], f"ablation-{fingerprint(parts=parts)[:12]}.json")
@@ -258,7 +259,7 @@ def judge_pictures(
     prompts = scored_prompts(settings.prompts_per_category, settings.prompts_per_category, seed=0)
     drawn = codec_features(pipe.codec, _stacked(render(p.scene, pipe.resolution, pipe.resolution) for p in prompts))
     scores, distances = {}, {}
-    for name, sampler in settings.samplers.items():
+    for name, sampler in settings.samplers_of(case.variant).items():
         pictures = pipe(
             [prompt.text for prompt in prompts],
             seed=0,

@@ -16,6 +16,7 @@ def comparison(better: str, worse: str) -> dict[str, str]:
         ({"comparisons": [comparison("a", "c")]}, "names the variant 'c'"),
         ({"comparisons": [comparison("a:slow", "b")]}, "names the sampler 'slow'"),
         ({"comparisons": [comparison("a", "a")]}, "compares 'a' with itself"),
+        ({"further_samplers": {"guided": {}}}, r"both name \['guided'\]"),
         ({"seeds": [1, 1]}, "name one twice"),
         ({"seeds": [1]}, "at least 2 items"),
         ({"variants": {"a": []}}, "at least 2 items"),
@@ -36,3 +37,16 @@ def test_a_side_without_a_sampler_is_drawn_by_the_first():
     assert isinstance(only, Comparison)
     assert config.parts(only.better) == ("a", "fast")
     assert config.parts(only.worse) == ("a", "slow")
+
+
+def test_further_samplers_draw_from_the_variants_that_are_compared_with_them():
+    config = AblateConfig.model_validate(
+        {
+            "variants": {"a": [], "b": []},
+            "samplers": {"slow": {"steps": 30}},
+            "further_samplers": {"fast": {"steps": 2}},
+            "comparisons": [comparison("a:fast", "a")],
+        }
+    )
+    assert list(config.samplers_of("a")) == ["slow", "fast"]
+    assert list(config.samplers_of("b")) == ["slow"]

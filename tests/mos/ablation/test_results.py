@@ -1,6 +1,7 @@
 """Figures of variants become verdicts, a table and a figure."""
 
 import json
+from dataclasses import replace
 
 from mos.ablation.config import AblateConfig
 from mos.ablation.results import CaseFigures, comparisons_figure, judge, markdown
@@ -51,6 +52,17 @@ def test_tables_name_every_variant_and_comparison():
     assert "| guidance helps | figure 13 | mos:guided | mos:plain |  |  |  | +0.210" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert widths == {6, 14}
+
+
+def test_a_variant_that_was_not_drawn_by_a_sampler_has_an_empty_field():
+    settings = CONFIG.model_dump() | {"samplers": {"guided": {}}, "further_samplers": {"plain": {}}}
+    config = AblateConfig.model_validate(settings)
+    found = [
+        case if case.variant == "mos" else replace(case, scores={"guided": case.scores["guided"]}) for case in cases()
+    ]
+    text = markdown(config, found, judge(config, found))
+    assert "0.410 ± 0.010, 3.01 ± 0.01 |  |" in text
+    assert "| mos:guided | mos:plain |" in text
 
 
 def test_without_pictures_losses_alone_are_told():
