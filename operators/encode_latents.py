@@ -12,12 +12,13 @@ from mos.images.decode import ImageLimits
 from mos.images.pixels import prepare_image
 from mos.images.reasons import Reason, Rejected
 from mos.states.latents import pack_latent
-from mos.tables.committer import latents_schema, write_encoded
+from mos.tables.committer import latents_schema, payload_table, within_bytes, write_encoded
 from mos.tables.lance import TableVersion
 
 
 class EncodeLatents:
-    """Callable class for `Dataset.map_batches` on Arrow tables; holds the codec. One call writes one fragment.
+    """Callable class for `Dataset.map_batches` on Arrow tables; holds the codec. One call writes one fragment, or
+    several where one would be too many bytes.
 
     Reads   latent_key, bucket, column, row (LATENT_TASKS of mos.tables.encode_tasks)
     Writes  fragment, keys, failed_keys, failures (ENCODED of mos.tables.committer); the latents go to the table itself
@@ -25,22 +26,27 @@ class EncodeLatents:
 
     def __init__(self, config: EncodeConfig, samples: TableVersion, uri: str, limits: ImageLimits) -> None:
         torch.set_num_threads(config.actors.threads)
-        self._codec = load_codec(config.vae, config.actors.device)
+        self._codec = load_codec(config.vae, config.actors.device, config.pass_mb)
         self._schema = latents_schema(self._codec.codec_id, self._codec.channels, self._codec.stride)
         self._samples = samples.open()
         self._uri = uri
         self._limits = limits
         self._batch_size = config.images_per_batch
+        self._fragment_bytes = config.mb_per_fragment * 2**20
 
-    def __call__(self, tasks: pa.Table) -> pa.Table:
+    def __call__(self, tasks: pa.Table) -> Iterator[pa.Table]:
         """Encode the images of one block, one bucket and at most a batch of images at a time."""
         failures: dict[str, str] = {}
-        rows: list[dict] = []
+        for rows in within_bytes(self._rows(tasks, failures), self._fragment_bytes):
+            if rows or failures:
+                yield write_encoded(self._uri, payload_table(rows, self._schema), failures)
+                failures.clear()
+
+    def _rows(self, tasks: pa.Table, failures: dict[str, str]) -> Iterator[dict]:
         for (bucket, column), same in groupby(tasks.to_pylist(), key=lambda task: (task["bucket"], task["column"])):
             group = list(same)
             for start in range(0, len(group), self._batch_size):
-                rows += self._encode(group[start : start + self._batch_size], bucket, column, failures)
-        return write_encoded(self._uri, pa.Table.from_pylist(rows, schema=self._schema), failures)
+                yield from self._encode(group[start : start + self._batch_size], bucket, column, failures)
 
     def _encode(self, tasks: list[dict], bucket: str, column: str, failures: dict[str, str]) -> Iterator[dict]:
         """Rows of the latents table for one forward pass; what cannot be encoded goes to `failures`."""

@@ -11,19 +11,18 @@ from mos.encoders.understanding import Encoded
 from mos.images.decode import ImageLimits
 from mos.images.reasons import Reason, Rejected
 from mos.states.quality import QualityReport, measure_quality, total, violation
-from mos.tables.committer import write_encoded
+from mos.tables.committer import payload_table, within_bytes, write_encoded
 from mos.tables.lance import TableVersion, open_table
 from mos.tables.state_tables import codec_of, states_schema
 from operators.context_encoder import ContextEncoder
 
-MAX_WAITING = 32
-"""Contexts whose states may wait to be packed while the tower goes on."""
 AUDIT_EVERY = 16
 """One context in so many is read back and compared, which takes about as long as packing it."""
 
 
 class EncodeStates:
-    """Callable class for `Dataset.map_batches` on Arrow tables; holds the tower. One call writes one fragment.
+    """Callable class for `Dataset.map_batches` on Arrow tables; holds the tower. One call writes one fragment, or
+    several where one would be too many bytes.
 
     Reads   context_key, text, row (CONTEXT_TASKS of mos.tables.encode_tasks)
     Writes  fragment, keys, failed_keys, failures, quality (ENCODED of mos.tables.committer); the states go to the table
@@ -35,32 +34,50 @@ class EncodeStates:
         self._schema = states_schema(self._contexts.tower.tower_id, self._codec)
         self._uri = uri
         self._bound = config.quality
+        self._fragment_bytes = config.mb_per_fragment * 2**20 // 2  # the other half: states that wait to be packed
 
-    def __call__(self, tasks: pa.Table) -> pa.Table:
-        """Encode the contexts of one block, then write them; nothing of it where a comparison is beyond the bound."""
+    def __call__(self, tasks: pa.Table) -> Iterator[pa.Table]:
+        """Encode the contexts of one block and write them; nothing of a fragment in which a comparison is beyond the
+        bound.
+        """
         failures: dict[str, str] = {}
-        packed = list(self._packed(tasks.to_pylist(), failures))
-        quality = total([report for _, report in packed if report is not None])
+        reports: list[QualityReport] = []
+        for rows in within_bytes(self._packed(tasks.to_pylist(), failures, reports), self._fragment_bytes):
+            if rows or failures:
+                yield self._write(rows, failures, total(reports))
+                failures.clear()
+                reports.clear()
+
+    def _write(self, rows: list[dict], failures: dict[str, str], quality: QualityReport | None) -> pa.Table:
         if quality is not None and violation(quality, self._bound) is not None:
-            packed = []  # the driver, which gets the report, refuses it
-        rows = pa.Table.from_pylist([row for row, _ in packed], schema=self._schema)
-        return write_encoded(self._uri, rows, failures, None if quality is None else quality.to_json())
+            rows = []  # the driver, which gets the report, refuses it
+        told = None if quality is None else quality.to_json()
+        return write_encoded(self._uri, payload_table(rows, self._schema), failures, told)
 
-    def _packed(self, tasks: list[dict], failures: dict[str, str]) -> Iterator[tuple[dict, QualityReport | None]]:
+    def _packed(self, tasks: list[dict], failures: dict[str, str], reports: list[QualityReport]) -> Iterator[dict]:
         """Rows in the order they were encoded, each packed by a second thread while the tower runs the next pass."""
-        waiting: deque[tuple[str, Future[tuple[dict, QualityReport | None]]]] = deque()
+        waiting: deque[tuple[str, int, Future[tuple[dict, QualityReport | None]]]] = deque()
+        held = 0
 
-        def settled() -> Iterator[tuple[dict, QualityReport | None]]:
-            key, row = waiting.popleft()
+        def settled() -> Iterator[dict]:
+            nonlocal held
+            key, size, packing = waiting.popleft()
+            held -= size
             try:
-                yield row.result()
+                row, report = packing.result()
             except ValueError as error:
                 failures[key] = str(Rejected(Reason.STATES_NOT_FINITE, str(error)))
+                return
+            if report is not None:
+                reports.append(report)
+            yield row
 
         with ThreadPoolExecutor(1, thread_name_prefix="pack-states") as thread:
             for index, (key, context) in enumerate(self._contexts.encode(tasks, failures)):
-                waiting.append((key, thread.submit(self._pack, key, context, index % AUDIT_EVERY == 0)))
-                if len(waiting) > MAX_WAITING:
+                held += context.states.nbytes
+                packing = thread.submit(self._pack, key, context, index % AUDIT_EVERY == 0)
+                waiting.append((key, context.states.nbytes, packing))
+                while held > self._fragment_bytes // 2:
                     yield from settled()
             while waiting:
                 yield from settled()

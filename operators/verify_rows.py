@@ -81,14 +81,15 @@ def _verify(
     chosen = chosen.sort_by(tasks.column_names[0]).slice(0, SAMPLE_ROWS)  # keys are hashes: any order of them is random
     with tempfile.TemporaryDirectory() as folder:
         again = create_table(f"{folder}/again.lance", plain_schema(table.open().schema))
-        (row,) = operator(encode, samples, again.uri, limits)(chosen).to_pylist()
-        fragments = [row["fragment"]] if row["fragment"] else []
-        again = commit_fragments(again.uri, fragments, len(row["keys"]))
-        stored = _decoded(reader(table, RowCache(0)).read([indices[key] for key in row["keys"]]))
-        fresh = _decoded(reader(again, RowCache(0)).read(range(len(row["keys"]))))
+        encode_again = operator(encode, samples, again.uri, limits)
+        written = [row for part in encode_again(chosen) for row in part.to_pylist()]
+        keys = [key for row in written for key in row["keys"]]
+        again = commit_fragments(again.uri, [row["fragment"] for row in written if row["fragment"]], len(keys))
+        stored = _decoded(reader(table, RowCache(0)).read([indices[key] for key in keys]))
+        fresh = _decoded(reader(again, RowCache(0)).read(range(len(keys))))
         identical = sum(torch.equal(old, new) for old, new in zip(stored, fresh, strict=True))
         worst = max((_relative_error(old, new) for old, new in zip(stored, fresh, strict=True)), default=0.0)
-    return Drift(table.uri, len(row["keys"]), identical, worst)
+    return Drift(table.uri, len(keys), identical, worst)
 
 
 def _decoded(rows: Sequence[Tensor | PackedStates]) -> list[Tensor]:

@@ -41,7 +41,7 @@ class AblateConfig(StrictConfig):
     """Held-out prompts of each category that are drawn and checked; only runs on drawn scenes have any."""
     samplers: dict[str, SamplerConfig] = Field(min_length=1)
     """Name -> how pictures are drawn from each variant."""
-    further_samplers: dict[str, SamplerConfig] = {}
+    further_samplers: dict[str, SamplerConfig] = Field(default_factory=dict)
     """Name -> how pictures are drawn, beside, from the variants that a comparison names with it."""
 
     @model_validator(mode="after")

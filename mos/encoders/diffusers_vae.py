@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mos.encoders.vae import DiffusersConfig, require_multiple
+from mos.encoders.pass_budget import PassBudget
+from mos.encoders.vae import PASS_MB, DiffusersConfig, require_multiple
 from mos.encoders.weights import Checkpoint, first_line, load_autoencoder, locate
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
@@ -46,8 +47,9 @@ class Geometry:
 class DiffusersCodec:
     """A frozen autoencoder of diffusers, in float32; latents of a distribution are its mean."""
 
-    def __init__(self, vae: Any, geometry: Geometry, codec_id: str) -> None:
+    def __init__(self, vae: Any, geometry: Geometry, codec_id: str, pass_mb: int = PASS_MB) -> None:
         self._vae = vae
+        self._budget = PassBudget(pass_mb * 2**20, vae.device)
         self.codec_id = codec_id
         self.channels = geometry.channels
         self.stride = geometry.stride
@@ -55,7 +57,7 @@ class DiffusersCodec:
         self._mean, self._std = statistics.view(2, 1, self.channels, 1, 1)
 
     @classmethod
-    def load(cls, config: DiffusersConfig, device: str = "cpu") -> Self:
+    def load(cls, config: DiffusersConfig, device: str = "cpu", pass_mb: int = PASS_MB) -> Self:
         """Load by path or pinned hub id.
 
         Raises:
@@ -63,7 +65,8 @@ class DiffusersCodec:
         """
         checkpoint = locate(config.path, config.revision, config.subfolder)
         geometry = read_geometry(checkpoint)
-        codec = cls(load_autoencoder(geometry.class_name, checkpoint).to(device), geometry, codec_id(config))
+        vae = load_autoencoder(geometry.class_name, checkpoint).to(device)
+        codec = cls(vae, geometry, codec_id(config), pass_mb)
         side = 4 * geometry.stride
         found = codec.encode(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape
         if tuple(found) != (1, geometry.channels, 4, 4):
@@ -77,14 +80,20 @@ class DiffusersCodec:
     def encode(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
         """Normalised latents, float32 on the CPU."""
         require_multiple(images, self.stride)
-        encoded = self._vae.encode(images.to(self._vae.device).float() / 127.5 - 1)
-        return ((_raw_latents(encoded) - self._mean) / self._std).cpu()
+        return self._budget.run(self._encode, images, images.shape[-2] * images.shape[-1])
 
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "batch channels h w"]) -> UInt8[Tensor, "batch 3 height width"]:
         """Images; values outside the valid range are clipped."""
+        return self._budget.run(self._decode, latents, self.stride**2 * latents.shape[-2] * latents.shape[-1])
+
+    def _encode(self, images: Tensor, rows: int | None) -> Tensor:
+        encoded = self._vae.encode(images.to(self._vae.device).float() / 127.5 - 1)
+        return (_raw_latents(encoded) - self._mean) / self._std
+
+    def _decode(self, latents: Tensor, rows: int | None) -> Tensor:
         raw = latents.to(self._vae.device).float() * self._std + self._mean
-        return ((self._vae.decode(raw).sample + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+        return ((self._vae.decode(raw).sample + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def read_geometry(checkpoint: Checkpoint) -> Geometry:

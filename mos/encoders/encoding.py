@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from mos.config import StrictConfig
 from mos.encoders.understanding import MiniLMConfig, TowerConfig
-from mos.encoders.vae import PixelConfig, VaeConfig
+from mos.encoders.vae import PASS_MB, PixelConfig, VaeConfig
 from mos.errors import UserError
 from mos.identity import HOW, NUMBERS
 from mos.states.packed import FormatName
@@ -34,9 +34,15 @@ class EncodeConfig(StrictConfig):
     """The pool that holds the frozen models: first the tower, then, in new actors, the VAE. `max` may be `auto`: as
     many as this machine's cores hold."""
     images_per_batch: Annotated[int, HOW] = Field(default=32, ge=1)
-    """Images of one bucket in one forward pass of the codec."""
+    """Images of one bucket that are decoded and given to the codec together."""
+    pass_mb: Annotated[int, HOW] = Field(default=PASS_MB, ge=64)
+    """MiB that a pass of the codec may take beside its weights: images that do not fit together are encoded one after
+    another, and one that does not fit by itself in strips, if the codec is Wan's."""
     rows_per_fragment: Annotated[int, HOW] = Field(default=512, ge=1)
-    """Rows an actor encodes before it writes them; its payloads are in memory until then."""
+    """Rows that an actor takes at a time, and writes as one fragment unless they are too many bytes."""
+    mb_per_fragment: Annotated[int, HOW] = Field(default=1024, ge=1)
+    """MiB of states or latents that an actor holds in memory before it writes them: longer runs of rows become several
+    fragments."""
     fragments_per_commit: Annotated[int, HOW] = Field(default=4, ge=1)
     """Finished fragments between commits. A killed run loses what its actors hold; the next one commits the rest."""
 

@@ -16,7 +16,7 @@ from mos.encoders.understanding import (
     checkpoint_of,
     tower_id,
 )
-from mos.encoders.vae import Codec, DiffusersConfig, PixelConfig, ShapesVaeConfig, VaeConfig, WanConfig
+from mos.encoders.vae import PASS_MB, Codec, DiffusersConfig, PixelConfig, ShapesVaeConfig, VaeConfig, WanConfig
 from mos.encoders.weights import first_line, locate
 from mos.errors import UserError
 from mos.precision import resolve_dtype
@@ -89,8 +89,13 @@ MODEL_TYPES = {
 """The `model_type` in a checkpoint's config.json that each type of tower loads."""
 
 
-def load_codec(config: VaeConfig, device: str = "cpu") -> Codec:
+def load_codec(config: VaeConfig, device: str = "cpu", pass_mb: int = PASS_MB) -> Codec:
     """Build the codec that a config names.
+
+    Args:
+        config: type and weights.
+        device: of torch.
+        pass_mb: MiB that a pass may take beside the weights: batches are cut into passes, results are the same.
 
     Raises:
         UserError: the weights are missing, incomplete or of another architecture.
@@ -103,13 +108,13 @@ def load_codec(config: VaeConfig, device: str = "cpu") -> Codec:
         case WanConfig():
             from mos.encoders.wan_vae import WanCodec
 
-            return WanCodec.load(config, device)
+            return WanCodec.load(config, device, pass_mb)
         case DiffusersConfig():
             from mos.encoders.diffusers_vae import DiffusersCodec
 
-            return DiffusersCodec.load(config, device)
+            return DiffusersCodec.load(config, device, pass_mb)
         case ShapesVaeConfig():
-            return load_codec(config.shipped, device)
+            return load_codec(config.shipped, device, pass_mb)
 
 
 @dataclass(frozen=True)

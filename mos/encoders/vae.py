@@ -16,6 +16,9 @@ from mos.checkpoints import CODEC
 from mos.config import StrictConfig
 from mos.errors import UserError
 
+PASS_MB = 4096
+"""MiB that a pass of a codec may take beside its weights, where nobody says otherwise."""
+
 
 class Codec(Protocol):
     """A frozen image autoencoder."""

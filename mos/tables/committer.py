@@ -1,7 +1,8 @@
 """Encoded rows on their way into a table: actors write and note fragments, committers append them, each key once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from mos.states.latents import LATENT_DTYPE
@@ -28,6 +29,39 @@ def latents_schema(codec_id: str, channels: int, stride: int) -> pa.Schema:
     return LATENTS.with_metadata(
         {"codec": codec_id, "channels": str(channels), "stride": str(stride), "dtype": LATENT_DTYPE}
     )
+
+
+def within_bytes(rows: Iterable[dict], most: int) -> Iterator[list[dict]]:
+    """Rows in runs whose payloads are at most so many bytes together, but for a row that is larger by itself; the last
+    run may be empty.
+    """
+    run: list[dict] = []
+    held = 0
+    for row in rows:
+        size = len(row["payload"])
+        if run and held + size > most:
+            yield run
+            run, held = [], 0
+        run.append(row)
+        held += size
+    yield run
+
+
+def payload_table(rows: Sequence[dict], schema: pa.Schema) -> pa.Table:
+    """Rows as Arrow, on the very bytes of their payloads: these are not copied."""
+    light = schema.get_field_index("payload")
+    columns = [
+        pa.chunked_array([_payload(row["payload"]) for row in rows], field.type)
+        if position == light
+        else pa.array([row[field.name] for row in rows], field.type)
+        for position, field in enumerate(schema)
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _payload(payload: bytes) -> pa.LargeBinaryArray:
+    offsets = np.array([0, len(payload)], dtype=np.int64)
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(payload)])
 
 
 def write_encoded(uri: str, rows: pa.Table, failures: dict[str, str], quality: str | None = None) -> pa.Table:

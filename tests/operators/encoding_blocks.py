@@ -1,6 +1,6 @@
 """One block in, one fragment out, as Ray Data calls encoding operators; encoders that give what no table holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ LIMITS = ImageLimits()
 Change = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def commit(uri: str, encoded: pa.Table) -> tuple[dict[str, dict], dict[str, str]]:
+def commit(uri: str, encoded: Iterable[pa.Table]) -> tuple[dict[str, dict], dict[str, str]]:
     """Rows by key of the only fragment, and what failed."""
-    (row,) = encoded.to_pylist()
+    (written,) = encoded
+    (row,) = written.to_pylist()
     table = (
         commit_fragments(uri, [row["fragment"]], len(row["keys"])).open().scanner(blob_handling="all_binary").to_table()
     )

@@ -12,7 +12,7 @@ from mos.images.decode import ImageLimits
 from mos.images.pixels import prepare_image
 from mos.states.latents import unpack_latent
 from mos.tables.encode_tasks import plan_latents
-from mos.tables.lance import open_table
+from mos.tables.lance import commit_fragments, open_table
 from operators.encode_latents import EncodeLatents
 from tests.operators.encoding_blocks import LIMITS, PAIRS, EncoderThatFails, commit, latents_table, set_first
 from tests.samples import Pair, append_samples, picture
@@ -76,13 +76,13 @@ def test_where_no_picture_can_be_encoded_nothing_is_written(tmp_path: Path) -> N
     uri = latents_table(config, tmp_path)
     operator = EncodeLatents(config, samples, uri, ImageLimits(max_pixels=64 * 48 - 1))
     tasks = plan_latents(samples, (32,), describe_codec(config.vae).codec_id)
-    (row,) = operator(tasks).to_pylist()
+    (written,) = operator(tasks)
+    (row,) = written.to_pylist()
     assert (row["fragment"], row["keys"]) == (None, [])
     assert row["failed_keys"] == tasks.column("latent_key").to_pylist()
     assert row["failures"] == ["image_too_many_pixels: 64x48 px, at most 3071 pixels"] * 2
     assert not list((tmp_path / "latents.lance").glob("data/*"))
-    (row,) = operator(tasks.slice(0, 0)).to_pylist()
-    assert (row["fragment"], row["keys"], row["failed_keys"]) == (None, [], [])
+    assert list(operator(tasks.slice(0, 0))) == []
     assert open_table(uri).count_rows() == 0
 
 
@@ -96,3 +96,17 @@ def test_latents_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Pa
     rows, failures = commit(uri, operator(plan_latents(samples, (32,), operator._codec.codec_id)))
     assert len(rows) == len(failures) == 1
     assert next(iter(failures.values())).startswith("latent_not_finite: ")
+
+
+def test_fragments_are_cut_where_they_would_be_too_many_bytes(tmp_path: Path) -> None:
+    """A latent of the pixel codec at 720x720 is 3 MB."""
+    config = EncodeConfig(mb_per_fragment=7, images_per_batch=2)
+    pairs = [Pair(colour, colour, buckets=("720x720", None)) for colour in (*COLOURS, "yellow", "black")]
+    samples = append_samples(tmp_path, pairs)
+    uri = latents_table(config, tmp_path)
+    operator = EncodeLatents(config, samples, uri, LIMITS)
+    tasks = plan_latents(samples, (32,), operator._codec.codec_id)
+    written = [row for part in operator(tasks) for row in part.to_pylist()]
+    assert [len(row["keys"]) for row in written] == [2, 2, 1]
+    assert len({key for row in written for key in row["keys"]}) == 5
+    assert commit_fragments(uri, [row["fragment"] for row in written], 5).rows == 5

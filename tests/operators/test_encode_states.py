@@ -18,7 +18,7 @@ from mos.states.keys import context_key
 from mos.states.payload import StateCodec
 from mos.states.quality import QualityBound, QualityReport, check_quality
 from mos.tables.encode_tasks import plan_contexts
-from mos.tables.lance import TableVersion, create_table, open_table
+from mos.tables.lance import TableVersion, commit_fragments, create_table, open_table
 from mos.tables.state_tables import codec_of, states_schema
 from operators.calibrate_states import CalibrateStates
 from operators.encode_states import EncodeStates
@@ -66,7 +66,8 @@ def test_beyond_the_bound_nothing_is_written(tmp_path: Path) -> None:
     samples = append_samples(tmp_path, PAIRS)
     tasks = plan_contexts(samples, (32, 48), False)
     uri = calibrated_table(strict, samples, tasks, tmp_path)
-    (row,) = EncodeStates(strict, samples, uri, LIMITS)(tasks).to_pylist()
+    (written,) = EncodeStates(strict, samples, uri, LIMITS)(tasks)
+    (row,) = written.to_pylist()
     assert row["fragment"] is None
     assert row["keys"] == []
     with pytest.raises(UserError, match=r"^int4 states: layer 0 has a whitened error of 0\.\d+, above"):
@@ -80,7 +81,8 @@ def test_quality_of_what_was_written_travels_with_the_fragment(tmp_path: Path) -
     samples = append_samples(tmp_path, PAIRS)
     tasks = plan_contexts(samples, (32, 48), False)
     encode_states(config, samples, tasks, tmp_path)
-    (row,) = EncodeStates(config, samples, str(tmp_path / "states.lance"), LIMITS)(tasks).to_pylist()
+    (written,) = EncodeStates(config, samples, str(tmp_path / "states.lance"), LIMITS)(tasks)
+    (row,) = written.to_pylist()
     report = QualityReport.from_json(row["quality"])
     assert report.layers == tuple(range(7))
     assert all(0 < quality.whitened < 0.015 for quality in report.qualities)
@@ -149,3 +151,18 @@ def test_states_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Pat
     refused = 0 if (format, value) == ("bf16", 1e38) else 1
     assert (len(rows), len(failures)) == (4 - refused, refused)
     assert all(reason.startswith("states_not_finite: ") for reason in failures.values())
+
+
+def test_fragments_are_cut_where_they_would_be_too_many_bytes(tmp_path: Path) -> None:
+    """Half of a fragment's bytes are the rows', the other half those of states that wait to be packed."""
+    config = EncodeConfig(mb_per_fragment=1)
+    samples = append_samples(tmp_path, [Pair(f"{number} red circles " * 20, "red") for number in range(24)])
+    tasks = plan_contexts(samples, (32,), False)
+    uri = calibrated_table(config, samples, tasks, tmp_path)
+    written = [row for part in EncodeStates(config, samples, uri, LIMITS)(tasks) for row in part.to_pylist()]
+    assert len(written) > 5
+    assert all(row["num_bytes"] < 2**20 for row in written)
+    assert all(QualityReport.from_json(row["quality"]) for row in written if row["quality"])
+    keys = [key for row in written for key in row["keys"]]
+    assert sorted(keys) == sorted(tasks.column("context_key").to_pylist())
+    assert commit_fragments(uri, [row["fragment"] for row in written], 25).rows == 25

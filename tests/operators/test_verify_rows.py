@@ -1,6 +1,6 @@
 """Rows of finished tables against what their encoders give: the same to the last bit, or how far from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,7 +52,8 @@ def encoded(config: EncodeConfig, folder: Path) -> dict:
     return {**tables, "sees_images": False, "codec_id": codec_id}
 
 
-def committed(uri: str, written: pa.Table) -> TableVersion:
+def committed(uri: str, encoded: Iterable[pa.Table]) -> TableVersion:
+    [written] = encoded
     [row] = written.to_pylist()
     return commit_fragments(uri, [row["fragment"]], len(row["keys"]))
 

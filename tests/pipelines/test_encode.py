@@ -93,7 +93,7 @@ def test_fragments_that_a_killed_run_never_committed_are_not_seen(config_path: P
     tower, codec = encode.describe_tower(config.encode.tower), encode.describe_codec(config.encode.vae)
     states, _ = encode.open_tables(config, tower, StateCodec("bf16", tuple(range(7)), 384), codec)
     operator = EncodeStates(config.encode, samples, states.table.uri, ImageLimits())
-    operator(plan_contexts(samples, (32,), sees_images=False))
+    list(operator(plan_contexts(samples, (32,), sees_images=False)))
     assert open_table(states.table.uri).count_rows() == 0
     assert encoded(config)["states"]["rows"] == 3
 

@@ -131,7 +131,8 @@ def pad_to_longest(tower: Any, texts: list[str], rows: int = 32) -> None:
 def write(uri: str, encode_states: Any, tasks: pa.Table) -> None:
     """One fragment: encoded, packed, written, committed."""
     forget(encode_states._contexts.tower)
-    (row,) = encode_states(tasks).to_pylist()
+    (written,) = encode_states(tasks)
+    (row,) = written.to_pylist()
     commit_fragments(uri, [row["fragment"]], len(row["keys"]))
 
 

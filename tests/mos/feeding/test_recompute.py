@@ -55,7 +55,8 @@ def test_recomputed_states_are_those_of_the_table(tmp_path: Path, tower: str, fo
     codec = StateCodec(format, (0, 1, 2, 3), 32, None if format == "bf16" else sample.learn())
     table = create_table(str(tmp_path / "states.lance"), states_schema(spec.tower_id, codec))
     tasks = plan_contexts(samples, (32,), spec.sees_images)
-    (row,) = EncodeStates(config, samples, table.uri, ImageLimits())(tasks).to_pylist()
+    (written,) = EncodeStates(config, samples, table.uri, ImageLimits())(tasks)
+    (row,) = written.to_pylist()
     table = commit_fragments(table.uri, [row["fragment"]], len(row["keys"]))
 
     contexts, states = recomputed(config, samples, codec, spec.sees_images, cache_bytes=600)

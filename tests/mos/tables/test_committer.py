@@ -1,11 +1,13 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from mos.tables.committer import Committer, write_encoded
+from mos.tables.committer import Committer, payload_table, within_bytes, write_encoded
 from mos.tables.journal import Journal
 from mos.tables.lance import TableVersion, open_table, read_column
+from mos.tables.schema import LATENTS
 from tests.mos.tables.latent_rows import rows
 
 
@@ -106,3 +108,27 @@ def test_a_fragment_whose_file_is_gone_is_never_committed(table: TableVersion) -
     with pytest.raises(RuntimeError, match="lost fragments"):
         committer.add(rows)
     assert open_table(table.uri).count_rows() == 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "runs"),
+    [
+        ([], [[]]),
+        ([4, 4, 4], [[4, 4], [4]]),
+        ([9, 1, 20, 1, 8], [[9], [1], [20], [1, 8]]),
+        ([10], [[10]]),
+    ],
+)
+def test_runs_of_rows_are_cut_where_their_payloads_are_too_many_bytes(sizes: list[int], runs: list[list[int]]) -> None:
+    found = within_bytes(({"payload": bytes(size)} for size in sizes), 9)
+    assert [[len(row["payload"]) for row in run] for run in found] == runs
+
+
+@pytest.mark.parametrize("num", [0, 1, 3])
+def test_rows_become_arrow_on_the_bytes_of_their_payloads(num: int) -> None:
+    plain = [{"latent_key": str(row), "bucket": "32x32", "payload": bytes([row] * 5000)} for row in range(num)]
+    before = pa.total_allocated_bytes()
+    made = payload_table(plain, LATENTS)
+    assert pa.total_allocated_bytes() - before < 5000
+    assert made.schema == LATENTS
+    assert made.to_pylist() == plain

@@ -1,0 +1,155 @@
+"""Passes of a codec within a number of bytes: as many pictures at a time as fit, and strips of one that does not.
+
+How much a pass holds is found without running it: the codec's own code runs on tensors that have shapes and no values,
+and the most that are alive at one time are counted.
+"""
+
+import warnings
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mos.errors import UserError
+
+WORKSPACE = 1.25
+"""What a pass takes against what its tensors hold: kernels keep copies in layouts of their own, allocators leave gaps.
+Measured, see `tests/benchmarks/full_size.py`."""
+SURELY_BYTES = 16 * 2**10
+"""Of a pixel: no autoencoder that is known takes as much, so a small batch is one pass without being looked at."""
+
+Work = Callable[[Tensor, int | None], Tensor]
+"""(some of the pictures, rows of a strip or None) -> what the codec makes of them."""
+
+
+class PassWarning(UserWarning):
+    """A pass did not fit into the memory of its device, and the next ones are smaller."""
+
+
+class Cut(NamedTuple):
+    """One pass."""
+
+    pictures: int
+    rows: int | None
+    """Of a strip; None: whole pictures."""
+
+
+class PassBudget:
+    """Cuts batches of pictures into passes of at most so many bytes, weights not counted."""
+
+    def __init__(self, num_bytes: int, device: torch.device | str = "cpu") -> None:
+        self._num_bytes = num_bytes
+        self._device = torch.device(device)
+        self._cuts: dict[Hashable, Cut] = {}
+
+    def run(self, work: Work, pictures: Tensor, pixels: int, strips: Sequence[int | None] = (None,)) -> Tensor:
+        """Work on all pictures, pass by pass; the result is on the CPU, and the same whatever the cut.
+
+        Args:
+            work: moves its pictures to the device itself.
+            pictures: of one size [batch, ...].
+            pixels: of one picture, or of what it decodes to.
+            strips: heights that one picture may be cut into, the largest first; None is the whole picture.
+
+        Raises:
+            UserError: a pass of one picture, in the smallest strips, has no room on the device.
+
+        Warns:
+            PassWarning: memory ran out, and the passes are halved from here on.
+        """
+        kind = (work.__qualname__, tuple(pictures.shape[1:]))
+        parts: list[Tensor] = []
+        start = 0
+        while start < len(pictures):
+            cut = self._cuts.get(kind) or self._cut(work, pictures[start:], pixels, strips)
+            try:
+                parts.append(work(pictures[start : start + cut.pictures], cut.rows).cpu())
+            except torch.OutOfMemoryError as error:
+                self._halve(cut, strips, error)
+                continue
+            start += cut.pictures
+        return torch.cat(parts)
+
+    def _cut(self, work: Work, pictures: Tensor, pixels: int, strips: Sequence[int | None]) -> Cut:
+        """The largest pass within the budget; where none is, the smallest there is."""
+        if len(pictures) * pixels * SURELY_BYTES <= self._num_bytes:
+            return Cut(len(pictures), None)
+        cut = Cut(1, strips[-1])
+        for rows in strips:
+            needed = WORKSPACE * peak_bytes(partial(_in_strips, work, rows), pictures[:1])
+            if needed <= self._num_bytes:
+                cut = Cut(int(self._num_bytes // needed) if rows is None else 1, rows)
+                break
+        self._cuts[work.__qualname__, tuple(pictures.shape[1:])] = cut
+        return cut
+
+    def _halve(self, cut: Cut, strips: Sequence[int | None], error: torch.OutOfMemoryError) -> None:
+        if cut == Cut(1, strips[-1]):
+            raise UserError(
+                f"one picture at a time does not fit into the memory of {self._device}: take smaller pictures, or a "
+                "device with more memory free"
+            ) from error
+        self._num_bytes //= 2
+        self._cuts.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"a pass of {cut.pictures} pictures did not fit into the memory of {self._device}: passes take "
+            f"{self._num_bytes / 2**20:.0f} MiB from here on",
+            PassWarning,
+            stacklevel=3,
+        )
+
+
+def _in_strips(work: Work, rows: int | None, pictures: Tensor) -> Tensor:
+    return work(pictures, rows)
+
+
+def peak_bytes(run: Callable[[Tensor], Tensor], example: Tensor) -> int:
+    """Most bytes that the tensors which `run` makes hold at one time, its input included and weights not.
+
+    Nothing is computed and no memory taken.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode  # a second to import
+
+    live = _LiveBytes()
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), live:
+        run(torch.empty(example.shape, dtype=example.dtype))
+    return live.peak
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the storages that operations return, until the last tensor on each is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._now = 0
+        self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if not any(result.alias_info for result in func._schema.returns):  # views share what is counted, or a weight
+            for tensor in tree_leaves(made):
+                if isinstance(tensor, Tensor):
+                    self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known[storage] = size
+        self._now += size
+        self.peak = max(self.peak, self._now)
+        weakref.finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self._now -= size
