@@ -1,0 +1,118 @@
+"""Figures of the published size on what is here: memory of passes and fragments against their budgets.
+
+  python -m tests.benchmarks.full_size                         # all of it: two hours on two cores
+  python -m tests.benchmarks.full_size memory.fragment         # rows whose id begins like this
+  python -m tests.benchmarks.full_size --peak encode.512       # what a fresh process takes for one figure
+
+A codec is Wan 2.2's VAE in its real shape, of random weights, in float32 on the CPU. Figures are what a pass adds to a
+process that has loaded the model, in resident memory. A fragment is of states of an 8B tower (32 layers of 4096) and of
+a 14B one (48 of 5120), written by the operator's own code from contexts of random values.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+
+import torch
+
+from mos.states.payload import StateCodec
+from mos.tables.committer import payload_table, within_bytes, write_encoded
+from mos.tables.lance import create_table
+from mos.tables.state_tables import states_schema
+from tests.benchmarks.harness import Row, added_peak_mib, peak_in_fresh_process, write_results
+
+MODULE = "tests.benchmarks.full_size"
+BUDGET_MB = 4096
+SIDES = (512, 1024, 2048)
+PICTURES = 3
+"""Of a batch."""
+MARK = 1.15
+"""Most that a peak may be of its budget."""
+TOWERS = {"8B": (32, 4096), "14B": (48, 5120)}
+"""Layers and width."""
+TOKENS, CONTEXTS, FRAGMENT_MB = 182, 24, 1024
+
+
+def wan():
+    """The codec in its real shape."""
+    from diffusers import AutoencoderKLWan
+
+    from mos.encoders.wan_vae import CHANNELS, STRIDE, WanCodec
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderKLWan(
+            base_dim=160,
+            decoder_base_dim=256,
+            z_dim=CHANNELS,
+            dim_mult=[1, 2, 4, 4],
+            num_res_blocks=2,
+            temperal_downsample=[False, True, True],
+            latents_mean=[0.0] * CHANNELS,
+            latents_std=[1.0] * CHANNELS,
+            is_residual=True,
+            in_channels=12,
+            out_channels=12,
+            patch_size=2,
+            scale_factor_spatial=STRIDE,
+            scale_factor_temporal=4,
+        )
+    return WanCodec(vae.eval().requires_grad_(False), "wan-random", pass_mb=BUDGET_MB)
+
+
+def pass_peak(kind: str, side: int) -> float:
+    """MiB of encoding or decoding a batch."""
+    codec = wan()
+    if kind == "encode":
+        images = torch.randint(0, 256, (PICTURES, 3, side, side), dtype=torch.uint8)
+        return added_peak_mib(lambda: codec.encode(images))
+    latents = torch.randn(PICTURES, codec.channels, side // codec.stride, side // codec.stride)
+    return added_peak_mib(lambda: codec.decode(latents))
+
+
+def fragment_peak(tower: str) -> float:
+    """MiB of writing the states of `CONTEXTS` contexts in fragments within the budget."""
+    layers, dim = TOWERS[tower]
+    codec = StateCodec("bf16", tuple(range(layers + 1)), dim)
+    schema = states_schema("random", codec)
+    generator = torch.Generator().manual_seed(0)
+
+    def rows() -> Iterator[dict]:
+        for context in range(CONTEXTS):
+            states = torch.randn(TOKENS, layers + 1, dim, generator=generator, dtype=torch.bfloat16)
+            yield {"context_key": str(context), "num_tokens": TOKENS, "payload": codec.pack(codec.quantise(states))}
+
+    def write(uri: str) -> None:
+        for part in within_bytes(rows(), FRAGMENT_MB * 2**20 // 2):
+            write_encoded(uri, payload_table(part, schema), {})
+
+    with tempfile.TemporaryDirectory() as folder:
+        uri = create_table(f"{folder}/states.lance", schema).uri
+        return added_peak_mib(lambda: write(uri))
+
+
+def peak(name: str) -> float:
+    """MiB of one figure, in this process."""
+    kind, _, size = name.partition(".")
+    return fragment_peak(size) if kind == "fragment" else pass_peak(kind, int(size))
+
+
+def rows(begin: str) -> Iterator[Row]:
+    """Rows whose id begins so."""
+    figures = [(f"{kind}.{side}", BUDGET_MB) for kind in ("encode", "decode") for side in SIDES]
+    figures += [(f"fragment.{tower}", FRAGMENT_MB) for tower in TOWERS]
+    for name, budget in figures:
+        if f"memory.{name}".startswith(begin):
+            found = peak_in_fresh_process(MODULE, name)
+            yield Row(f"memory.{name}", found, "MiB", f"{MARK} of its budget", MARK * budget, MARK * budget / found)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("begin", nargs="?", default="", help="of the ids of the rows to measure")
+    parser.add_argument("--peak", help="print the MiB of one figure")
+    given = parser.parse_args()
+    if given.peak:
+        print(peak(given.peak))
+    else:
+        write_results("full_size", list(rows(given.begin)))
