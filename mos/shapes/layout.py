@@ -107,9 +107,13 @@ def different_pair(places: list[Point], rng: random.Random) -> list[SceneObject]
 
 
 def _alike(rng: random.Random) -> list[SceneObject]:
-    """Two to four objects of one shape and colour, in quadrants of the picture."""
+    """Two objects of one shape and colour, as any two stand, or three or four in quadrants of the picture.
+
+    Another number is another figure: two in quadrants are told from three by a single place, and drawn as three.
+    """
     shape, colour = rng.choice(list(Shape)), rng.choice(list(Colour))
-    places = rng.sample(QUADRANTS, rng.randint(2, 4))
+    num = rng.randint(2, 4)
+    places = rng.choice([ROW, COLUMN]) if num == 2 else rng.sample(QUADRANTS, num)
     return [small_object(shape, colour, place, rng) for place in places]
 
 

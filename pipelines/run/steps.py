@@ -23,7 +23,7 @@ STEPS = ("shapes", "curate", "codec", "encode", *STAGES, "edit", "sample", "eval
 TRAINING = (*STAGES, "edit")
 """The steps that train."""
 
-CODE_VERSIONS = {"shapes": 3, "curate": 1, "codec": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(
+CODE_VERSIONS = {"shapes": 4, "curate": 1, "codec": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(
     TRAINING, 3
 )
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
