@@ -1,21 +1,18 @@
 """Passes of a codec within a number of bytes: as many pictures at a time as fit, and strips of one that does not.
 
-How much a pass holds is found without running it: the codec's own code runs on tensors that have shapes and no values,
-and the most that are alive at one time are counted.
+How much a pass holds is found without running it, see `mos.peak_memory`.
 """
 
 import warnings
-import weakref
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mos.errors import UserError
+from mos.peak_memory import peak_bytes
 
 WORKSPACE = 1.25
 """What a pass takes against what its tensors hold: kernels keep copies in layouts of their own, allocators leave gaps.
@@ -81,7 +78,7 @@ class PassBudget:
             return Cut(len(pictures), None)
         cut = Cut(1, strips[-1])
         for rows in strips:
-            needed = WORKSPACE * peak_bytes(partial(_in_strips, work, rows), pictures[:1])
+            needed = WORKSPACE * peak_bytes(partial(_in_strips, work, rows, pictures[:1]))
             if needed <= self._num_bytes:
                 cut = Cut(int(self._num_bytes // needed) if rows is None else 1, rows)
                 break
@@ -106,50 +103,5 @@ class PassBudget:
         )
 
 
-def _in_strips(work: Work, rows: int | None, pictures: Tensor) -> Tensor:
-    return work(pictures, rows)
-
-
-def peak_bytes(run: Callable[[Tensor], Tensor], example: Tensor) -> int:
-    """Most bytes that the tensors which `run` makes hold at one time, its input included and weights not.
-
-    Nothing is computed and no memory taken.
-    """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # a second to import
-
-    live = _LiveBytes()
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), live:
-        run(torch.empty(example.shape, dtype=example.dtype))
-    return live.peak
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Counts the storages that operations return, until the last tensor on each is gone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._now = 0
-        self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        if not any(result.alias_info for result in func._schema.returns):  # views share what is counted, or a weight
-            for tensor in tree_leaves(made):
-                if isinstance(tensor, Tensor):
-                    self._count(tensor.untyped_storage())
-        return made
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
-            return
-        size = storage.nbytes()
-        self._known[storage] = size
-        self._now += size
-        self.peak = max(self.peak, self._now)
-        weakref.finalize(storage, self._forget, size)
-
-    def _forget(self, size: int) -> None:
-        self._now -= size
+def _in_strips(work: Work, rows: int | None, example: Tensor) -> Tensor:
+    return work(torch.empty(example.shape, dtype=example.dtype), rows)

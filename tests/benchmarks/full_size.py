@@ -1,4 +1,4 @@
-"""Figures of the published size on what is here: memory of passes and fragments against their budgets.
+"""Figures of the published size on what is here: memory against budgets, and against what is planned.
 
   python -m tests.benchmarks.full_size                         # all of it: two hours on two cores
   python -m tests.benchmarks.full_size memory.fragment         # rows whose id begins like this
@@ -6,7 +6,8 @@
 
 A codec is Wan 2.2's VAE in its real shape, of random weights, in float32 on the CPU. Figures are what a pass adds to a
 process that has loaded the model, in resident memory. A fragment is of states of an 8B tower (32 layers of 4096) and of
-a 14B one (48 of 5120), written by the operator's own code from contexts of random values.
+a 14B one (48 of 5120), written by the operator's own code from contexts of random values. A training step is that of
+an unsharded model on the CPU, from nothing to its second update, beside what `pipelines/cost/memory.py` says of it.
 """
 
 import argparse
@@ -15,10 +16,16 @@ from collections.abc import Iterator
 
 import torch
 
+from mos.encoders.wan_vae import CHANNELS, STRIDE, WanCodec
 from mos.states.payload import StateCodec
 from mos.tables.committer import payload_table, within_bytes, write_encoded
 from mos.tables.lance import create_table
 from mos.tables.state_tables import states_schema
+from pipelines.cost.figures import stage_figures
+from pipelines.cost.measure import step_seconds
+from pipelines.cost.memory import training_memory
+from pipelines.run.cli import DEFAULT_CONFIG
+from pipelines.run.config import RunConfig, load_run
 from tests.benchmarks.harness import Row, added_peak_mib, peak_in_fresh_process, write_results
 
 MODULE = "tests.benchmarks.full_size"
@@ -31,13 +38,18 @@ MARK = 1.15
 TOWERS = {"8B": (32, 4096), "14B": (48, 5120)}
 """Layers and width."""
 TOKENS, CONTEXTS, FRAGMENT_MB = 182, 24, 1024
+SHAPES: dict[str, dict[str, dict[str, int]]] = {
+    "narrow": {"model": {"dim": 128, "num_blocks": 6}, "stage": {"batch_size": 256, "resolution": 64}},
+    "deep": {"model": {"dim": 192, "num_blocks": 20}, "stage": {"batch_size": 64, "resolution": 64}},
+    "wide": {"model": {"dim": 1024, "num_blocks": 4, "ffn_dim": 2816}, "stage": {"batch_size": 32, "resolution": 64}},
+    "long": {"model": {"dim": 256, "num_blocks": 6}, "stage": {"batch_size": 16, "resolution": 256}},
+}
+"""Of a training step, beside the demo's model and first stage."""
 
 
-def wan():
+def wan() -> WanCodec:
     """The codec in its real shape."""
     from diffusers import AutoencoderKLWan
-
-    from mos.encoders.wan_vae import CHANNELS, STRIDE, WanCodec
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -91,9 +103,35 @@ def fragment_peak(tower: str) -> float:
         return added_peak_mib(lambda: write(uri))
 
 
+def step_config(name: str) -> RunConfig:
+    """A run of one worker on the CPU whose first stage is of a shape, `<shape>` or `<shape>-recompute`."""
+    shape, _, recompute = name.partition("-")
+    overrides = [f"model.{key}={value}" for key, value in SHAPES[shape]["model"].items()]
+    overrides += [f"stage1.{key}={value}" for key, value in SHAPES[shape]["stage"].items()]
+    overrides += ["cluster.train={num=1, cpus=1}", "stage1.engine.precision.compute=float32"]
+    overrides += ["stage1.engine.blocks_per_unit=1", f"stage1.activation_checkpointing={bool(recompute)}".lower()]
+    return load_run(DEFAULT_CONFIG, ("curate.resolutions=[64, 256]", *overrides))
+
+
+def step_peak(name: str) -> float:
+    """MiB of building a model and its optimizer, and of two updates."""
+    config = step_config(name)
+    figures = stage_figures(config, "stage1")
+    return added_peak_mib(lambda: step_seconds(config, "stage1", figures, torch.device("cpu"), 1e-3))
+
+
+def planned_mib(name: str) -> float:
+    """What the planner says of it; there is no average of the weights in a step that is timed."""
+    config = step_config(name)
+    memory = training_memory(config, "stage1", stage_figures(config, "stage1"))
+    return (memory.total - memory.average) / 2**20
+
+
 def peak(name: str) -> float:
     """MiB of one figure, in this process."""
     kind, _, size = name.partition(".")
+    if kind == "model":
+        return step_peak(size)
     return fragment_peak(size) if kind == "fragment" else pass_peak(kind, int(size))
 
 
@@ -105,6 +143,10 @@ def rows(begin: str) -> Iterator[Row]:
         if f"memory.{name}".startswith(begin):
             found = peak_in_fresh_process(MODULE, name)
             yield Row(f"memory.{name}", found, "MiB", f"{MARK} of its budget", MARK * budget, MARK * budget / found)
+    for name in (f"{shape}{end}" for shape in SHAPES for end in ("", "-recompute")):
+        if f"memory.model.{name}".startswith(begin):
+            found, planned = peak_in_fresh_process(MODULE, f"model.{name}"), planned_mib(name)
+            yield Row(f"memory.model.{name}", found, "MiB", "planned (mark: within 15%)", planned, planned / found)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""Memory of a training worker by its parts: what is sharded, what is gathered, and what a micro batch leaves behind.
+
+Nothing is guessed about activations: a forward and a backward pass of the stage's own model run on tensors without
+values (`mos.peak_memory`), in a few seconds at any size.
+"""
+
+from dataclasses import astuple, dataclass
+
+import torch
+
+from mos.flow.loss import velocity_loss
+from mos.model.context import Context, ContextLayout
+from mos.model.execution import recompute_blocks
+from mos.model.mos import MoS
+from mos.peak_memory import peak_bytes_beside
+from mos.precision import resolve_dtype, torch_dtype
+from mos.tables.schema import TASK_EDIT
+from mos.training.fsdp import units
+from mos.training.optimizer import hidden_matrices
+from pipelines.cost.figures import StageFigures
+from pipelines.run.config import RunConfig
+
+MASTER_BYTES = 4
+"""Of a weight, its gradient, each of its moments and its average: float32 (paper, Appendix A)."""
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes of one worker's device at the peak of a step."""
+
+    weights: float
+    """Its share, with gradients."""
+    moments: float
+    """Of its share, as the optimizer keeps them."""
+    average: float
+    """Of the weights of its share."""
+    gathered: float
+    """Whole units in the dtype of compute, and a unit's gradients before they are reduced."""
+    activations: float
+    """Inputs of a micro batch, and what its forward pass keeps for the backward pass."""
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(astuple(self))
+
+
+def training_memory(config: RunConfig, name: str, figures: StageFigures) -> TrainingMemory:
+    """Of one stage, on square pictures and contexts of the mean length."""
+    stage, workers = config.stage(name), config.cluster.train
+    with torch.device("meta"):
+        model = MoS(config.model)
+    sizes = [
+        sum(weight.numel() for module in unit for weight in module.parameters())
+        for unit in units(model, stage.engine.blocks_per_unit)
+    ]
+    num = sum(weight.numel() for weight in model.parameters())
+    compute = torch_dtype(resolve_dtype(stage.engine.precision.compute, workers.device))
+    width = compute.itemsize
+    rest = num - sum(sizes)
+    # The unit at work and the next one on its way, or all of them; the root is never let go.
+    gathered = rest + (sum(sorted(sizes)[-2:]) if stage.engine.reshard_after_forward else sum(sizes))
+    moments = 2 * num  # Muon keeps one of its matrices
+    if stage.optimizer.type == "muon":
+        moments -= sum(weight.numel() for weight in hidden_matrices(model))
+    reduced = max(sizes) * (width + MASTER_BYTES)
+    return TrainingMemory(
+        weights=2 * MASTER_BYTES * num / workers.num,
+        moments=MASTER_BYTES * moments / workers.num,
+        average=MASTER_BYTES * num / workers.num,
+        gathered=width * gathered + reduced,
+        activations=activation_bytes(config, name, round(figures.contexts.tokens.mean), compute),
+    )
+
+
+def activation_bytes(config: RunConfig, name: str, tokens: int, compute: torch.dtype) -> int:
+    """Bytes that the forward and backward pass of a micro batch hold at most, weights and their gradients apart.
+
+    Args:
+        config: the run.
+        name: of the stage.
+        tokens: of every context.
+        compute: dtype of the gathered weights.
+    """
+    stage, model = config.stage(name), config.model
+    share = max(1, stage.batch_size // config.cluster.train.num)
+    size = min(share, stage.micro_batch_size or share)
+    side = stage.resolution // config.curate.token_px * model.patch
+    shape = (size, model.latent_channels, side, side)
+    layout = ContextLayout.of(torch.arange(size + 1) * max(1, tokens))
+
+    def make() -> MoS:
+        tower = MoS(model)
+        for weight in tower.parameters():
+            weight.data = weight.data.to(compute)
+            weight.grad = torch.empty_like(weight)
+        if stage.activation_checkpointing:
+            recompute_blocks(tower)
+        return tower
+
+    def step(tower: MoS) -> None:
+        states = torch.empty(size * max(1, tokens), model.state_layers + 1, model.state_dim, dtype=torch.bfloat16)
+        z_t, target = torch.empty(shape), torch.empty(shape)
+        reference = torch.empty(shape) if TASK_EDIT in stage.tasks else None
+        predicted = tower(z_t, torch.empty(size), Context(states, layout), reference=reference)
+        velocity_loss(predicted, target).sum().backward()
+
+    return peak_bytes_beside(make, step)
