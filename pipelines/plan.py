@@ -6,6 +6,7 @@ Writes  plan.json, beside the run where it has a folder, else in runs/plans
 
   python pipelines/plan.py
   python pipelines/plan.py pipelines/configs/mos_l.toml max_table_gb=200_000
+  python pipelines/plan.py pipelines/configs/mos_s.toml --needs
   python pipelines/plan.py --measure            # speeds of this machine: a few forwards, training steps and reads
   python pipelines/plan.py pipelines/configs/mos_s.toml machine.type=gpu machine.encode_hour=0.9
 """
@@ -20,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pipelines.run.cli import Command
 
 MEASURE = "measure the speeds of this machine first, with the run's own tower, model and table"
-COMMAND = Command(__name__, __doc__, section="plan", flags={"--measure": MEASURE})
+NEEDS = "find the memory, disk, network and hours of every stage, too: some seconds for each; writes <plan>-needs.md"
+COMMAND = Command(__name__, __doc__, section="plan", flags={"--measure": MEASURE, "--needs": NEEDS})
 
 from rich.console import Console
 
@@ -52,6 +54,12 @@ def main(run: Run, args: Namespace) -> None:
     print_plan(config, machine, figures, recommended, console)
     path = plan_path(config)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if args.needs:
+        from pipelines.cost.needs import needs_markdown, needs_table, stage_needs
+
+        needs = stage_needs(config, machine, figures, recommended)
+        console.print(needs_table(needs))
+        path.with_name(f"{path.stem}-needs.md").write_text(needs_markdown(needs), encoding="utf-8")
     tree = plan_tree(config, machine, figures, recommended)
     path.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     print(f"plan: {path}", flush=True)

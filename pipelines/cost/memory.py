@@ -11,7 +11,7 @@ import torch
 from mos.flow.loss import velocity_loss
 from mos.model.context import Context, ContextLayout
 from mos.model.execution import recompute_blocks
-from mos.model.mos import MoS
+from mos.model.mos import ModelConfig, MoS
 from mos.peak_memory import peak_bytes_beside
 from mos.precision import resolve_dtype, torch_dtype
 from mos.tables.schema import TASK_EDIT
@@ -71,6 +71,12 @@ def training_memory(config: RunConfig, name: str, figures: StageFigures) -> Trai
         gathered=width * gathered + reduced,
         activations=activation_bytes(config, name, round(figures.contexts.tokens.mean), compute),
     )
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """Of the generation tower and its router."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in MoS(config).parameters())
 
 
 def activation_bytes(config: RunConfig, name: str, tokens: int, compute: torch.dtype) -> int:
