@@ -1,5 +1,6 @@
 """Which source of hidden states each stage of a run has: as its config says, or the cheapest where it says `auto`."""
 
+from mos.errors import UserError
 from mos.feeding.config import AutoStates
 from mos.planning.sources import SourceName
 from pipelines.run.config import RunConfig
@@ -9,9 +10,9 @@ def choose_sources(config: RunConfig) -> dict[str, SourceName]:
     """Source of every stage, by its name; says what was decided and why.
 
     Raises:
-        UserError: the sources that are named do not keep to the byte budget.
+        UserError: the sources that are named do not keep to the byte budget, or a stream's lead is too small.
     """
-    from pipelines.cost.figures import recommend_sources
+    from pipelines.cost.figures import recommend_sources, short_lead, stage_figures
 
     configured = {name: config.stage(name).states for name in config.stages()}
     asked = any(isinstance(states, AutoStates) for states in configured.values())
@@ -20,6 +21,9 @@ def choose_sources(config: RunConfig) -> dict[str, SourceName]:
     for name, states in configured.items():
         if isinstance(states, AutoStates):
             settled[name] = advice[name].source
+            short = short_lead(config, name, stage_figures(config, name).load) if settled[name] == "stream" else None
+            if short is not None:
+                raise UserError(short)
             print(f"{name}: states = {settled[name]}: {advice[name].why}", flush=True)
         else:
             settled[name] = states.type

@@ -16,6 +16,7 @@ from mos.planning.recommend import Limits, Recommendation, recommend
 from mos.planning.sizes import StatesShape, mean_at_rest
 from mos.planning.sources import StageLoad
 from mos.planning.tokens import TokenHistogram
+from mos.planning.units import bytes_text
 from mos.states.packed import FormatName
 from mos.tables.encode_tasks import distinct_contexts
 from mos.tables.lance import latest_version, open_table, table_exists
@@ -142,6 +143,20 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
         present=contexts.present,
     )
     return StageFigures(contexts, shape.raw(tokens.mean), at_rest, load)
+
+
+def short_lead(config: RunConfig, name: str, load: StageLoad) -> str | None:
+    """A sentence where a stream's lead does not hold the two windows that it takes to encode one while one is read."""
+    stream = streaming(config.stage(name).states, config.encode.actors.max)
+    stage = config.stage(name)
+    window = stream.window_steps * stage.batch_size * load.reads_per_draw * load.state_bytes
+    if 2 * window <= stream.lead_mb * 1e6:
+        return None
+    return (
+        f"{name}: a stream's window of {stream.window_steps} steps is {bytes_text(window)} of states, and its lead of "
+        f"{stream.lead_mb:g} MB holds no two of them: set {name}.states' stream.lead_mb = {2 * window / 1e6:.0f}, or "
+        "lower its window_steps"
+    )
 
 
 def streaming(states: StatesConfig, encoders: int) -> StreamStates:

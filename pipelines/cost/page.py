@@ -11,7 +11,7 @@ from mos.planning.machine import MachineConfig
 from mos.planning.recommend import Alternative, Recommendation, recommend
 from mos.planning.units import amount, bytes_text, hours_text, money, prefixed
 from mos.states.packed import FormatName
-from pipelines.cost.figures import FORMATS, StageFigures, limits_of, tower_params
+from pipelines.cost.figures import FORMATS, StageFigures, limits_of, short_lead, tower_params
 from pipelines.run.config import RunConfig
 
 
@@ -31,6 +31,9 @@ def print_plan(
         named = config.stage(item.stage).states.type
         note = "" if named in (item.source, "auto") else f" [dim](configured: {named})[/dim]"
         console.print(f"  [bold]{item.stage}: {item.source}[/bold]{note}  {item.why}", highlight=False)
+        short = short_lead(config, item.stage, figures[item.stage].load) if item.source == "stream" else None
+        if short is not None:
+            console.print(f"  [bold]![/bold] {short}", highlight=False)
     total = recommended[0].chosen.run_dollars
     others = ", ".join(f"{format} {money(dollars)}" for format, dollars in other_formats(config, machine, figures))
     console.print(f"  All stages as recommended: {money(total)}; at their best with other formats: {others}.\n")
