@@ -6,6 +6,7 @@ Dimension key
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -235,9 +236,21 @@ class MoS(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Initialise in place; also the way to fill a model that was built on the meta device.
+        """Initialise in place, with `initial_weights`: also a model that was built on the meta device."""
+        weights = dict(self.named_parameters())
+        for name, value in self.initial_weights(generator):
+            weights[name].copy_(value)
+        self.init_buffers()
 
-        | parameters | values |
+    def init_buffers(self) -> None:
+        """Fill what is no weight: the layer of each block, where there is no router."""
+        if "block_layers" in self._buffers:
+            self.block_layers = torch.tensor(self._fixed_layers(), device=self.block_layers.device)
+
+    def initial_weights(self, generator: torch.Generator | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Name and first values of every weight, one after the other, whole, wherever the model's own are.
+
+        | weights | values |
         |---|---|
         | norms | 1 |
         | `patch_out` | 0, so that the first prediction is v = 0 |
@@ -247,34 +260,35 @@ class MoS(nn.Module):
         | other biases | 0 |
         | router head | normal, std 0.02: close to uniform weights without ties |
         | registers, reference role, [CLS], queries of layers | normal, std 0.02 |
-        | layers of blocks without a router | those of the fusion |
         | weights of layers that are learned without a router | equal |
         """
+        device = torch.device("cpu") if generator is None else generator.device
+
+        def normal(like: Tensor, std: float) -> Tensor:
+            return torch.empty(like.shape, device=device).normal_(0.0, std, generator=generator)
+
         for name, module in self.named_modules():
             if isinstance(module, RMSNorm):
-                module.weight.fill_(1.0)
+                yield f"{name}.weight", torch.ones(module.weight.shape, device=device)
             elif isinstance(module, nn.Linear):
                 leaf = name.rsplit(".", 1)[-1]
                 std = 1 / math.sqrt(module.in_features)
                 if leaf in ("out", "cross_out", "down"):
                     std /= math.sqrt(2 * self.config.num_blocks)
-                module.weight.normal_(0.0, 0.02 if leaf == "head" else std, generator=generator)
-                if leaf == "state_in":
-                    module.bias.uniform_(-std, std, generator=generator)
-                elif module.bias is not None:
-                    module.bias.zero_()
-        self.patch_out.weight.zero_()
+                value = normal(module.weight, 0.02 if leaf == "head" else std)
+                yield f"{name}.weight", torch.zeros_like(value) if module is self.patch_out else value
+                if module.bias is not None:
+                    bias = torch.zeros(module.bias.shape, device=device)
+                    yield f"{name}.bias", bias.uniform_(-std, std, generator=generator) if leaf == "state_in" else bias
         if self.registers is not None:
-            self.registers.normal_(0.0, 0.02, generator=generator)
-        self.reference_role.normal_(0.0, 0.02, generator=generator)
+            yield "registers", normal(self.registers, 0.02)
+        yield "reference_role", normal(self.reference_role, 0.02)
         if isinstance(self.config.fusion, DepthwiseFusion):
-            self.depth_logits.zero_()
+            yield "depth_logits", torch.zeros(self.depth_logits.shape, device=device)
         elif isinstance(self.config.fusion, LayerAttentionFusion):
-            self.layer_attention.queries.normal_(0.0, 0.02, generator=generator)
-        elif self.router is None:
-            self.block_layers.copy_(torch.tensor(self._fixed_layers()))
-        elif self.router.config.prediction == "sample":
-            self.router.cls.normal_(0.0, 0.02, generator=generator)
+            yield "layer_attention.queries", normal(self.layer_attention.queries, 0.02)
+        elif self.router is not None and self.router.config.prediction == "sample":
+            yield "router.cls", normal(self.router.cls, 0.02)
 
 
 def _block_class(config: ModelConfig) -> type[GenerationBlock | CrossAttentionBlock | MixtureOfTransformersBlock]:

@@ -1,6 +1,6 @@
 """The one interface between the training loop and whoever shards the model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +41,10 @@ class Engine(Protocol):
         """This rank's live fp32 master weights; writing to them changes the model."""
         ...
 
+    def fill(self, values: Iterable[tuple[str, Tensor]]) -> None:
+        """Set weights to whole tensors, which come one after the other; every rank keeps its own part of each."""
+        ...
+
     def gather(self, tensors: NamedTensors) -> Iterator[tuple[str, Tensor]]:
         """Whole tensors of the layout of `weights`, one after the other, on the CPU of rank 0 (others get none)."""
         ...
@@ -65,7 +69,8 @@ def build_engine(
     Args:
         config: which engine, and its settings.
         optimizer: settings of AdamW.
-        model: the whole model, the same weights on every rank; its `blocks` and `router` are the units of sharding.
+        model: the whole model, the same weights on every rank, or on the meta device: no rank then ever holds more
+            than its shards, which `Engine.fill` gives values. Its `blocks` and `router` are the units of sharding.
         device: this rank's device.
         recompute: activation checkpointing of every block.
     """

@@ -5,12 +5,13 @@ export/config.json         read by mos.sampling.export
 """
 
 import json
+import math
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+import torch.distributed as dist
 from torch import Tensor
 
 from mos.errors import UserError
@@ -27,8 +28,12 @@ def write_export(folder: Path, engine: Engine, ema: Ema, config: dict[str, Any])
     Raises:
         UserError: there is no room for it, or the storage fails.
     """
-    weights = {name: tensor.contiguous() for name, tensor in engine.gather(ema.average)}
-    failure = from_rank_0(lambda: _write(folder, weights, config))
+    weights = engine.gather(ema.average)
+    shapes = {name: tuple(tensor.shape) for name, tensor in ema.average.items()}
+    failure = _write(folder, shapes, weights, config) if dist.get_rank() == 0 else None
+    for _ in weights:  # what is left where a disk was full: gathering is collective
+        pass
+    failure = from_rank_0(lambda: failure)
     if failure is not None:
         raise UserError(
             f"the export {folder} could not be written ({failure}): make room there and start the stage again, "
@@ -36,17 +41,42 @@ def write_export(folder: Path, engine: Engine, ema: Ema, config: dict[str, Any])
         )
 
 
-def _write(folder: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> str | None:
+def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Write tensors as they come, each in float32 and one in memory at a time: the package's own writer takes all.
+
+    Args:
+        path: of the file.
+        shapes: of every tensor, in the order in which they come.
+        weights: names and tensors, on the CPU.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for expected, (name, weight) in zip(shapes, weights, strict=True):
+            if name != expected or tuple(weight.shape) != shapes[name]:
+                raise ValueError(f"{name} {tuple(weight.shape)} came where {expected} {shapes[expected]} was to come")
+            file.write(weight.detach().float().contiguous().numpy())
+
+
+def _write(
+    folder: Path, shapes: Mapping[str, tuple[int, ...]], weights: Iterable[tuple[str, Tensor]], config: dict[str, Any]
+) -> str | None:
     """Error that kept the files from being written, of which then nothing is left; or None."""
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+        write_safetensors(partial / "model.safetensors", shapes, weights)
         (partial / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         return str(error)
     return None

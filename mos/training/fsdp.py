@@ -4,7 +4,7 @@ The same code runs on CPU over gloo and on CUDA over NCCL, at any world size inc
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mos.model.execution import compile_blocks, recompute_blocks
 from mos.model.mos import MoS
 from mos.precision import resolve_dtype, torch_dtype
 from mos.training.checksums import Checksum
+from mos.training.local import local, own_rows
 from mos.training.optimizer import OptimizerConfig, Optimizers
 from mos.training.shard_writer import ShardWriter
 from mos.training.sharding import Fsdp2Config
@@ -47,6 +48,9 @@ class Fsdp2Engine:
         if config.compile:
             compile_blocks(model)
         shard(model, config, device)
+        if any(weight.is_meta for weight in model.parameters()):
+            model.to_empty(device=device)
+            model.init_buffers()
         self.model = model
         self._optimizers = Optimizers(optimizer, model)
         self._background_group: dist.ProcessGroup | None = None
@@ -70,6 +74,13 @@ class Fsdp2Engine:
     def weights(self) -> dict[str, Tensor]:
         """The sharded parameters, by name."""
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+
+    def fill(self, values: Iterable[tuple[str, Tensor]]) -> None:
+        """Set weights to whole tensors, which come one after the other; every rank keeps its own rows of each."""
+        weights = self.weights()
+        for name, value in values:
+            weight = weights[name]
+            local(weight).copy_(value[own_rows(weight)] if value.ndim else value)
 
     def gather(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Gather one tensor at a time, so that no rank holds more than one whole tensor on its device."""

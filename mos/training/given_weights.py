@@ -5,8 +5,6 @@ import json
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from mos.errors import UserError
 from mos.model.mos import ModelConfig, MoS
@@ -14,7 +12,7 @@ from mos.training.checkpoint import Checkpoint, open_checkpoint
 from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.ema import Ema
 from mos.training.engine import Engine
-from mos.training.local import local
+from mos.training.local import local, own_rows
 from mos.training.start import WEIGHTS, GivenWeights
 
 SHOWN = 3
@@ -62,7 +60,7 @@ def load_export(start: GivenWeights, engine: Engine) -> list[str]:
                 if name not in names or tuple(file.get_slice(name).get_shape()) != tuple(weight.shape):
                     left.append(name)
                     continue
-                rows = _own_rows(weight)
+                rows = own_rows(weight)
                 local(weight).copy_(file.get_slice(name)[rows] if weight.ndim else file.get_tensor(name))
     except (OSError, SafetensorError) as error:
         raise UserError(f"weights {start.folder / WEIGHTS} cannot be read ({error}): name another export") from error
@@ -80,15 +78,6 @@ def load_checkpoint(start: GivenWeights, engine: Engine, ema: Ema) -> None:
         for name, weight in engine.weights().items():
             weight.copy_(ema.average[name])
         ema.num_updates = 0
-
-
-def _own_rows(weight: Tensor) -> slice:
-    """Rows of a weight that this rank holds: shards are cut as torch.chunk cuts."""
-    if not isinstance(weight, DTensor):
-        return slice(None)
-    rows = -(-weight.shape[0] // weight.device_mesh.size())
-    first = min(weight.device_mesh.get_local_rank() * rows, weight.shape[0])
-    return slice(first, first + len(weight.to_local()))
 
 
 def _model_of(start: GivenWeights) -> ModelConfig:

@@ -1,4 +1,4 @@
-"""What a rank holds of a tensor that may be sharded."""
+"""What a rank holds of a tensor that may be sharded: shards are cut along the first dimension, as torch.chunk cuts."""
 
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -7,3 +7,12 @@ from torch.distributed.tensor import DTensor
 def local(tensor: Tensor) -> Tensor:
     """This rank's part of a tensor, sharing its memory; the whole of one that is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def own_rows(tensor: Tensor) -> slice:
+    """Rows of the whole tensor that this rank holds."""
+    if not isinstance(tensor, DTensor):
+        return slice(None)
+    rows = -(-tensor.shape[0] // tensor.device_mesh.size())
+    first = min(tensor.device_mesh.get_local_rank() * rows, tensor.shape[0])
+    return slice(first, first + len(tensor.to_local()))

@@ -82,13 +82,17 @@ def train_worker(job: StageJob, device: torch.device) -> None:
 
 
 def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, TrainState]:
-    """The sharded model with the weights to go on from: this stage's own, those it starts from, or new ones."""
+    """The sharded model with the weights to go on from: this stage's own, those it starts from, or new ones.
+
+    No rank holds more of them at any time than its shards and one whole weight.
+    """
     with torch.device("meta"):
         model = MoS(job.model)
-    model.to_empty(device="cpu").init_weights(torch.Generator().manual_seed(job.model_seed))
     stage = job.stage
     engine = build_engine(stage.engine, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
     own, given = newest_checkpoint(job.folder), stage.start
+    if own is None and job.start is None:
+        engine.fill(model.initial_weights(torch.Generator().manual_seed(job.model_seed)))
     if own is None and isinstance(given, GivenWeights) and not given.is_checkpoint:
         left = load_export(given, engine)
         if left and dist.get_rank() == 0:

@@ -13,6 +13,7 @@ from mos.model.fusion import (
     SelfAttentionFusion,
 )
 from mos.model.mos import MoS
+from mos.model.router import RouterConfig
 from mos.states.calibration import Calibration
 from mos.states.quantise import dequantise, quantise
 from tests.mos.model.weight_size import change_by_halving, fresh, gradient_shares
@@ -123,6 +124,28 @@ def test_init_fills_a_meta_model_completely(tiny_config):
             parameter.fill_(float("nan"))
     model.init_weights(torch.Generator().manual_seed(0))
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [
+        None,
+        DepthwiseFusion(),
+        HandCraftedFusion(),
+        LayerAttentionFusion(dim=8),
+        RoutedFusion(router=RouterConfig(dim=16, num_heads=2, ffn_dim=24, prediction="sample")),
+    ],
+)
+def test_first_values_come_for_every_weight_whole_and_wherever_the_model_is(tiny_config, fusion):
+    config = tiny_config if fusion is None else tiny_config.model_copy(update={"fusion": fusion})
+    model = MoS(config)
+    model.init_weights(torch.Generator().manual_seed(5))
+    with torch.device("meta"):
+        elsewhere = MoS(config)
+    values = dict(elsewhere.initial_weights(torch.Generator().manual_seed(5)))
+    assert values.keys() == dict(model.named_parameters()).keys()
+    for name, weight in model.named_parameters():
+        assert torch.equal(values[name], weight)
 
 
 def test_depthwise_weights_are_a_mean_of_all_layers_the_same_for_every_token(tiny_config, tiny_inputs, build):

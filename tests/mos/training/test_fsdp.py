@@ -157,6 +157,23 @@ def check_a_stop_that_one_rank_sees_ends_both_after_the_same_step(folder: Path) 
     assert newest_checkpoint(folder).state == state
 
 
+def check_shards_of_a_meta_model_are_those_of_the_whole() -> None:
+    stage = tiny_stage()
+    whole = tiny_engine(stage)
+    with torch.device("meta"):
+        model = MoS(MODEL)
+    engine = build_engine(stage.engine, stage.optimizer, model, torch.device("cpu"), recompute=False)
+    engine.fill(model.initial_weights(torch.Generator().manual_seed(0)))
+    found = engine.weights()
+    for name, weight in whole.weights().items():
+        assert torch.equal(found[name].to_local(), weight.to_local()), name
+    held = sum(weight.untyped_storage().nbytes() for weight in (weight.to_local() for weight in found.values()))
+    assert held < 0.6 * 4 * sum(weight.numel() for weight in found.values())
+    rank, world = dist.get_rank(), dist.get_world_size()
+    losses = [update(one, tiny_batch(0, rank, world), 1e-3).loss.item() for one in (whole, engine)]
+    assert losses[0] == losses[1]
+
+
 def check_no_registers_train(folder: Path) -> None:
     stage = tiny_stage(steps=2)
     model = MoS(MODEL.model_copy(update={"num_registers": 0}))
@@ -178,6 +195,7 @@ def check_all(folder: Path) -> None:
     check_a_later_stage_begins_with_a_new_optimizer(folder / "from_two")
     check_a_stop_that_one_rank_sees_ends_both_after_the_same_step(folder / "stopped")
     check_no_registers_train(folder / "registers")
+    check_shards_of_a_meta_model_are_those_of_the_whole()
 
 
 @pytest.mark.slow
