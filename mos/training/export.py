@@ -61,7 +61,7 @@ def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], weights
         for expected, (name, weight) in zip(shapes, weights, strict=True):
             if name != expected or tuple(weight.shape) != shapes[name]:
                 raise ValueError(f"{name} {tuple(weight.shape)} came where {expected} {shapes[expected]} was to come")
-            file.write(weight.detach().float().contiguous().numpy())
+            file.write(weight.detach().float().contiguous().numpy().data)
 
 
 def _write(

@@ -13,20 +13,33 @@ an unsharded model on the CPU, from nothing to its second update, beside what `p
 import argparse
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from mos.encoders.wan_vae import CHANNELS, STRIDE, WanCodec
+from mos.model.fusion import RoutedFusion
+from mos.model.mos import ModelConfig, MoS
+from mos.model.router import RouterConfig
 from mos.states.payload import StateCodec
 from mos.tables.committer import payload_table, within_bytes, write_encoded
 from mos.tables.lance import create_table
 from mos.tables.state_tables import states_schema
+from mos.training.ema import Ema
+from mos.training.engine import build_engine
+from mos.training.export import write_export
+from mos.training.given_weights import load_export
+from mos.training.local import local
+from mos.training.stage import StageConfig
+from mos.training.start import GivenWeights
 from pipelines.cost.figures import stage_figures
 from pipelines.cost.measure import step_seconds
 from pipelines.cost.memory import training_memory
 from pipelines.run.cli import DEFAULT_CONFIG
 from pipelines.run.config import RunConfig, load_run
 from tests.benchmarks.harness import Row, added_peak_mib, peak_in_fresh_process, write_results
+from tests.mos.training.gloo import run_ranks
 
 MODULE = "tests.benchmarks.full_size"
 BUDGET_MB = 4096
@@ -45,6 +58,19 @@ SHAPES: dict[str, dict[str, dict[str, int]]] = {
     "long": {"model": {"dim": 256, "num_blocks": 6}, "stage": {"batch_size": 16, "resolution": 256}},
 }
 """Of a training step, beside the demo's model and first stage."""
+RANKS = 4
+LARGE = ModelConfig(
+    latent_channels=48,
+    patch=2,
+    state_dim=1024,
+    state_layers=16,
+    dim=1536,
+    num_blocks=8,
+    num_heads=12,
+    ffn_dim=4096,
+    fusion=RoutedFusion(router=RouterConfig(dim=512, num_heads=4, ffn_dim=1024)),
+)
+"""Of starting up: large enough for a block to be told from what libraries take."""
 
 
 def wan() -> WanCodec:
@@ -127,6 +153,45 @@ def planned_mib(name: str) -> float:
     return (memory.total - memory.average) / 2**20
 
 
+def start_up(config: ModelConfig, folder: Path) -> None:
+    """On each of the ranks: first values, an average, an export, and the export read again; notes MiB above the shard.
+
+    A smaller model goes first, for what libraries take once.
+    """
+    stage = StageConfig(resolution=64, steps=1, batch_size=RANKS)
+
+    def start(config: ModelConfig, folder: Path) -> int:
+        with torch.device("meta"):
+            model = MoS(config)
+        engine = build_engine(stage.engine, stage.optimizer, model, torch.device("cpu"), recompute=False)
+        engine.fill(model.initial_weights(torch.Generator().manual_seed(0)))
+        ema = Ema(engine.weights(), 0.999)
+        write_export(folder / "export", engine, ema, {"model": config.model_dump(mode="json")})
+        load_export(GivenWeights(path=str(folder / "export")), engine)
+        return sum(2 * local(weight).nbytes for weight in engine.weights().values())
+
+    small = config.model_copy(update={"dim": 64, "num_heads": 4, "ffn_dim": 128, "num_blocks": 2})
+    start(small, folder / "small")
+    shards = 0
+
+    def timed() -> None:
+        nonlocal shards
+        shards = start(config, folder / "large")
+
+    added = added_peak_mib(timed)
+    (folder / f"{dist.get_rank()}.txt").write_text(f"{added - shards / 2**20}", encoding="utf-8")
+
+
+def init_rows() -> Iterator[Row]:
+    """Host memory of the greediest of the ranks above its shards of weights and average."""
+    block = sum(weight.numel() for weight in MoS(LARGE.model_copy(update={"num_blocks": 1})).blocks.parameters())
+    mark = 4 * block / 2**20
+    with tempfile.TemporaryDirectory() as folder:
+        run_ranks(start_up, RANKS, LARGE, Path(folder))
+        found = max(float(path.read_text(encoding="utf-8")) for path in Path(folder).glob("*.txt"))
+    yield Row("init.host", found, f"MiB, {RANKS} ranks", "one block", mark, mark / found)
+
+
 def peak(name: str) -> float:
     """MiB of one figure, in this process."""
     kind, _, size = name.partition(".")
@@ -143,6 +208,8 @@ def rows(begin: str) -> Iterator[Row]:
         if f"memory.{name}".startswith(begin):
             found = peak_in_fresh_process(MODULE, name)
             yield Row(f"memory.{name}", found, "MiB", f"{MARK} of its budget", MARK * budget, MARK * budget / found)
+    if "init.host".startswith(begin):
+        yield from init_rows()
     for name in (f"{shape}{end}" for shape in SHAPES for end in ("", "-recompute")):
         if f"memory.model.{name}".startswith(begin):
             found, planned = peak_in_fresh_process(MODULE, f"model.{name}"), planned_mib(name)
