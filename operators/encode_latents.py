@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import groupby
+from operator import itemgetter
 
 import pyarrow as pa
 import torch
@@ -37,10 +38,11 @@ class EncodeLatents:
     def __call__(self, tasks: pa.Table) -> Iterator[pa.Table]:
         """Encode the images of one block, one bucket and at most a batch of images at a time."""
         failures: dict[str, str] = {}
-        for rows in within_bytes(self._rows(tasks, failures), self._fragment_bytes):
+        for rows in within_bytes(self._rows(tasks, failures), self._fragment_bytes, itemgetter("payload")):
             if rows or failures:
                 yield write_encoded(self._uri, payload_table(rows, self._schema), failures)
                 failures.clear()
+            del rows  # or they would be held while the next are encoded
 
     def _rows(self, tasks: pa.Table, failures: dict[str, str]) -> Iterator[dict]:
         for (bucket, column), same in groupby(tasks.to_pylist(), key=lambda task: (task["bucket"], task["column"])):

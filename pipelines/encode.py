@@ -64,7 +64,10 @@ def main(run: Run, args: Namespace) -> None:
     samples = TableVersion(**run.require("curate").outputs["samples"])
     config = config.model_copy(update={"encode": config.encode.anchored(CLONE)})
     record = step.find()
-    replaced = record is not None and record.outputs["tower_id"] != tower_id(config.encode.tower)
+    replaced = record is not None and (record.outputs["tower_id"], record.outputs["codec_id"]) != (
+        tower_id(config.encode.tower),
+        describe_codec(config.encode.vae).codec_id,
+    )
     if step.already_finished(force=args.force or replaced):
         return
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)

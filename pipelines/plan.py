@@ -2,7 +2,7 @@
 """Plan: what a run's hidden states weigh and cost, cached, streamed or recomputed, before anything is spent.
 
 Reads   the config; tables/samples.lance and tables/states/<tower>.lance where they stand
-Writes  plan.json, beside the run where it has a folder, else in runs/plans
+Writes  plan.json, beside the run where it has a folder, else in runs/plans; with --needs a table beside it, *-needs.md
 
   python pipelines/plan.py
   python pipelines/plan.py pipelines/configs/mos_l.toml max_table_gb=200_000
@@ -57,7 +57,7 @@ def main(run: Run, args: Namespace) -> None:
     if args.needs:
         from pipelines.cost.needs import needs_markdown, needs_table, stage_needs
 
-        needs = stage_needs(config, machine, figures, recommended)
+        needs = stage_needs(config, figures, recommended)
         console.print(needs_table(needs))
         path.with_name(f"{path.stem}-needs.md").write_text(needs_markdown(needs), encoding="utf-8")
     tree = plan_tree(config, machine, figures, recommended)

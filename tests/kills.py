@@ -39,7 +39,7 @@ from tests.samples import Pair, append_samples, picture
 from tests.towers import save_llama
 
 POINTS: dict[str, tuple[Any, str, float]] = {
-    "encode a fragment": (EncodeStates, "__call__", 0.02),
+    "encode a fragment": (EncodeStates, "_write", 0.02),
     "write a fragment": (encoded, "write_rows", 0.015),
     "note a fragment": (Journal, "add", 0.003),
     "commit": (append_once, "append_fragments", 0.03),
@@ -132,7 +132,8 @@ def encode_without_ray(config: RunConfig, rows_per_fragment: int) -> tuple[Table
         committer.expect(todo.column(0).to_pylist())
         actor = operator(config.encode, samples, committer.table.uri, config.curate.image) if todo.num_rows else None
         for start in range(0, todo.num_rows, rows_per_fragment):
-            committer.add(actor(todo.slice(start, rows_per_fragment)).to_pylist())
+            for written in actor(todo.slice(start, rows_per_fragment)):
+                committer.add(written.to_pylist())
         return committer.finish()
 
     return run("states", EncodeStates, contexts, states), run("latents", EncodeLatents, images, latents)

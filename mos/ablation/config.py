@@ -49,6 +49,10 @@ class AblateConfig(StrictConfig):
         twice = sorted(set(self.samplers) & set(self.further_samplers))
         if twice:
             raise ValueError(f"samplers and further_samplers both name {twice}")
+        compared = {self.parts(side)[1] for said in self.comparisons for side in (said.better, said.worse)}
+        idle = sorted(set(self.further_samplers) - compared)
+        if idle:
+            raise ValueError(f"no comparison names the further samplers {idle}: leave them out, or compare with them")
         for comparison in self.comparisons:
             for side in (comparison.better, comparison.worse):
                 variant, sampler = self.parts(side)

@@ -16,7 +16,7 @@ from mos.peak_memory import peak_bytes
 
 WORKSPACE = 1.25
 """What a pass takes against what its tensors hold: kernels keep copies in layouts of their own, allocators leave gaps.
-Measured, see `tests/benchmarks/full_size.py`."""
+On a CPU a pass takes 1.03 of it (`tests/benchmarks/full_size.py`)."""
 SURELY_BYTES = 16 * 2**10
 """Of a pixel: no autoencoder that is known takes as much, so a small batch is one pass without being looked at."""
 
@@ -45,11 +45,11 @@ class PassBudget:
         self._cuts: dict[Hashable, Cut] = {}
 
     def run(self, work: Work, pictures: Tensor, pixels: int, strips: Sequence[int | None] = (None,)) -> Tensor:
-        """Work on all pictures, pass by pass; the result is on the CPU, and the same whatever the cut.
+        """Work on all pictures, pass by pass; the result is on the CPU, and the same whatever the cut, to rounding.
 
         Args:
             work: moves its pictures to the device itself.
-            pictures: of one size [batch, ...].
+            pictures: one or more, of one size [batch, ...].
             pixels: of one picture, or of what it decodes to.
             strips: heights that one picture may be cut into, the largest first; None is the whole picture.
 
@@ -66,10 +66,11 @@ class PassBudget:
             cut = self._cuts.get(kind) or self._cut(work, pictures[start:], pixels, strips)
             try:
                 parts.append(work(pictures[start : start + cut.pictures], cut.rows).cpu())
-            except torch.OutOfMemoryError as error:
-                self._halve(cut, strips, error)
+                start += cut.pictures
                 continue
-            start += cut.pictures
+            except torch.OutOfMemoryError:
+                pass  # what the pass held is let go with the exception, and not before
+            self._halve(cut, strips)
         return torch.cat(parts)
 
     def _cut(self, work: Work, pictures: Tensor, pixels: int, strips: Sequence[int | None]) -> Cut:
@@ -85,12 +86,12 @@ class PassBudget:
         self._cuts[work.__qualname__, tuple(pictures.shape[1:])] = cut
         return cut
 
-    def _halve(self, cut: Cut, strips: Sequence[int | None], error: torch.OutOfMemoryError) -> None:
+    def _halve(self, cut: Cut, strips: Sequence[int | None]) -> None:
         if cut == Cut(1, strips[-1]):
             raise UserError(
                 f"one picture at a time does not fit into the memory of {self._device}: take smaller pictures, or a "
                 "device with more memory free"
-            ) from error
+            )
         self._num_bytes //= 2
         self._cuts.clear()
         if self._device.type == "cuda":

@@ -17,7 +17,7 @@ MOST_WINDOWS = 256
 
 @dataclass(frozen=True)
 class Task:
-    """Contexts that one producer encodes and writes as one fragment."""
+    """Contexts that one producer encodes and writes together."""
 
     window: int
     """The first window that needs them."""

@@ -1,6 +1,7 @@
 """Encoded rows on their way into a table: actors write and note fragments, committers append them, each key once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,8 @@ from mos.tables.journal import Journal
 from mos.tables.lance import TableVersion, is_written, pack_sizes, read_column, write_rows
 from mos.tables.schema import LATENTS
 
+Row = TypeVar("Row")
+
 ENCODED = pa.schema(
     [
         pa.field("fragment", pa.string()),  # FragmentMetadata as JSON; null where every row failed
@@ -18,7 +21,7 @@ ENCODED = pa.schema(
         pa.field("failed_keys", pa.list_(pa.string()), nullable=False),  # tasks that gave no row
         pa.field("failures", pa.list_(pa.string()), nullable=False),  # and why, in the same order
         pa.field("num_bytes", pa.int64()),  # of the fragment's rows in memory: payloads, and little else
-        pa.field("quality", pa.string()),  # QualityReport of a few of the rows as JSON; null where nothing is lost
+        pa.field("quality", pa.string()),  # QualityReport of some of the rows as JSON; null where none was compared
     ]
 )
 """Manifest row that travels from an encoding actor to the driver: one per fragment, already on disk."""
@@ -31,14 +34,14 @@ def latents_schema(codec_id: str, channels: int, stride: int) -> pa.Schema:
     )
 
 
-def within_bytes(rows: Iterable[dict], most: int) -> Iterator[list[dict]]:
+def within_bytes(rows: Iterable[Row], most: int, payload: Callable[[Row], bytes]) -> Iterator[list[Row]]:
     """Rows in runs whose payloads are at most so many bytes together, but for a row that is larger by itself; the last
     run may be empty.
     """
-    run: list[dict] = []
+    run: list[Row] = []
     held = 0
     for row in rows:
-        size = len(row["payload"])
+        size = len(payload(row))
         if run and held + size > most:
             yield run
             run, held = [], 0

@@ -42,7 +42,11 @@ class Engine(Protocol):
         ...
 
     def fill(self, values: Iterable[tuple[str, Tensor]]) -> None:
-        """Set weights to whole tensors, which come one after the other; every rank keeps its own part of each."""
+        """Set all weights to whole tensors, which come one after the other; every rank keeps its own part of each.
+
+        Raises:
+            ValueError: a weight got none.
+        """
         ...
 
     def gather(self, tensors: NamedTensors) -> Iterator[tuple[str, Tensor]]:

@@ -30,9 +30,11 @@ def write_export(folder: Path, engine: Engine, ema: Ema, config: dict[str, Any])
     """
     weights = engine.gather(ema.average)
     shapes = {name: tuple(tensor.shape) for name, tensor in ema.average.items()}
-    failure = _write(folder, shapes, weights, config) if dist.get_rank() == 0 else None
-    for _ in weights:  # what is left where a disk was full: gathering is collective
-        pass
+    try:
+        failure = _write(folder, shapes, weights, config) if dist.get_rank() == 0 else None
+    finally:
+        for _ in weights:  # what is left where a disk was full: gathering is collective
+            pass
     failure = from_rank_0(lambda: failure)
     if failure is not None:
         raise UserError(

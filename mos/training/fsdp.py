@@ -79,8 +79,10 @@ class Fsdp2Engine:
         """Set weights to whole tensors, which come one after the other; every rank keeps its own rows of each."""
         weights = self.weights()
         for name, value in values:
-            weight = weights[name]
+            weight = weights.pop(name)
             local(weight).copy_(value[own_rows(weight)] if value.ndim else value)
+        if weights:
+            raise ValueError(f"no values came for {', '.join(weights)}")
 
     def gather(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Gather one tensor at a time, so that no rank holds more than one whole tensor on its device."""

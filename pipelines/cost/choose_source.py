@@ -10,7 +10,8 @@ def choose_sources(config: RunConfig) -> dict[str, SourceName]:
     """Source of every stage, by its name; says what was decided and why.
 
     Raises:
-        UserError: the sources that are named do not keep to the byte budget, or a stream's lead is too small.
+        UserError: the sources that are named do not keep to the byte budget, or the lead of a stream that `auto` comes
+            to is too small.
     """
     from pipelines.cost.figures import recommend_sources, short_lead, stage_figures
 

@@ -3,6 +3,7 @@
 `recommend_sources(config)` is what `auto` in a stage's config comes to.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from mos.checkout import CLONE
@@ -146,16 +147,18 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
 
 
 def short_lead(config: RunConfig, name: str, load: StageLoad) -> str | None:
-    """A sentence where a stream's lead does not hold the two windows that it takes to encode one while one is read."""
-    stream = streaming(config.stage(name).states, config.encode.actors.max)
+    """A sentence where a stream's lead does not hold one window of states: the stage could not begin."""
     stage = config.stage(name)
-    window = stream.window_steps * stage.batch_size * load.reads_per_draw * load.state_bytes
-    if 2 * window <= stream.lead_mb * 1e6:
+    stream = streaming(stage.states, config.encode.actors.max)
+    draws = min(stream.window_steps, stage.steps) * stage.batch_size * load.reads_per_draw
+    window = min(draws, load.contexts) * load.state_bytes
+    if window <= stream.lead_mb * 1e6:
         return None
+    key = f"{name}.states.stream" if isinstance(stage.states, AutoStates) else f"{name}.states"
     return (
-        f"{name}: a stream's window of {stream.window_steps} steps is {bytes_text(window)} of states, and its lead of "
-        f"{stream.lead_mb:g} MB holds no two of them: set {name}.states' stream.lead_mb = {2 * window / 1e6:.0f}, or "
-        "lower its window_steps"
+        f"{name}: a stream's window of {stream.window_steps} steps is {bytes_text(window)} of states, more than its "
+        f"lead of {bytes_text(stream.lead_mb * 1e6)}: set {key}.lead_mb = {math.ceil(2 * window / 1e6)}, which holds "
+        f"two of them, or lower {key}.window_steps"
     )
 
 

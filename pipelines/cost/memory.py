@@ -1,7 +1,7 @@
 """Memory of a training worker by its parts: what is sharded, what is gathered, and what a micro batch leaves behind.
 
-Nothing is guessed about activations: a forward and a backward pass of the stage's own model run on tensors without
-values (`mos.peak_memory`), in a few seconds at any size.
+Nothing is guessed about activations: a forward and a backward pass of the stage's own model, block by block and not
+compiled, run on tensors without values (`mos.peak_memory`), in a few seconds at any size.
 """
 
 from dataclasses import astuple, dataclass
@@ -11,7 +11,7 @@ import torch
 from mos.flow.loss import velocity_loss
 from mos.model.context import Context, ContextLayout
 from mos.model.execution import recompute_blocks
-from mos.model.mos import ModelConfig, MoS
+from mos.model.mos import MoS
 from mos.peak_memory import peak_bytes_beside
 from mos.precision import resolve_dtype, torch_dtype
 from mos.tables.schema import TASK_EDIT
@@ -35,7 +35,8 @@ class TrainingMemory:
     average: float
     """Of the weights of its share."""
     gathered: float
-    """Whole units in the dtype of compute, and a unit's gradients before they are reduced."""
+    """Whole units in the dtype of compute, and gradients before they are reduced: of a unit, or of the whole model
+    where several micro batches are added up."""
     activations: float
     """Inputs of a micro batch, and what its forward pass keeps for the backward pass."""
 
@@ -63,7 +64,10 @@ def training_memory(config: RunConfig, name: str, figures: StageFigures) -> Trai
     moments = 2 * num  # Muon keeps one of its matrices
     if stage.optimizer.type == "muon":
         moments -= sum(weight.numel() for weight in hidden_matrices(model))
-    reduced = max(sizes) * (width + MASTER_BYTES)
+    reduce_width = torch_dtype(stage.engine.precision.reduce).itemsize
+    share = max(1, stage.batch_size // workers.num)
+    adds_up = (stage.micro_batch_size or share) < share
+    reduced = max(sizes) * width + (num if adds_up else max(sizes)) * reduce_width
     return TrainingMemory(
         weights=2 * MASTER_BYTES * num / workers.num,
         moments=MASTER_BYTES * moments / workers.num,
@@ -71,12 +75,6 @@ def training_memory(config: RunConfig, name: str, figures: StageFigures) -> Trai
         gathered=width * gathered + reduced,
         activations=activation_bytes(config, name, round(figures.contexts.tokens.mean), compute),
     )
-
-
-def num_parameters(config: ModelConfig) -> int:
-    """Of the generation tower and its router."""
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in MoS(config).parameters())
 
 
 def activation_bytes(config: RunConfig, name: str, tokens: int, compute: torch.dtype) -> int:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from mos.planning.machine import MachineConfig
 from mos.planning.recommend import Recommendation
 from mos.planning.sources import SourceName
 from mos.planning.units import bytes_text, hours_text, money
+from mos.tables.schema import TASK_EDIT
 from pipelines.cost.figures import StageFigures
-from pipelines.cost.memory import MASTER_BYTES, TrainingMemory, num_parameters, training_memory
+from pipelines.cost.memory import MASTER_BYTES, TrainingMemory, training_memory
 from pipelines.run.config import RunConfig
+from pipelines.train.job import num_parameters
 
 COLUMNS = (
     "stage",
@@ -26,8 +27,6 @@ COLUMNS = (
     "hours",
     "cost",
 )
-KEPT_OF_A_WEIGHT = 4
-"""Numbers that a checkpoint has of each weight: itself, two moments and the average."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class StageNeeds:
     disk_bytes: float
     """Of the run: states and the stage's checkpoints."""
     read_bytes_per_s: float
-    """States, at full speed."""
+    """States, at full speed; 0 where the tower runs in the worker."""
     hours: float
     """From the first step to the last."""
     dollars: float
@@ -69,7 +68,6 @@ class StageNeeds:
 
 def stage_needs(
     config: RunConfig,
-    machine: MachineConfig,
     figures: Mapping[str, StageFigures],
     recommended: Sequence[Recommendation],
 ) -> list[StageNeeds]:
@@ -91,10 +89,12 @@ def stage_needs(
         if shape not in known:
             known[shape] = training_memory(config, item.stage, figure)
         side = stage.resolution // config.curate.token_px * config.model.patch
-        sample = figure.raw_bytes + 2 * MASTER_BYTES * config.model.latent_channels * side**2  # latent and noise
+        latents = 3 if TASK_EDIT in stage.tasks else 2  # latent, noise, and the picture to edit
+        sample = figure.raw_bytes + latents * MASTER_BYTES * config.model.latent_channels * side**2
         ahead = stage.loader.prefetch_batches + 1
         cost = item.chosen.cost
-        checkpoint = KEPT_OF_A_WEIGHT * MASTER_BYTES * num_parameters(config.model)
+        # Weights, moments and average.
+        checkpoint = 2 * MASTER_BYTES * num_parameters(config.model) + known[shape].moments * workers
         needs.append(
             StageNeeds(
                 stage=item.stage,
@@ -103,7 +103,7 @@ def stage_needs(
                 device=known[shape],
                 host_bytes=stage.loader.cache_bytes + ahead * share * sample,
                 disk_bytes=cost.bytes_held + (stage.keep_checkpoints + 1) * checkpoint,
-                read_bytes_per_s=figure.bytes_per_s(config.encode.state_format, machine),
+                read_bytes_per_s=cost.bytes_per_s,
                 hours=cost.train_hours / workers,
                 dollars=cost.dollars,
             )

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,6 +45,17 @@ RETRY_AFTER_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Pauses after errors of a disk or a store, before the producers give up."""
 
 
+class Producer:
+    """What an actor of the pool does: contexts in, all that `EncodeStates` says of them out, in one table."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._encode = EncodeStates(*arguments)
+
+    def __call__(self, tasks: pa.Table) -> pa.Table:
+        """Write the states of some contexts, at least one."""
+        return pa.concat_tables(self._encode(tasks))
+
+
 @contextmanager
 def producing(job: StageJob, index: SampleIndex, config: RunConfig) -> Iterator[ProducerBalance | None]:
     """Produce the stage's states for the duration of the block, if it streams; Ray is connected.
@@ -61,7 +73,7 @@ def producing(job: StageJob, index: SampleIndex, config: RunConfig) -> Iterator[
     bounds = pool_bounds(job.states, config)
     StreamProgress(job.folder / "stream").clear()
     arguments = (job.encode, job.tables.samples, job.queue, job.image_limits)
-    with closing(ActorPool(EncodeStates, arguments, actor_options(job.encode.actors), bounds)) as pool:
+    with closing(ActorPool(Producer, arguments, actor_options(job.encode.actors), bounds)) as pool:
         producer = StateProducer(job, index, job.states, pool)
         producer.start()
         try:

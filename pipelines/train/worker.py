@@ -84,7 +84,7 @@ def train_worker(job: StageJob, device: torch.device) -> None:
 def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, TrainState]:
     """The sharded model with the weights to go on from: this stage's own, those it starts from, or new ones.
 
-    No rank holds more of them at any time than its shards and one whole weight.
+    No rank holds more of them meanwhile than its shards and two whole weights.
     """
     with torch.device("meta"):
         model = MoS(job.model)

@@ -6,13 +6,15 @@
 
 A codec is Wan 2.2's VAE in its real shape, of random weights, in float32 on the CPU. Figures are what a pass adds to a
 process that has loaded the model, in resident memory. A fragment is of states of an 8B tower (32 layers of 4096) and of
-a 14B one (48 of 5120), written by the operator's own code from contexts of random values. A training step is that of
-an unsharded model on the CPU, from nothing to its second update, beside what `pipelines/cost/memory.py` says of it.
+a 14B one (48 of 5120), packed and written as the operator does it, one context after the other, from random values. A
+training step is that of an unsharded model on the CPU, from nothing to its second update, beside what
+`pipelines/cost/memory.py` says of it.
 """
 
 import argparse
 import tempfile
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -121,8 +123,9 @@ def fragment_peak(tower: str) -> float:
             yield {"context_key": str(context), "num_tokens": TOKENS, "payload": codec.pack(codec.quantise(states))}
 
     def write(uri: str) -> None:
-        for part in within_bytes(rows(), FRAGMENT_MB * 2**20 // 2):
+        for part in within_bytes(rows(), FRAGMENT_MB * 2**20 // 2, itemgetter("payload")):
             write_encoded(uri, payload_table(part, schema), {})
+            del part
 
     with tempfile.TemporaryDirectory() as folder:
         uri = create_table(f"{folder}/states.lance", schema).uri

@@ -1,4 +1,4 @@
-"""One block in, one fragment out, as Ray Data calls encoding operators; encoders that give what no table holds."""
+"""One block in, its fragments out, as Ray Data calls encoding operators; encoders that give what no table holds."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace

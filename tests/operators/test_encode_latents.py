@@ -1,4 +1,4 @@
-"""The operator that writes latents, called as Ray Data would call it: one block in, one fragment out."""
+"""The operator that writes latents, called as Ray Data would call it: one block in, its fragments out."""
 
 from pathlib import Path
 

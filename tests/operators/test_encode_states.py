@@ -1,7 +1,8 @@
-"""The operator that writes hidden states, called as Ray Data would call it: one block in, one fragment out."""
+"""The operator that writes hidden states, called as Ray Data would call it: one block in, its fragments out."""
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,18 +11,18 @@ import torch
 
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.load import describe_tower, load_tower
-from mos.encoders.understanding import InternVLConfig, LlamaConfig
+from mos.encoders.understanding import Encoded, InternVLConfig, LlamaConfig
 from mos.errors import UserError
 from mos.images.decode import ImageLimits
 from mos.states.calibration import Calibration
 from mos.states.keys import context_key
 from mos.states.payload import StateCodec
-from mos.states.quality import QualityBound, QualityReport, check_quality
+from mos.states.quality import QualityBound, QualityReport, check_quality, violation
 from mos.tables.encode_tasks import plan_contexts
 from mos.tables.lance import TableVersion, commit_fragments, create_table, open_table
 from mos.tables.state_tables import codec_of, states_schema
 from operators.calibrate_states import CalibrateStates
-from operators.encode_states import EncodeStates
+from operators.encode_states import EncodeStates, Packed
 from tests.operators.encoding_blocks import LIMITS, PAIRS, EncoderThatFails, calibrated_table, commit, set_first
 from tests.samples import Pair, append_samples
 from tests.towers import WORDS, plant_massive, save_internvl, save_llama
@@ -166,3 +167,32 @@ def test_fragments_are_cut_where_they_would_be_too_many_bytes(tmp_path: Path) ->
     keys = [key for row in written for key in row["keys"]]
     assert sorted(keys) == sorted(tasks.column("context_key").to_pylist())
     assert commit_fragments(uri, [row["fragment"] for row in written], 25).rows == 25
+
+
+def test_a_violation_at_the_border_of_fragments_is_told_and_kept_out_with_its_own(tmp_path: Path) -> None:
+    """Every context is compared; those whose states are changed for the worse are in the second half."""
+    config = EncodeConfig(
+        mb_per_fragment=1, state_format="int8", quality=QualityBound(max_whitened_error=0.2, min_cosine=0.5)
+    )
+    samples = append_samples(tmp_path, [Pair(f"{number:02d} red circles " * 20, "red") for number in range(24)])
+    tasks = plan_contexts(samples, (32,), False)
+    uri = calibrated_table(config, samples, tasks, tmp_path)
+    operator = EncodeStates(config, samples, uri, LIMITS)
+    worse = set(tasks.column("context_key").to_pylist()[12:])
+    pack = operator._pack
+
+    def pack_some_worse(key: str, context: Encoded, audit: bool) -> Packed:
+        row, report = pack(key, context, audit=True)
+        assert report is not None
+        if key in worse:
+            bad = tuple(replace(quality, min_cosine=-1.0) for quality in report.qualities)
+            report = replace(report, qualities=bad)
+        return row, report
+
+    operator._pack = pack_some_worse
+    written = [row for part in operator(tasks) for row in part.to_pylist()]
+    for row in written:
+        violated = violation(QualityReport.from_json(row["quality"]), config.quality) is not None
+        assert violated == (row["fragment"] is None)
+        assert not worse.intersection(row["keys"])
+    assert sum(row["fragment"] is None for row in written) > 1

@@ -17,6 +17,7 @@ def comparison(better: str, worse: str) -> dict[str, str]:
         ({"comparisons": [comparison("a:slow", "b")]}, "names the sampler 'slow'"),
         ({"comparisons": [comparison("a", "a")]}, "compares 'a' with itself"),
         ({"further_samplers": {"guided": {}}}, r"both name \['guided'\]"),
+        ({"further_samplers": {"slow": {}}}, r"no comparison names the further samplers \['slow'\]"),
         ({"seeds": [1, 1]}, "name one twice"),
         ({"seeds": [1]}, "at least 2 items"),
         ({"variants": {"a": []}}, "at least 2 items"),

@@ -120,8 +120,8 @@ def test_a_fragment_whose_file_is_gone_is_never_committed(table: TableVersion) -
     ],
 )
 def test_runs_of_rows_are_cut_where_their_payloads_are_too_many_bytes(sizes: list[int], runs: list[list[int]]) -> None:
-    found = within_bytes(({"payload": bytes(size)} for size in sizes), 9)
-    assert [[len(row["payload"]) for row in run] for run in found] == runs
+    found = within_bytes((bytes(size) for size in sizes), 9, lambda payload: payload)
+    assert [[len(payload) for payload in run] for run in found] == runs
 
 
 @pytest.mark.parametrize("num", [0, 1, 3])

@@ -3,9 +3,10 @@
 import torch
 
 from pipelines.cost.figures import stage_figures
-from pipelines.cost.memory import TrainingMemory, activation_bytes, num_parameters, training_memory
+from pipelines.cost.memory import TrainingMemory, activation_bytes, training_memory
 from pipelines.run.cli import DEFAULT_CONFIG
 from pipelines.run.config import RunConfig, load_run
+from pipelines.train.job import num_parameters
 
 ONE = ("cluster.train={num=1, cpus=1}", "stage1.batch_size=16", "stage1.engine.precision.compute=float32")
 
@@ -52,3 +53,9 @@ def test_units_that_stay_gathered_are_held() -> None:
     freed = memory_of(one, "stage1.engine.reshard_after_forward=true")
     kept = memory_of(one, "stage1.engine.reshard_after_forward=false")
     assert kept.gathered > 2 * freed.gathered
+
+
+def test_micro_batches_add_up_gradients_of_the_whole_model() -> None:
+    whole, parts = memory_of(), memory_of("stage1.micro_batch_size=8")
+    assert parts.gathered > whole.gathered
+    assert parts.gathered >= 4 * num_parameters(config_of().model)

@@ -19,7 +19,7 @@ def needs_of(name: str) -> list[StageNeeds]:
     machine = config.plan.machine_for(config.cluster.train.gpus)
     figures = {stage: stage_figures(config, stage) for stage in config.stages()}
     recommended = recommend([figure.load for figure in figures.values()], machine, limits_of(config))
-    return stage_needs(config, machine, figures, recommended)
+    return stage_needs(config, figures, recommended)
 
 
 @pytest.mark.slow
