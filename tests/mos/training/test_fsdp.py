@@ -7,7 +7,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from mos.model.mos import MoS
+from mos.model.fusion import HandCraftedFusion
+from mos.model.mos import ModelConfig, MoS
 from mos.training.checkpoint import Checkpoint, newest_checkpoint
 from mos.training.checkpoint_format import TrainState
 from mos.training.checkpoints import Checkpoints
@@ -157,12 +158,16 @@ def check_a_stop_that_one_rank_sees_ends_both_after_the_same_step(folder: Path) 
     assert newest_checkpoint(folder).state == state
 
 
-def check_shards_of_a_meta_model_are_those_of_the_whole() -> None:
+def check_shards_of_a_meta_model_are_those_of_the_whole(config: ModelConfig, recompute: bool) -> None:
     stage = tiny_stage()
-    whole = tiny_engine(stage)
+    model = MoS(config)
+    model.init_weights(torch.Generator().manual_seed(0))
+    whole = build_engine(stage.engine, stage.optimizer, model, torch.device("cpu"), recompute=recompute)
     with torch.device("meta"):
-        model = MoS(MODEL)
-    engine = build_engine(stage.engine, stage.optimizer, model, torch.device("cpu"), recompute=False)
+        model = MoS(config)
+    engine = build_engine(stage.engine, stage.optimizer, model, torch.device("cpu"), recompute=recompute)
+    with pytest.raises(ValueError, match=r"no values came for .*reference_role"):
+        engine.fill([])
     engine.fill(model.initial_weights(torch.Generator().manual_seed(0)))
     found = engine.weights()
     for name, weight in whole.weights().items():
@@ -195,7 +200,9 @@ def check_all(folder: Path) -> None:
     check_a_later_stage_begins_with_a_new_optimizer(folder / "from_two")
     check_a_stop_that_one_rank_sees_ends_both_after_the_same_step(folder / "stopped")
     check_no_registers_train(folder / "registers")
-    check_shards_of_a_meta_model_are_those_of_the_whole()
+    check_shards_of_a_meta_model_are_those_of_the_whole(MODEL, recompute=False)
+    fixed = MODEL.model_copy(update={"fusion": HandCraftedFusion()})  # whose layers are a buffer
+    check_shards_of_a_meta_model_are_those_of_the_whole(fixed, recompute=True)
 
 
 @pytest.mark.slow
