@@ -63,14 +63,12 @@ def main(run: Run, args: Namespace) -> None:
     step = run.step("encode")
     samples = TableVersion(**run.require("curate").outputs["samples"])
     config = config.model_copy(update={"encode": config.encode.anchored(CLONE)})
-    record = step.find()
-    replaced = record is not None and (record.outputs["tower_id"], record.outputs["codec_id"]) != (
-        tower_id(config.encode.tower),
-        describe_codec(config.encode.vae).codec_id,
-    )
+    record, codec = step.find(), describe_codec(config.encode.vae)
+    names = tower_id(config.encode.tower), codec.codec_id
+    replaced = record is not None and (record.outputs["tower_id"], record.outputs["codec_id"]) != names
     if step.already_finished(force=args.force or replaced):
         return
-    tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
+    tower = describe_tower(config.encode.tower)
     refuse_misfit(config, tower, codec)
 
     sources = choose_sources(config)

@@ -49,8 +49,7 @@ class AblateConfig(StrictConfig):
         twice = sorted(set(self.samplers) & set(self.further_samplers))
         if twice:
             raise ValueError(f"samplers and further_samplers both name {twice}")
-        compared = {self.parts(side)[1] for said in self.comparisons for side in (said.better, said.worse)}
-        idle = sorted(set(self.further_samplers) - compared)
+        idle = sorted(set(self.further_samplers) - {sampler for _, sampler in self._sides()})
         if idle:
             raise ValueError(f"no comparison names the further samplers {idle}: leave them out, or compare with them")
         for comparison in self.comparisons:
@@ -77,6 +76,10 @@ class AblateConfig(StrictConfig):
 
     def samplers_of(self, variant: str) -> dict[str, SamplerConfig]:
         """Name -> how pictures are drawn from a variant."""
-        sides = [self.parts(side) for said in self.comparisons for side in (said.better, said.worse)]
+        sides = self._sides()
         further = {name: rule for name, rule in self.further_samplers.items() if (variant, name) in sides}
         return self.samplers | further
+
+    def _sides(self) -> set[tuple[str, str]]:
+        """Variant and sampler of every side."""
+        return {self.parts(side) for said in self.comparisons for side in (said.better, said.worse)}

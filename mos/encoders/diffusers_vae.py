@@ -1,10 +1,4 @@
-"""An image autoencoder of diffusers by path or pinned hub id, its latents scaled and shifted as its config says.
-
-Dimension key
-    batch           images of one bucket
-    height, width   px
-    channels, h, w  latent channels and grid: h = height / stride
-"""
+"""An image autoencoder of diffusers by path or pinned hub id, its latents scaled and shifted as its config says."""
 
 import math
 from collections.abc import Mapping
@@ -12,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mos.encoders.pass_budget import PassBudget
-from mos.encoders.vae import PASS_MB, DiffusersConfig, require_multiple
+from mos.encoders.frozen_autoencoder import FrozenAutoencoder
+from mos.encoders.vae import PASS_MB, DiffusersConfig
 from mos.encoders.weights import Checkpoint, first_line, load_autoencoder, locate
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
@@ -44,17 +37,12 @@ class Geometry:
     std: tuple[float, ...]
 
 
-class DiffusersCodec:
+class DiffusersCodec(FrozenAutoencoder):
     """A frozen autoencoder of diffusers, in float32; latents of a distribution are its mean."""
 
     def __init__(self, vae: Any, geometry: Geometry, codec_id: str, pass_mb: int = PASS_MB) -> None:
+        super().__init__(codec_id, geometry.stride, (geometry.mean, geometry.std), vae.device, pass_mb)
         self._vae = vae
-        self._budget = PassBudget(pass_mb * 2**20, vae.device)
-        self.codec_id = codec_id
-        self.channels = geometry.channels
-        self.stride = geometry.stride
-        statistics = torch.tensor([geometry.mean, geometry.std], device=vae.device)
-        self._mean, self._std = statistics.view(2, 1, self.channels, 1, 1)
 
     @classmethod
     def load(cls, config: DiffusersConfig, device: str = "cpu", pass_mb: int = PASS_MB) -> Self:
@@ -76,24 +64,13 @@ class DiffusersCodec:
             )
         return codec
 
-    @torch.inference_mode()
-    def encode(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels h w"]:
-        """Normalised latents, float32 on the CPU."""
-        require_multiple(images, self.stride)
-        return self._budget.run(self._encode, images, images.shape[-2] * images.shape[-1])
+    def raw_latents(self, frames: Tensor, rows: int | None) -> Tensor:
+        """Of whole pictures."""
+        return _raw_latents(self._vae.encode(frames))
 
-    @torch.inference_mode()
-    def decode(self, latents: Float[Tensor, "batch channels h w"]) -> UInt8[Tensor, "batch 3 height width"]:
-        """Images; values outside the valid range are clipped."""
-        return self._budget.run(self._decode, latents, self.stride**2 * latents.shape[-2] * latents.shape[-1])
-
-    def _encode(self, images: Tensor, rows: int | None) -> Tensor:
-        encoded = self._vae.encode(images.to(self._vae.device).float() / 127.5 - 1)
-        return (_raw_latents(encoded) - self._mean) / self._std
-
-    def _decode(self, latents: Tensor, rows: int | None) -> Tensor:
-        raw = latents.to(self._vae.device).float() * self._std + self._mean
-        return ((self._vae.decode(raw).sample + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    def frames(self, raw: Tensor, rows: int | None) -> Tensor:
+        """Whole, and as the class gives them."""
+        return self._vae.decode(raw).sample
 
 
 def read_geometry(checkpoint: Checkpoint) -> Geometry:

@@ -59,32 +59,31 @@ class PassBudget:
         Warns:
             PassWarning: memory ran out, and the passes are halved from here on.
         """
-        kind = (work.__qualname__, tuple(pictures.shape[1:]))
+        kind = (work.__name__, tuple(pictures.shape[1:]))
         parts: list[Tensor] = []
         start = 0
         while start < len(pictures):
-            cut = self._cuts.get(kind) or self._cut(work, pictures[start:], pixels, strips)
-            try:
-                parts.append(work(pictures[start : start + cut.pictures], cut.rows).cpu())
-                start += cut.pictures
+            left = pictures[start:]
+            cut = self._cuts.get(kind)
+            if cut is None and len(left) * pixels * SURELY_BYTES <= self._num_bytes:
+                cut = Cut(len(left), None)
+            elif cut is None:
+                cut = self._cuts[kind] = self._largest(work, left[:1], strips)
+            made = _run(work, left[: cut.pictures], cut.rows)
+            if made is None:
+                self._halve(cut, strips)
                 continue
-            except torch.OutOfMemoryError:
-                pass  # what the pass held is let go with the exception, and not before
-            self._halve(cut, strips)
+            parts.append(made)
+            start += cut.pictures
         return torch.cat(parts)
 
-    def _cut(self, work: Work, pictures: Tensor, pixels: int, strips: Sequence[int | None]) -> Cut:
+    def _largest(self, work: Work, picture: Tensor, strips: Sequence[int | None]) -> Cut:
         """The largest pass within the budget; where none is, the smallest there is."""
-        if len(pictures) * pixels * SURELY_BYTES <= self._num_bytes:
-            return Cut(len(pictures), None)
-        cut = Cut(1, strips[-1])
         for rows in strips:
-            needed = WORKSPACE * peak_bytes(partial(_in_strips, work, rows, pictures[:1]))
+            needed = WORKSPACE * peak_bytes(partial(_without_values, work, picture, rows))
             if needed <= self._num_bytes:
-                cut = Cut(int(self._num_bytes // needed) if rows is None else 1, rows)
-                break
-        self._cuts[work.__qualname__, tuple(pictures.shape[1:])] = cut
-        return cut
+                return Cut(int(self._num_bytes // needed) if rows is None else 1, rows)
+        return Cut(1, strips[-1])
 
     def _halve(self, cut: Cut, strips: Sequence[int | None]) -> None:
         if cut == Cut(1, strips[-1]):
@@ -104,5 +103,13 @@ class PassBudget:
         )
 
 
-def _in_strips(work: Work, rows: int | None, example: Tensor) -> Tensor:
-    return work(torch.empty(example.shape, dtype=example.dtype), rows)
+def _run(work: Work, pictures: Tensor, rows: int | None) -> Tensor | None:
+    """What the work makes, on the CPU; None where memory runs out, and what it held is let go."""
+    try:
+        return work(pictures, rows).cpu()
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _without_values(work: Work, picture: Tensor, rows: int | None) -> Tensor:
+    return work(torch.empty(picture.shape, dtype=picture.dtype), rows)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mos.states.latents import LATENT_DTYPE
 from mos.tables.append_once import KeyedAppender, WrittenFragment, without
+from mos.tables.blobs import is_payload
 from mos.tables.journal import Journal
 from mos.tables.lance import TableVersion, is_written, pack_sizes, read_column, write_rows
 from mos.tables.schema import LATENTS
@@ -52,12 +53,11 @@ def within_bytes(rows: Iterable[Row], most: int, payload: Callable[[Row], bytes]
 
 def payload_table(rows: Sequence[dict], schema: pa.Schema) -> pa.Table:
     """Rows as Arrow, on the very bytes of their payloads: these are not copied."""
-    light = schema.get_field_index("payload")
     columns = [
         pa.chunked_array([_payload(row["payload"]) for row in rows], field.type)
-        if position == light
+        if is_payload(field)
         else pa.array([row[field.name] for row in rows], field.type)
-        for position, field in enumerate(schema)
+        for field in schema
     ]
     return pa.table(columns, schema=schema)
 

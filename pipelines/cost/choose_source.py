@@ -1,6 +1,5 @@
 """Which source of hidden states each stage of a run has: as its config says, or the cheapest where it says `auto`."""
 
-from mos.errors import UserError
 from mos.feeding.config import AutoStates
 from mos.planning.sources import SourceName
 from pipelines.run.config import RunConfig
@@ -13,7 +12,7 @@ def choose_sources(config: RunConfig) -> dict[str, SourceName]:
         UserError: the sources that are named do not keep to the byte budget, or the lead of a stream that `auto` comes
             to is too small.
     """
-    from pipelines.cost.figures import recommend_sources, short_lead, stage_figures
+    from pipelines.cost.figures import recommend_sources
 
     configured = {name: config.stage(name).states for name in config.stages()}
     asked = any(isinstance(states, AutoStates) for states in configured.values())
@@ -22,9 +21,6 @@ def choose_sources(config: RunConfig) -> dict[str, SourceName]:
     for name, states in configured.items():
         if isinstance(states, AutoStates):
             settled[name] = advice[name].source
-            short = short_lead(config, name, stage_figures(config, name).load) if settled[name] == "stream" else None
-            if short is not None:
-                raise UserError(short)
             print(f"{name}: states = {settled[name]}: {advice[name].why}", flush=True)
         else:
             settled[name] = states.type

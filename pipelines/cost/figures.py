@@ -70,13 +70,19 @@ def recommend_sources(config: RunConfig) -> dict[str, Recommendation]:
     """The source of states of every stage; those that name their own keep it.
 
     Raises:
-        UserError: the sources that are named do not keep to the byte budget, or a stage has no figures.
+        UserError: the sources that are named do not keep to the byte budget, a stage has no figures, or the lead of a
+            stream that `auto` comes to is too small.
     """
     loads = [settled(config, stage_figures(config, name).load) for name in config.stages()]
     try:
         items = recommend(loads, config.plan.machine_for(config.cluster.train.gpus), limits_of(config))
     except ValueError as error:
         raise UserError(f"plan.max_table_gb = {config.plan.max_table_gb:g} is too little: {error}") from error
+    for item, load in zip(items, loads, strict=True):
+        asked = isinstance(config.stage(item.stage).states, AutoStates)
+        short = short_lead(config, item.stage, load) if asked and item.source == "stream" else None
+        if short is not None:
+            raise UserError(short)
     return {item.stage: item for item in items}
 
 
@@ -144,6 +150,18 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
         present=contexts.present,
     )
     return StageFigures(contexts, shape.raw(tokens.mean), at_rest, load)
+
+
+def worker_share(config: RunConfig, name: str) -> int:
+    """Samples of a step that one worker trains on."""
+    return max(1, config.stage(name).batch_size // config.cluster.train.num)
+
+
+def latents_shape(config: RunConfig, name: str, samples: int) -> tuple[int, int, int, int]:
+    """Of the latents [samples, channels, h, w] of a stage's square pictures."""
+    model = config.model
+    side = config.stage(name).resolution // config.curate.token_px * model.patch
+    return samples, model.latent_channels, side, side
 
 
 def short_lead(config: RunConfig, name: str, load: StageLoad) -> str | None:

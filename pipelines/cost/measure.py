@@ -21,7 +21,7 @@ from mos.tables.payloads import RowCache, StateTable
 from mos.tables.schema import TASK_EDIT
 from mos.training.engine import build_engine
 from mos.training.loop import update
-from pipelines.cost.figures import StageFigures, stage_figures, tower_params
+from pipelines.cost.figures import StageFigures, latents_shape, stage_figures, tower_params, worker_share
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import current_states_uri
 
@@ -74,7 +74,7 @@ def measure_tower(config: RunConfig, figures: StageFigures, device: torch.device
 def measure_training(config: RunConfig, name: str, figures: StageFigures, device: torch.device) -> float:
     """TFLOP/s of one worker's share of a stage's step, with the stage's own engine, unsharded."""
     seconds = step_seconds(config, name, figures, device, SECONDS)
-    return _share(config, name) * figures.load.train_flops / seconds / 1e12
+    return worker_share(config, name) * figures.load.train_flops / seconds / 1e12
 
 
 def step_seconds(config: RunConfig, name: str, figures: StageFigures, device: torch.device, at_least_s: float) -> float:
@@ -115,18 +115,12 @@ def measure_reading(config: RunConfig) -> float | None:
     return read / (repeats + 1) * repeats / seconds / 1e9
 
 
-def _share(config: RunConfig, name: str) -> int:
-    """Samples of a step that one worker trains on."""
-    return max(1, config.stage(name).batch_size // config.cluster.train.num)
-
-
 def _random_batch(config: RunConfig, name: str, figures: StageFigures) -> Batch:
     """A worker's share of a global batch: square pictures, contexts of the mean length."""
     stage, model = config.stage(name), config.model
-    size = _share(config, name)
-    side = stage.resolution // config.curate.token_px * model.patch
+    size = worker_share(config, name)
     tokens = max(1, round(figures.contexts.tokens.mean))
-    latents = torch.randn(size, model.latent_channels, side, side)
+    latents = torch.randn(latents_shape(config, name, size))
     states = torch.randn(tokens, model.state_layers + 1, model.state_dim).bfloat16()
     return Batch(
         epoch=0,

@@ -17,7 +17,7 @@ from mos.precision import resolve_dtype, torch_dtype
 from mos.tables.schema import TASK_EDIT
 from mos.training.fsdp import units
 from mos.training.optimizer import hidden_matrices
-from pipelines.cost.figures import StageFigures
+from pipelines.cost.figures import StageFigures, latents_shape, worker_share
 from pipelines.run.config import RunConfig
 
 MASTER_BYTES = 4
@@ -45,6 +45,11 @@ class TrainingMemory:
         """All of it."""
         return sum(astuple(self))
 
+    @property
+    def checkpoint(self) -> float:
+        """Of them what a checkpoint keeps: weights without gradients, moments, average."""
+        return self.weights / 2 + self.moments + self.average
+
 
 def training_memory(config: RunConfig, name: str, figures: StageFigures) -> TrainingMemory:
     """Of one stage, on square pictures and contexts of the mean length."""
@@ -65,7 +70,7 @@ def training_memory(config: RunConfig, name: str, figures: StageFigures) -> Trai
     if stage.optimizer.type == "muon":
         moments -= sum(weight.numel() for weight in hidden_matrices(model))
     reduce_width = torch_dtype(stage.engine.precision.reduce).itemsize
-    share = max(1, stage.batch_size // workers.num)
+    share = worker_share(config, name)
     adds_up = (stage.micro_batch_size or share) < share
     reduced = max(sizes) * width + (num if adds_up else max(sizes)) * reduce_width
     return TrainingMemory(
@@ -87,10 +92,9 @@ def activation_bytes(config: RunConfig, name: str, tokens: int, compute: torch.d
         compute: dtype of the gathered weights.
     """
     stage, model = config.stage(name), config.model
-    share = max(1, stage.batch_size // config.cluster.train.num)
+    share = worker_share(config, name)
     size = min(share, stage.micro_batch_size or share)
-    side = stage.resolution // config.curate.token_px * model.patch
-    shape = (size, model.latent_channels, side, side)
+    shape = latents_shape(config, name, size)
     layout = ContextLayout.of(torch.arange(size + 1) * max(1, tokens))
 
     def make() -> MoS:

@@ -1,5 +1,6 @@
 """What each training stage needs of a cluster: memory, disk, network, hours and money, each stage as recommended."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,9 @@ from mos.planning.recommend import Recommendation
 from mos.planning.sources import SourceName
 from mos.planning.units import bytes_text, hours_text, money
 from mos.tables.schema import TASK_EDIT
-from pipelines.cost.figures import StageFigures
+from pipelines.cost.figures import StageFigures, latents_shape, worker_share
 from pipelines.cost.memory import MASTER_BYTES, TrainingMemory, training_memory
 from pipelines.run.config import RunConfig
-from pipelines.train.job import num_parameters
 
 COLUMNS = (
     "stage",
@@ -76,7 +76,7 @@ def stage_needs(
     needs = []
     for item in recommended:
         stage, figure, workers = config.stage(item.stage), figures[item.stage], config.cluster.train.num
-        share = max(1, stage.batch_size // workers)
+        share = worker_share(config, item.stage)
         shape = (
             stage.resolution,
             stage.tasks,
@@ -88,13 +88,11 @@ def stage_needs(
         )
         if shape not in known:
             known[shape] = training_memory(config, item.stage, figure)
-        side = stage.resolution // config.curate.token_px * config.model.patch
         latents = 3 if TASK_EDIT in stage.tasks else 2  # latent, noise, and the picture to edit
-        sample = figure.raw_bytes + latents * MASTER_BYTES * config.model.latent_channels * side**2
+        sample = figure.raw_bytes + latents * MASTER_BYTES * math.prod(latents_shape(config, item.stage, 1))
         ahead = stage.loader.prefetch_batches + 1
         cost = item.chosen.cost
-        # Weights, moments and average.
-        checkpoint = 2 * MASTER_BYTES * num_parameters(config.model) + known[shape].moments * workers
+        checkpoints = (stage.keep_checkpoints + 1) * known[shape].checkpoint * workers  # one of them being written
         needs.append(
             StageNeeds(
                 stage=item.stage,
@@ -102,7 +100,7 @@ def stage_needs(
                 source=item.source,
                 device=known[shape],
                 host_bytes=stage.loader.cache_bytes + ahead * share * sample,
-                disk_bytes=cost.bytes_held + (stage.keep_checkpoints + 1) * checkpoint,
+                disk_bytes=cost.bytes_held + checkpoints,
                 read_bytes_per_s=cost.bytes_per_s,
                 hours=cost.train_hours / workers,
                 dollars=cost.dollars,

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from mos.encoders.wan_vae import CHANNELS, STRIDE, WanCodec
+from mos.encoders.wan_vae import WanCodec, draw_wan
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import ModelConfig, MoS
 from mos.model.router import RouterConfig
@@ -77,27 +77,8 @@ LARGE = ModelConfig(
 
 def wan() -> WanCodec:
     """The codec in its real shape."""
-    from diffusers import AutoencoderKLWan
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        vae = AutoencoderKLWan(
-            base_dim=160,
-            decoder_base_dim=256,
-            z_dim=CHANNELS,
-            dim_mult=[1, 2, 4, 4],
-            num_res_blocks=2,
-            temperal_downsample=[False, True, True],
-            latents_mean=[0.0] * CHANNELS,
-            latents_std=[1.0] * CHANNELS,
-            is_residual=True,
-            in_channels=12,
-            out_channels=12,
-            patch_size=2,
-            scale_factor_spatial=STRIDE,
-            scale_factor_temporal=4,
-        )
-    return WanCodec(vae.eval().requires_grad_(False), "wan-random", pass_mb=BUDGET_MB)
+    vae = draw_wan(0, base_dim=160, decoder_base_dim=256, dim_mult=[1, 2, 4, 4], num_res_blocks=2)
+    return WanCodec(vae, "wan-random", pass_mb=BUDGET_MB)
 
 
 def pass_peak(kind: str, side: int) -> float:
