@@ -23,7 +23,7 @@ CALIBRATED = pa.schema(
 class CalibrateStates:
     """Callable class for `Dataset.map_batches` on Arrow tables; holds the tower. Learns from every other context.
 
-    Reads   context_key, text, row (CONTEXT_TASKS of mos.tables.encode_tasks)
+    Reads   context_key, text, row, version (CONTEXT_TASKS of mos.tables.encode_tasks)
     Writes  calibration, quality (CALIBRATED)
     """
 

@@ -28,7 +28,7 @@ class EncodeStates:
     """Callable class for `Dataset.map_batches` on Arrow tables; holds the tower. One call writes one fragment, or
     several where one would be too many bytes.
 
-    Reads   context_key, text, row (CONTEXT_TASKS of mos.tables.encode_tasks)
+    Reads   context_key, text, row, version (CONTEXT_TASKS of mos.tables.encode_tasks)
     Writes  fragment, keys, failed_keys, failures, quality (ENCODED of mos.tables.committer); the states go to the table
     """
 

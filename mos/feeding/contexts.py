@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mos.files import written_whole
 from mos.tables.encode_tasks import distinct_contexts
@@ -18,6 +19,12 @@ def list_contexts(samples: TableVersion, view: View, sees_images: bool) -> pa.Ta
     """
     count_view(samples.open(), view)  # explains what is wrong with a view
     return distinct_contexts(samples, view.predicate(), sees_images)
+
+
+def with_newer(contexts: pa.Table, newer: pa.Table) -> pa.Table:
+    """Contexts and those of a newer list that are not among them, behind them: numbers stay as they are."""
+    known = pc.index_in(newer["context_key"], contexts["context_key"])
+    return pa.concat_tables([contexts, newer.filter(pc.is_null(known))]).combine_chunks()
 
 
 def save_contexts(contexts: pa.Table, path: Path) -> None:

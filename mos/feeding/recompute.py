@@ -34,6 +34,10 @@ class RecomputedStates:
         self._places = [codec.layers.index(layer) for layer in layers]
         self._cache = cache
 
+    def extend(self, contexts: pa.Table) -> None:
+        """Know more contexts from now on, CONTEXT_TASKS that begin with those known."""
+        self._contexts = contexts
+
     def read(self, rows: Iterable[int]) -> list[PackedStates]:
         """States of contexts by their numbers, in the order given; not to be written to.
 

@@ -1,4 +1,4 @@
-"""Which contexts a stage will ask for, and when: a pure function of its plan and its caption dropout.
+"""Which contexts a stage will ask for, and when: a pure function of its segments and its caption dropout.
 
 Trainer and producers compute it each on their own, so no word about it passes between them.
 """
@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mos.loader.builder import choose_contexts
-from mos.loader.index import SampleIndex
 from mos.loader.plan import BatchPlan
 from mos.loader.randomness import SampleKey
+from mos.loader.segments import Segments
 
 
 class Demand:
     """The contexts of a stage's steps, by their numbers in its list of contexts, window by window.
 
     Args:
-        plan: of the stage.
-        index: its view, whose `state` and `null_state` are context numbers.
+        segments: of the stage; `state` and `null_state` of their indices are context numbers.
         seed: of the stage's draws.
         caption_dropout: share of samples that read their null context.
         steps: updates of the stage.
@@ -28,8 +27,7 @@ class Demand:
 
     def __init__(
         self,
-        plan: BatchPlan,
-        index: SampleIndex,
+        segments: Segments,
         seed: int,
         caption_dropout: float,
         *,
@@ -37,13 +35,12 @@ class Demand:
         window_steps: int,
     ) -> None:
         self.num_windows = -(-steps // window_steps)
-        self._plan = plan
-        self._index = index
+        self._segments = segments
         self._seed = seed
         self._caption_dropout = caption_dropout
         self._steps = steps
         self._window_steps = window_steps
-        self._epoch = lru_cache(maxsize=1)(plan.epoch)
+        self._epoch = lru_cache(maxsize=1)(BatchPlan.epoch)
 
     def window_of(self, step: int) -> int:
         """The window of a step."""
@@ -60,7 +57,8 @@ class Demand:
 
     def step(self, step: int) -> NDArray[np.int64]:
         """Contexts of one global batch [batch_size]."""
-        epoch, position = self._plan.locate(step)
-        first = position * self._plan.batch_size
-        keys = [SampleKey(self._seed, epoch, first + column) for column in range(self._plan.batch_size)]
-        return choose_contexts(self._index, self._epoch(epoch).rows[position], keys, self._caption_dropout)
+        index, plan = self._segments.load(self._segments.at(step))
+        epoch, position = plan.locate(step)
+        first = position * plan.batch_size
+        keys = [SampleKey(self._seed, epoch, first + column) for column in range(plan.batch_size)]
+        return choose_contexts(index, self._epoch(plan, epoch).rows[position], keys, self._caption_dropout)

@@ -60,6 +60,10 @@ class StreamedStates:
         self._error: Exception | None = None
         self._report: _Reporter | None = None
 
+    def extend(self, contexts: pa.Table) -> None:
+        """Know more contexts from now on, CONTEXT_TASKS that begin with those known."""
+        self._keys = contexts.column("context_key")
+
     def report_to(self, progress: StreamProgress, rank: int, demand: Demand) -> None:
         """Tell the producers, from now on, when this rank enters a window."""
         self._report = _Reporter(progress, rank, demand)

@@ -18,7 +18,7 @@ Row order follows numpy's Philox and `permutation`; it is the same on every mach
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -71,6 +71,12 @@ class BatchPlan:
     cells: tuple[Cell, ...]
     batch_size: int
     seed: int
+    steps_before: int = 0
+    """Steps of a stage that are no part of the plan, counted before its epoch 0; negative where it begins later."""
+
+    def beginning(self, epoch: int, step: int) -> "BatchPlan":
+        """The same plan from an epoch on, which begins at this step of the stage."""
+        return replace(self, steps_before=self.steps_before + step - self.first_step(epoch))
 
     @cached_property
     def buckets(self) -> dict[int, tuple[Cell, ...]]:
@@ -79,8 +85,8 @@ class BatchPlan:
         return {number: tuple(cell for cell in self.cells if cell.bucket == number) for number in numbers}
 
     def first_step(self, epoch: int) -> int:
-        """Batches of all epochs before this one."""
-        return sum(_drawn(cells, epoch) // self.batch_size for cells in self.buckets.values())
+        """Steps of the stage before this epoch."""
+        return self.steps_before + sum(_drawn(cells, epoch) // self.batch_size for cells in self.buckets.values())
 
     def locate(self, step: int) -> tuple[int, int]:
         """The epoch of a step counted from the start of training, and the step within it; no epoch is planned for it.

@@ -1,6 +1,6 @@
 """Encoding tasks of a samples table: its distinct contexts and latents, as light rows that point back into it.
 
-A task names its image by row number and column of the pinned samples version; the bytes never pass the driver.
+A task names its image by row number and column of a pinned samples version; the bytes never pass the driver.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,6 +19,7 @@ CONTEXT_TASKS = pa.schema(
         pa.field("context_key", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),  # samples row whose `reference` the tower sees, or NO_IMAGE
+        pa.field("version", pa.int64(), nullable=False),  # of the samples table that has the row
     ]
 )
 
@@ -45,7 +46,7 @@ def distinct_contexts(samples: TableVersion, predicate: str, sees_images: bool) 
             image = reference if sees_images and task == TASK_EDIT else None
             for text in (caption, ""):
                 tasks.setdefault(context_key(text, image), (text, NO_IMAGE if image is None else row))
-    return _table([(key, text, row) for key, (text, row) in tasks.items()], CONTEXT_TASKS)
+    return _table([(key, text, row, samples.version) for key, (text, row) in tasks.items()], CONTEXT_TASKS)
 
 
 def plan_contexts(samples: TableVersion, resolutions: Iterable[int], sees_images: bool) -> pa.Table:
@@ -57,7 +58,7 @@ def plan_contexts(samples: TableVersion, resolutions: Iterable[int], sees_images
     rows = distinct_contexts(samples, some_bucket, sees_images).to_pylist()
     null = context_key("")
     if all(row["context_key"] != null for row in rows):
-        rows.append({"context_key": null, "text": "", "row": NO_IMAGE})
+        rows.append({"context_key": null, "text": "", "row": NO_IMAGE, "version": samples.version})
     return pa.Table.from_pylist(sorted(rows, key=lambda row: -len(row["text"])), CONTEXT_TASKS)
 
 

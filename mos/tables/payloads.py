@@ -48,6 +48,11 @@ class RowCache:
         """The row, if it was kept; None if not."""
         return self._rows.get(key)
 
+    def clear(self) -> None:
+        """Forget every row."""
+        self._rows.clear()
+        self.held_bytes = 0
+
     def put(self, key: tuple[str, int], row: Tensor | PackedStates) -> None:
         """Keep a row if there is room for it."""
         if row.nbytes <= self.room and key not in self._rows:

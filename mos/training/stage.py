@@ -37,6 +37,9 @@ class StageConfig(StrictConfig):
     sources: Annotated[dict[str, float], NUMBERS] = Field(default_factory=dict)
     """Mixing ratios by source name, of any scale; a source that is not named is left out. Empty: every source, as
     large as it is."""
+    refresh: Annotated[bool, HOW_FAR] = False
+    """Whether each epoch begins with the newest samples that are curated and encoded by then; false: a stage keeps
+    those that it began with. What was taken stands in its folder and record, and stays when it is resumed."""
     steps: Annotated[int, HOW_FAR] = Field(gt=0)
     """Optimiser updates."""
     batch_size: Annotated[int, NUMBERS] = Field(gt=0)

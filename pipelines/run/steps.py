@@ -136,6 +136,13 @@ class Run:
         """
         return self.find(name) or self._require(name, self._curations[0])
 
+    def newest_encoded(self) -> tuple[StepRecord, StepRecord] | None:
+        """The newest curation that is encoded, and its encoding."""
+        for curation in self._curations:
+            with suppress(UserError):
+                return (curation, self._require("encode", curation)) if curation is not None else None
+        return None
+
     def is_finished(self, name: str) -> bool:
         """True if a step, and all that it stands on, is finished for this config."""
         return self.find(name) is not None
@@ -161,9 +168,9 @@ class Run:
             for curation in self._curations:
                 if self._has_begun(name, curation):
                     if curation is not newest:
-                        print(
-                            f"{name}: keeps the samples it began with; newer ones wait (--force begins anew with them)"
-                        )
+                        takes = f"{name}.refresh = true takes them when an epoch begins, --force begins anew"
+                        newer = "come in its epochs" if self.config.stage(name).refresh else f"wait ({takes})"
+                        print(f"{name}: keeps the samples it began with; newer ones {newer}")
                     return curation
         trained = any(step in TRAINING for step in upstream(name, self.config))
         if not trained or self._stands(name, newest):

@@ -7,11 +7,10 @@ from dataclasses import replace
 from cluster.session import ray_session
 from cluster.train import run_workers
 from mos.feeding.config import CacheStates, StreamStates
-from mos.feeding.contexts import list_contexts, save_contexts
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
 from mos.loader.checks import check_share, check_tables, check_view, repeating_buckets
-from mos.loader.index import SampleIndex, build_index
+from mos.loader.index import SampleIndex
 from mos.precision import instruction_sets
 from mos.tables.lance import drop_table
 from mos.tables.lost_files import refuse_lost_files
@@ -35,6 +34,8 @@ from pipelines.train.job import (
 from pipelines.train.lock import stage_lock
 from pipelines.train.produce_states import producing
 from pipelines.train.producer_stats import describe_balance
+from pipelines.train.refresh import NewerSamples, taking_newer
+from pipelines.train.samples import StageSamples
 from pipelines.train.show_progress import shown_progress
 from pipelines.train.stopping import stopping_in_order
 from pipelines.train.worker import train_worker
@@ -66,8 +67,12 @@ def train(step: Step, run: Run, anew: bool) -> None:
     earlier = before.seconds if before is not None and newest_step(job) else 0.0
     index = prepare(job, config)
     describe(job, index, config)
+    newer = NewerSamples(job, config, step.curation.fingerprint) if job.stage.refresh and step.curation else None
+    if newer is not None:
+        newer.look()
     with (
         ray_session(config.cluster),
+        taking_newer(newer),
         stopping_in_order(job.name, job.folder),
         shown_progress(job.name, job.folder, job.stage.steps, job.stage.batch_size),
         producing(job, index, config) as produced,
@@ -84,13 +89,14 @@ def train(step: Step, run: Run, anew: bool) -> None:
         print(f"{job.name}: stopped at step {reached} of {job.stage.steps}; run it again to go on", flush=True)
         raise KeyboardInterrupt
     latest = latest_metrics(job.folder)
-    balance = {}
+    balance, taken = {}, list(StageSamples(job).taken())
     if produced is not None and isinstance(job.states, StreamStates):
         balance["balance"] = describe_balance(job, job.states, read_metrics(job.folder), produced)
     replace(step, started_at=step.started_at - earlier).finish(
         {
             **balance,
-            "identity": fingerprint(stage=step.fingerprint, steps=reached),
+            "identity": fingerprint(stage=step.fingerprint, steps=reached, **({"newer": taken} if taken else {})),
+            "newer_samples": taken,
             "checkpoint": str(step_folders(job.folder)[-1]),
             "export": str(job.folder / "export"),
             "folder": str(job.folder),
@@ -115,24 +121,20 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
     if isinstance(stage.start, GivenWeights) and not newest_step(job):
         check_fit(stage.start, job.model)
-    view = view_of(config, job.name)
-    contexts = None
-    if not isinstance(job.states, CacheStates):
-        contexts = list_contexts(job.tables.samples, view, job.tables.sees_images)
-    index = build_index(job.tables, view, contexts)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    view, samples = view_of(config, job.name), StageSamples(job)
+    index = samples.join(0, job.tables, view)
+    for number in range(1, samples.newest() + 1):  # what its states are numbered by depends on their source
+        samples.join(number, samples.tables(number), view)
     check_view(
         index, batch_size=stage.batch_size, token_px=latents.stride * job.model.patch, sources=dict(stage.sources)
     )
-    job.folder.mkdir(parents=True, exist_ok=True)
     keep_first_length(job)
     if isinstance(stage.start, GivenWeights):
         note = start_note(config, stage.start)
         note.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(note) as partial:
             partial.write_text(start_identity(config, stage.start), encoding="utf-8")
-    if contexts is not None:
-        save_contexts(contexts, job.folder / "contexts.arrow")
-    index.save(job.folder / "index.npz")
     return index
 
 

@@ -73,14 +73,7 @@ def make_job(step: Step, run: Run) -> StageJob:
     config = run.config
     name, stage = step.name, config.stage(step.name)
     encoded = run.require_for(step, "encode").outputs
-    curated = run.require_for(step, "curate").outputs
-    tables = EncodedTables(
-        samples=TableVersion(**curated["samples"]),
-        states=TableVersion(**encoded["states"]),
-        latents=TableVersion(**encoded["latents"]),
-        codec_id=encoded["codec_id"],
-        sees_images=encoded["sees_images"],
-    )
+    tables = encoded_tables(run.require_for(step, "curate").outputs, encoded)
     encode = config.encode.anchored(CLONE)
     about = {
         "name": config.name,
@@ -121,6 +114,17 @@ def make_job(step: Step, run: Run) -> StageJob:
             "vae": encode.vae.model_dump(mode="json"),
             "run": about,
         },
+    )
+
+
+def encoded_tables(curated: dict[str, Any], encoded: dict[str, Any]) -> EncodedTables:
+    """What a curation and its encoding left, as their records have it."""
+    return EncodedTables(
+        samples=TableVersion(**curated["samples"]),
+        states=TableVersion(**encoded["states"]),
+        latents=TableVersion(**encoded["latents"]),
+        codec_id=encoded["codec_id"],
+        sees_images=encoded["sees_images"],
     )
 
 

@@ -15,7 +15,6 @@ from cluster.actor_pool import ActorPool
 from cluster.resources import actor_options
 from mos.errors import UserError
 from mos.feeding.config import StreamStates
-from mos.feeding.contexts import load_contexts
 from mos.feeding.lead import Lead, LeadRule
 from mos.feeding.progress import StreamProgress
 from mos.feeding.queue import StateQueue
@@ -30,6 +29,7 @@ from pipelines.run.config import RunConfig
 from pipelines.train.job import StageJob, newest_step, preview_rows
 from pipelines.train.open_states import stage_demand
 from pipelines.train.producer_stats import ProducerBalance
+from pipelines.train.samples import StageSamples
 
 TICK_S = 0.1
 """Longest wait for an actor's result before the trainer is looked at again."""
@@ -126,8 +126,11 @@ class StateProducer:
         self._pool = pool
         self._progress = StreamProgress(job.folder / "stream")
         self._first_step = min(newest_step(job), job.stage.steps - 1)
-        self._contexts = load_contexts(job.folder / "contexts.arrow")
-        self._demand = stage_demand(job, index, settings)
+        self._samples = StageSamples(job)
+        self._listed = -1
+        self._contexts: pa.Table
+        self._list_contexts()
+        self._demand = stage_demand(job, self._samples, settings)
         self._queue = StateQueue(job.queue, settings.drop_consumed)
         self._numbers: dict[str, int] = {}
         self._lead = self._make_lead(job, index, settings)
@@ -172,6 +175,7 @@ class StateProducer:
 
     def _turn(self) -> None:
         """One look at the trainer and at the actors."""
+        self._list_contexts()
         self._queue.finish_interrupted()
         ranks = self._progress.ranks()
         step = min((rank.step for rank in ranks), default=self._first_step)
@@ -183,6 +187,12 @@ class StateProducer:
         self._scale(full)
         self._say(bool(ranks))
         self.balance.see(self._pool, self._lead)
+
+    def _list_contexts(self) -> None:
+        """Know the contexts of the newest samples; those of earlier ones keep their numbers."""
+        newest = self._samples.newest()
+        if newest != self._listed:
+            self._contexts, self._listed = self._samples.contexts(newest), newest
 
     def _hand_out(self) -> bool:
         """Give every idle actor a task; False where there was one without."""

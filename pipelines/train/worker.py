@@ -10,15 +10,14 @@ from mos.encoders.load import load_codec
 from mos.feeding.config import StreamStates
 from mos.feeding.progress import StreamProgress
 from mos.flow.timestep import timesteps
-from mos.loader.builder import BatchBuilder, DrawRule, Share, StatesSource
-from mos.loader.index import NO_ROW, SampleIndex
-from mos.loader.left_out import LeftOutSamples
+from mos.loader.builder import DrawRule
+from mos.loader.index import NO_ROW
 from mos.loader.prefetch import prefetch
 from mos.loader.randomness import ExplorationRule
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import MoS
 from mos.sampling.preview import Preview, PreviewInputs
-from mos.tables.payloads import LatentTable, RowCache
+from mos.tables.payloads import LatentTable
 from mos.training.checkpoint import newest_checkpoint, open_checkpoint
 from mos.training.checkpoint_format import TrainState
 from mos.training.checkpoints import Checkpoints
@@ -31,8 +30,8 @@ from mos.training.metrics import metrics_of
 from mos.training.notices import Notices
 from mos.training.start import GivenWeights
 from mos.training.stop import stoppable
-from pipelines.train.job import StageJob, preview_rows, stage_plan
-from pipelines.train.open_states import announced, open_states
+from pipelines.train.batches import StageBatches
+from pipelines.train.job import StageJob, preview_rows
 
 
 def train_worker(job: StageJob, device: torch.device) -> None:
@@ -43,16 +42,10 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     if isinstance(job.states, StreamStates) and StreamProgress(job.folder / "stream").failure is not None:
         return
     stage = job.stage
-    index = SampleIndex.load(job.folder / "index.npz")
     engine, ema, state = start_training(job, device)
-    cache = RowCache(stage.loader.cache_bytes)
-    states, latents = open_states(job, index, cache, device), LatentTable(job.tables.latents, cache)
-    share = Share(dist.get_rank(), dist.get_world_size())
-    left_out = LeftOutSamples(index, job.tables.samples, Notices(job.folder).say)
-    plan = stage_plan(job, index)
-    builder = BatchBuilder(plan, index, states, latents, draw_rule(job), share, left_out.add)
-    build = announced(builder, states, state.step)
-    preview = make_preview(job, index, states, latents, device) if stage.sample_every else None
+    source = StageBatches(job, draw_rule(job), device, Notices(job.folder))
+    source.begin(state.step)
+    preview = make_preview(job, source, device) if stage.sample_every else None
     checkpoints = Checkpoints(
         job.folder,
         job.provenance,
@@ -61,8 +54,8 @@ def train_worker(job: StageJob, device: torch.device) -> None:
         patience=stage.checkpoint_patience,
         first_step=state.step,
     )
-    build_pinned = (lambda step: build(step).pin()) if device.type == "cuda" else build
-    batches = prefetch(build_pinned, range(state.step, stage.steps), stage.loader.prefetch_batches)
+    build = (lambda step: source.build(step).pin()) if device.type == "cuda" else source.build
+    batches = prefetch(build, range(state.step, stage.steps), stage.loader.prefetch_batches)
     with closing(batches), metrics_of(job.folder, state.step) as report, stoppable(job.folder) as stop:
         state = train(
             engine,
@@ -117,10 +110,9 @@ def draw_rule(job: StageJob) -> DrawRule:
     return DrawRule(job.seed, partial(timesteps, job.stage.timesteps), job.stage.caption_dropout, exploration)
 
 
-def make_preview(
-    job: StageJob, index: SampleIndex, states: StatesSource, latents: LatentTable, device: torch.device
-) -> Preview:
-    """Pictures of the first captions in the view's largest bucket."""
+def make_preview(job: StageJob, source: StageBatches, device: torch.device) -> Preview:
+    """Pictures of the first captions in the view's largest bucket, of the samples that the stage began with."""
+    index, states, latents = source.samples.index(0), source.states, LatentTable(job.tables.latents, source.cache)
     rows = preview_rows(job, index)
     references = index.reference[rows]
     inputs = PreviewInputs(

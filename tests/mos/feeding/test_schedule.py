@@ -12,6 +12,7 @@ from mos.feeding.schedule import Demand
 from mos.loader.builder import BatchBuilder, DrawRule, Share
 from mos.loader.index import NO_ROW, SampleIndex, build_index
 from mos.loader.plan import make_plan
+from mos.loader.segments import Segments
 from mos.states.packed import PackedStates
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.tables.views import View
@@ -36,7 +37,7 @@ def demand(steps: int = 9, window_steps: int = 2, caption_dropout: float = 0.0) 
         address=np.arange(num),
     )
     plan = make_plan(index.group, index.source, batch_size=2, seed=3)
-    return Demand(plan, index, 7, caption_dropout, steps=steps, window_steps=window_steps)
+    return Demand(Segments(lambda _: (index, plan)), 7, caption_dropout, steps=steps, window_steps=window_steps)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_the_ranks_of_a_trainer_ask_for_what_the_producers_expect(tmp_path: Path
     states = Noted(StateTable(tables.states, RowCache(0)))
     latents = LatentTable(tables.latents, RowCache(0))
     ranks = [BatchBuilder(plan, index, states, latents, rule, Share(rank, 2)) for rank in range(2)]
-    expected = Demand(plan, index, 7, 0.4, steps=24, window_steps=4)
+    expected = Demand(Segments(lambda _: (index, plan)), 7, 0.4, steps=24, window_steps=4)
     assert plan.locate(23)[0] >= 2
     for step in range(24):
         states.asked = []

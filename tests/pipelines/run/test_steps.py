@@ -142,10 +142,8 @@ def test_a_stage_that_has_begun_keeps_its_samples(config: RunConfig, capsys: pyt
     step = run.step("stage1")
     assert step.fingerprint == begun.fingerprint
     assert run.require_for(step, "encode").outputs["identity"] == "encode-same"
-    assert (
-        "stage1: keeps the samples it began with; newer ones wait (--force begins anew with them)"
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "stage1: keeps the samples it began with; newer ones wait (stage1.refresh = true takes them" in said
     with pytest.raises(UserError, match="step 'encode' is not finished"):
         run.step("stage1", anew=True)
     finish(config, "encode", identity="other")  # of the newer samples
@@ -215,6 +213,7 @@ OTHER_WAYS = {
     "keep_checkpoints": 9,
     "async_checkpoint": True,
     "checkpoint_patience": 9,
+    "refresh": True,
     "num_sample_images": 3,
 }
 

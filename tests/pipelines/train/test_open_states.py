@@ -13,7 +13,6 @@ from mos.errors import UserError
 from mos.feeding.config import StreamStates
 from mos.feeding.contexts import load_contexts
 from mos.feeding.progress import RankProgress, StreamProgress
-from mos.loader.index import SampleIndex
 from mos.states.quantise import dequantise
 from mos.tables.blobs import plain_schema
 from mos.tables.lance import commit_fragments, create_table, read_column, write_rows
@@ -22,7 +21,8 @@ from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import Run
 from pipelines.train.driver import prepare
 from pipelines.train.job import StageJob, make_job, stage_plan
-from pipelines.train.open_states import announced, open_states, stage_demand
+from pipelines.train.open_states import open_states, stage_demand
+from pipelines.train.samples import StageSamples
 from tests.kills import encode_without_ray, make_run
 from tests.mos.training.gloo import process_group
 from tests.pipelines.trained_run import encoded_run, stage
@@ -39,41 +39,34 @@ def group(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def prepared(config: RunConfig) -> tuple[StageJob, SampleIndex]:
+def prepared(config: RunConfig) -> StageJob:
     job = make_job(Run(config).step("stage1"), Run(config))
-    return job, prepare(job, config)
-
-
-class Steps:
-    """Builds the number of each step."""
-
-    def build(self, step: int) -> int:
-        return step
+    prepare(job, config)
+    return job
 
 
 def test_a_table_gives_the_layers_that_the_model_reads(small_run):
     config = encoded_run(small_run, *stage("stage1"), *ROUTED)
     job = make_job(Run(config).step("stage1"), Run(config))
-    states = open_states(job, None, RowCache(10**6), CPU)
+    states = open_states(job, StageSamples(job), RowCache(10**6), CPU)
     whole = StateTable(job.tables.states, RowCache(0)).read([3, 0])
     for found, row in zip(states.read([3, 0]), whole, strict=True):
         assert torch.equal(dequantise(found), dequantise(row)[:, [0, 1, 3]])
-    builder = Steps()
-    assert announced(builder, states, 4) == builder.build
 
 
 def test_a_stream_gives_what_comes_into_its_queue_and_is_told_where_the_rank_is(small_run, group):
-    job, index = prepared(encoded_run(small_run, *stage("stage1", STREAM)))
+    job = prepared(encoded_run(small_run, *stage("stage1", STREAM)))
     stored = job.tables.states.open()
     rows = stored.scanner(blob_handling="all_binary").to_table().cast(plain_schema(stored.schema))
     create_table(job.queue, rows.schema)
     commit_fragments(job.queue, write_rows(job.queue, rows.slice(0, 5)), 5)
-    states = open_states(job, index, RowCache(0), CPU)
+    states = open_states(job, StageSamples(job), RowCache(0), CPU)
     progress = StreamProgress(job.folder / "stream")
     progress.clear()
-    build = announced(Steps(), states, 3)
+    states.begin(3)
     assert progress.ranks() == [RankProgress(3, 0.0)]
-    assert [build(step) for step in (3, 4)] == [3, 4]
+    for step in (3, 4):
+        states.begin(step)
     assert [rank.step for rank in progress.ranks()] == [4]  # a window of two steps begins with it
 
     there = read_column(job.tables.states, "context_key")[:5]
@@ -91,8 +84,9 @@ def test_a_stream_gives_what_comes_into_its_queue_and_is_told_where_the_rank_is(
 @pytest.mark.parametrize(("dropout", "asked"), [(0.0, "state"), (1.0, "null_state")])
 def test_a_stage_asks_for_the_contexts_of_its_own_plan(small_run, dropout: float, asked: str):
     config = encoded_run(small_run, *stage("stage1", STREAM, "steps=5", f"caption_dropout={dropout}"))
-    job, index = prepared(config)
-    demand = stage_demand(job, index, StreamStates(window_steps=2))
+    job = prepared(config)
+    index = StageSamples(job).index(0)
+    demand = stage_demand(job, StageSamples(job), StreamStates(window_steps=2))
     assert demand.num_windows == 3
     assert [list(demand.steps_of(window)) for window in range(3)] == [[0, 1], [2, 3], [4]]
     asked_for = [demand.step(step).tolist() for step in range(5)]
@@ -108,11 +102,11 @@ def test_a_tower_beside_the_trainer_gives_what_the_table_holds_and_leaves_its_th
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
     outputs = {"states": asdict(states), "latents": asdict(latents), **asdict(tower), **asdict(codec)}
     Run(config).step("encode").finish(outputs)
-    job, _ = prepared(config)
+    job = prepared(config)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        recomputed = open_states(job, None, RowCache(0), CPU)
+        recomputed = open_states(job, StageSamples(job), RowCache(0), CPU)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)

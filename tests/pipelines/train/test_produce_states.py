@@ -9,7 +9,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -19,17 +19,21 @@ from safetensors.torch import load_file
 
 from mos.checkout import CLONE
 from mos.errors import UserError
-from mos.loader.builder import BatchBuilder, Share
+from mos.feeding.config import CacheStates
 from mos.tables.lance import table_exists
-from mos.tables.payloads import LatentTable, RowCache
 from mos.training.metrics import latest_metrics, read_metrics
+from mos.training.notices import Notices
 from pipelines import encode
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import Run
-from pipelines.train import open_states, produce_states
+from pipelines.train import produce_states
+from pipelines.train.batches import StageBatches
 from pipelines.train.driver import prepare, train_stage
-from pipelines.train.job import StageJob, make_job, stage_plan
+from pipelines.train.job import StageJob, make_job
+from pipelines.train.refresh import NewerSamples
+from pipelines.train.samples import StageSamples
 from pipelines.train.worker import draw_rule
+from tests.pipelines import growing_run
 from tests.pipelines.tiny_run import LLAMA, tiny_config
 from tests.pipelines.trained_run import undisturbed
 from tests.samples import Pair, append_samples
@@ -86,14 +90,10 @@ def prepared(config: RunConfig) -> tuple[StageJob, object]:
     return job, prepare(job, config)
 
 
-def batches_of(job: StageJob, index, rank: int = 0, num_ranks: int = 1) -> list:
+def batches_of(job: StageJob) -> list:
     """Every batch of the stage, as its worker builds them."""
-    cache = RowCache(10**6)
-    states = open_states.open_states(job, index, cache, torch.device("cpu"))
-    latents = LatentTable(job.tables.latents, cache)
-    builder = BatchBuilder(stage_plan(job, index), index, states, latents, draw_rule(job), Share(rank, num_ranks))
-    build = open_states.announced(builder, states, 0)
-    return [build(step) for step in range(job.stage.steps)]
+    source = StageBatches(job, draw_rule(job), torch.device("cpu"), Notices(job.folder))
+    return [source.build(step) for step in range(job.stage.steps)]
 
 
 def assert_same(ours: list, theirs: list) -> None:
@@ -126,16 +126,34 @@ def test_cache_stream_and_recompute_give_the_same_batches(tmp_path, local_ray, o
     for config in (recomputed, streamed):
         assert encoded(config)["encoded"]["states"] == 0
         assert encoded(config)["states"]["rows"] == 0
-    recomputed_batches = batches_of(*prepared(recomputed))
+    recomputed_batches = batches_of(prepared(recomputed)[0])
     job, index = prepared(streamed)
     with produce_states.producing(job, index, streamed) as balance:
-        streamed_batches = batches_of(job, index)
+        streamed_batches = batches_of(job)
     assert encoded(cached)["encoded"]["states"] == 61
-    cached_batches = batches_of(*prepared(cached))
+    cached_batches = batches_of(prepared(cached)[0])
     assert_same(cached_batches, streamed_batches)
     assert_same(cached_batches, recomputed_batches)
     assert balance.dropped > 0
     assert 0 < balance.lead_bytes <= lead * 1e6
+
+
+@pytest.mark.slow
+def test_producers_follow_a_stage_to_newer_samples(tmp_path, local_ray, one_rank):
+    stream = "stage1.states={type='stream', window_steps=2, lead_mb=1, producers={max=1}}"
+    config, streamed = growing_run.begun(tmp_path / "run", stream)
+    cached = replace(streamed, states=CacheStates(), folder=tmp_path / "cached")
+    prepare(cached, config)
+    for job in (cached, streamed):
+        StageSamples(job).segments().at(0)  # of the samples that it began with
+    growing_run.curate_more(config)
+    for job in (cached, streamed):
+        NewerSamples(job, config, "").look()
+    with produce_states.producing(streamed, StageSamples(streamed).index(0), config) as balance:
+        streamed_batches = batches_of(streamed)
+    assert_same(batches_of(cached), streamed_batches)
+    assert [*StageSamples(streamed).taken()] == [{"samples": 1, "epoch": 1, "step": 5}]
+    assert balance.dropped > 0
 
 
 def worker_processes(name: str) -> list[psutil.Process]:
