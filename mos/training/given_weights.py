@@ -13,14 +13,16 @@ from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.ema import Ema
 from mos.training.engine import Engine
 from mos.training.local import local, own_rows
+from mos.training.optimizer import OptimizerConfig
 from mos.training.start import WEIGHTS, GivenWeights
 
 SHOWN = 3
 """Weights that a sentence names."""
 
 
-def check_fit(start: GivenWeights, model: ModelConfig) -> None:
-    """Make sure that given weights are those of a model of this shape, as far as they have to be.
+def check_fit(start: GivenWeights, model: ModelConfig, optimizer: OptimizerConfig) -> None:
+    """Make sure that given weights are those of a model of this shape, as far as they have to be, and that the state of
+    their optimizer, where it is taken, is that of this one.
 
     Raises:
         UserError: they are not, or cannot be read.
@@ -30,6 +32,8 @@ def check_fit(start: GivenWeights, model: ModelConfig) -> None:
     fits = any(theirs.get(name) == shape for name, shape in ours.items())
     if start.partial and start.is_checkpoint:
         raise UserError(f"start.partial takes an export, and {start.path!r} is a checkpoint: name an export")
+    if start.optimizer:
+        _check_optimizer(start, optimizer)
     if not differing or (start.partial and fits):
         return
     shown = ", ".join(
@@ -38,6 +42,20 @@ def check_fit(start: GivenWeights, model: ModelConfig) -> None:
     more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
     remedy = "name other weights" if start.partial else "use its [model], or set start.partial = true for an export"
     raise UserError(f"start.path = {start.path!r} holds another model ({shown}{more}): {remedy}")
+
+
+def _check_optimizer(start: GivenWeights, optimizer: OptimizerConfig) -> None:
+    if not start.is_checkpoint:
+        raise UserError(
+            f"start.optimizer = true, but {start.path!r} is an export, which has no state of an optimizer: name a "
+            "checkpoint, or set start.optimizer = false"
+        )
+    theirs = OptimizerConfig.model_validate(Checkpoint.read(start.folder).provenance["config"]["optimizer"]).type
+    if theirs != optimizer.type:
+        raise UserError(
+            f"start.optimizer = true, but the state in {start.path!r} is of {theirs} and the stage trains with "
+            f"{optimizer.type}: set optimizer.type = {theirs!r}, or start.optimizer = false"
+        )
 
 
 def shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -68,12 +86,13 @@ def load_export(start: GivenWeights, engine: Engine) -> list[str]:
 
 
 def load_checkpoint(start: GivenWeights, engine: Engine, ema: Ema) -> None:
-    """Write a checkpoint's weights into the engine's and its average into `ema`. Collective.
+    """Write a checkpoint's weights into the engine's and its average into `ema`, with the state of its optimizer where
+    that is asked for. Collective.
 
     Raises:
         UserError: it is damaged.
     """
-    open_checkpoint(start.folder).restore(engine, ema, optimizer=False)
+    open_checkpoint(start.folder).restore(engine, ema, optimizer=start.optimizer)
     if start.average:
         for name, weight in engine.weights().items():
             weight.copy_(ema.average[name])

@@ -2,9 +2,9 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mos.checkout import CLONE
 from mos.config import StrictConfig
@@ -38,6 +38,18 @@ class GivenWeights(StrictConfig):
     export holds the average alone."""
     partial: Annotated[bool, NUMBERS] = False
     """Take of an export what fits by name and shape, and list what does not: it keeps new weights."""
+
+    optimizer: Annotated[bool, NUMBERS] = False
+    """Take the state of a checkpoint's optimizer, too, which belongs to its weights: with `average = false`."""
+
+    @model_validator(mode="after")
+    def _optimizer_is_of_the_weights(self) -> Self:
+        if self.optimizer and (self.average or self.partial):
+            raise ValueError(
+                "start.optimizer = true takes what belongs to a checkpoint's own weights: set start.average = false and "
+                "start.partial = false"
+            )
+        return self
 
     @property
     def folder(self) -> Path:

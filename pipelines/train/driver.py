@@ -120,7 +120,7 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
     if isinstance(stage.start, GivenWeights) and not newest_step(job):
-        check_fit(stage.start, job.model)
+        check_fit(stage.start, job.model, stage.optimizer)
     job.folder.mkdir(parents=True, exist_ok=True)
     view, samples = view_of(config, job.name), StageSamples(job)
     index = samples.join(0, job.tables, view)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from mos.errors import UserError
@@ -15,9 +16,11 @@ from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.given_weights import check_fit, load_checkpoint, load_export
+from mos.training.local import local
+from mos.training.loop import update
 from mos.training.start import GivenWeights
 from tests.mos.training.gloo import process_group, run_ranks
-from tests.mos.training.tiny import FLOAT32, MODEL, OPTIMIZER, tiny_model
+from tests.mos.training.tiny import FLOAT32, MODEL, OPTIMIZER, tiny_batch, tiny_engine, tiny_model, tiny_stage
 
 CPU = torch.device("cpu")
 DEEPER = MODEL.model_copy(update={"num_blocks": 3})
@@ -62,7 +65,7 @@ def test_every_rank_reads_its_own_rows_of_an_export(tmp_path: Path, ranks: int):
 def test_what_an_export_lacks_keeps_its_values_and_is_listed(tmp_path: Path):
     weights = save_model(tmp_path / "export", MODEL)
     start = GivenWeights(path=str(tmp_path / "export"), partial=True)
-    check_fit(start, DEEPER)
+    check_fit(start, DEEPER, OPTIMIZER)
     with process_group(0, 1, tmp_path / "group"):
         engine = engine_of(DEEPER)
         before = {name: weight.full_tensor().clone() for name, weight in engine.weights().items()}
@@ -75,9 +78,9 @@ def test_what_an_export_lacks_keeps_its_values_and_is_listed(tmp_path: Path):
 
 def test_an_export_may_hold_more_than_is_taken(tmp_path: Path):
     save_model(tmp_path / "export", MODEL.model_copy(update={"num_blocks": 9}))
-    check_fit(GivenWeights(path=str(tmp_path / "export"), partial=True), MODEL)
+    check_fit(GivenWeights(path=str(tmp_path / "export"), partial=True), MODEL, OPTIMIZER)
     with pytest.raises(UserError, match=r"blocks.\d.* there and missing here"):
-        check_fit(GivenWeights(path=str(tmp_path / "export")), MODEL)
+        check_fit(GivenWeights(path=str(tmp_path / "export")), MODEL, OPTIMIZER)
 
 
 def test_another_shape_is_refused_in_a_sentence(tmp_path: Path):
@@ -85,16 +88,16 @@ def test_another_shape_is_refused_in_a_sentence(tmp_path: Path):
     with pytest.raises(
         UserError, match=r"another model \(.* here, and \d+ more\): use its \[model\], or set start.partial"
     ):
-        check_fit(GivenWeights(path=str(tmp_path / "export")), DEEPER)
+        check_fit(GivenWeights(path=str(tmp_path / "export")), DEEPER, OPTIMIZER)
     router = MODEL.fusion.router.model_copy(update={"dim": 24})
     sizes = {"dim": 24, "state_dim": 20, "latent_channels": 5, "ffn_dim": 40}
     other = MODEL.model_copy(update=sizes | {"fusion": MODEL.fusion.model_copy(update={"router": router})})
-    check_fit(GivenWeights(path=str(tmp_path / "export")), MODEL)
+    check_fit(GivenWeights(path=str(tmp_path / "export")), MODEL, OPTIMIZER)
     with pytest.raises(UserError, match="holds another model"):
-        check_fit(GivenWeights(path=str(tmp_path / "export")), other)
+        check_fit(GivenWeights(path=str(tmp_path / "export")), other, OPTIMIZER)
     (tmp_path / "export" / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"cannot be read \('model'\): name another one"):
-        check_fit(GivenWeights(path=str(tmp_path / "export")), MODEL)
+        check_fit(GivenWeights(path=str(tmp_path / "export")), MODEL, OPTIMIZER)
 
 
 def test_a_damaged_export_is_refused(tmp_path: Path):
@@ -118,7 +121,7 @@ def test_a_checkpoint_gives_its_average_or_its_weights(tmp_path: Path, average: 
         checkpoints.finish()
         write_export(tmp_path / "export", engine, ema, {"model": MODEL.model_dump(mode="json")})
         start = GivenWeights(path=str(tmp_path / "stage" / "step-000000003"), average=average)
-        check_fit(start, MODEL)
+        check_fit(start, MODEL, OPTIMIZER)
         other = build_engine(FLOAT32, OPTIMIZER, MoS(MODEL), CPU, recompute=False)
         theirs = Ema(other.weights(), 0.9)
         load_checkpoint(start, other, theirs)
@@ -129,4 +132,39 @@ def test_a_checkpoint_gives_its_average_or_its_weights(tmp_path: Path, average: 
         assert all(torch.equal(theirs.average[name].full_tensor(), ema.average[name].full_tensor()) for name in weights)
         assert theirs.num_updates == (0 if average else 7)
     with pytest.raises(UserError, match=r"takes an export, and .* is a checkpoint"):
-        check_fit(start.model_copy(update={"partial": True}), MODEL)
+        check_fit(start.model_copy(update={"partial": True}), MODEL, OPTIMIZER)
+
+
+@pytest.mark.parametrize("type", ["adamw", "muon"])
+def test_the_state_of_the_optimizer_goes_on_where_it_is_asked_for(tmp_path: Path, type: str):
+    stage = tiny_stage(optimizer=OPTIMIZER.model_copy(update={"type": type}))
+    provenance = {"model": MODEL.model_dump(mode="json"), "config": stage.model_dump(mode="json")}
+    with process_group(0, 1, tmp_path / "group"):
+        engine = tiny_engine(stage)
+        ema = Ema(engine.weights(), 0.9)
+        for step in range(3):
+            update(engine, tiny_batch(step), 1e-2)
+        checkpoints = Checkpoints(tmp_path / "stage", provenance, keep=1)
+        checkpoints.save(engine, ema, TrainState(3))
+        checkpoints.finish()
+        update(engine, tiny_batch(3), 1e-2)
+        for optimizer in (True, False):
+            start = GivenWeights(path=str(tmp_path / "stage" / "step-000000003"), average=False, optimizer=optimizer)
+            check_fit(start, MODEL, stage.optimizer)
+            other = tiny_engine(stage)
+            load_checkpoint(start, other, Ema(other.weights(), 0.9))
+            update(other, tiny_batch(3), 1e-2)
+            alike = [torch.equal(local(other.weights()[name]), local(one)) for name, one in engine.weights().items()]
+            assert all(alike) == optimizer
+    start = start.model_copy(update={"optimizer": True})
+    wrong = stage.optimizer.model_copy(update={"type": "muon" if type == "adamw" else "adamw"})
+    with pytest.raises(UserError, match=rf"is of {type} and the stage trains with .*: set optimizer.type = '{type}'"):
+        check_fit(start, MODEL, wrong)
+    save_model(tmp_path / "export", MODEL)
+    with pytest.raises(UserError, match="is an export, which has no state of an optimizer: name a checkpoint"):
+        check_fit(start.model_copy(update={"path": str(tmp_path / "export")}), MODEL, stage.optimizer)
+
+
+def test_the_state_of_an_optimizer_does_not_go_with_an_average():
+    with pytest.raises(ValidationError, match=r"set start.average = false and start.partial = false"):
+        GivenWeights(path="anywhere", optimizer=True)
