@@ -18,6 +18,7 @@ from mos.tables.encode_tasks import plan_contexts, plan_latents
 from mos.tables.lance import TableVersion, commit_fragments, create_table, read_column
 from mos.tables.lost_files import refuse_lost_files
 from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
+from mos.tables.views import View
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 
@@ -43,23 +44,21 @@ class Drift:
         return f"{self.uri}: {self.identical} of {self.rows} rows are encoded to the same values again, {drift}"
 
 
-def verify_rows(
-    encoded: dict[str, Any], encode: EncodeConfig, limits: ImageLimits, resolutions: Sequence[int]
-) -> list[Drift]:
+def verify_rows(encoded: dict[str, Any], encode: EncodeConfig, limits: ImageLimits) -> list[Drift]:
     """Encode a sample of both tables of a finished encode step again.
 
     Args:
         encoded: outputs of the step.
         encode: its config, with absolute paths.
         limits: of the images that the encoders see.
-        resolutions: those that have latents, in pixels.
     """
     samples = TableVersion(**encoded["samples"])
     states, latents = TableVersion(**encoded["states"]), TableVersion(**encoded["latents"])
     for table in (states, latents):
         refuse_lost_files(table, REMEDY)
-    contexts = plan_contexts(samples, resolutions, encoded["sees_images"])
-    images = plan_latents(samples, resolutions, encoded["codec_id"])
+    views = [View.from_plain(view) for view in encoded["views"].values()]
+    contexts = plan_contexts(samples, views, encoded["sees_images"])
+    images = plan_latents(samples, views, encoded["codec_id"])
     return [
         _verify(encode, limits, samples, states, contexts, EncodeStates, StateTable),
         _verify(encode, limits, samples, latents, images, EncodeLatents, LatentTable),

@@ -14,6 +14,7 @@ Writes  tables/states/<tower>-<format>-<identity>.lance and tables/latents/<code
 
 import sys
 from argparse import Namespace
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,7 @@ from mos.tables.lost_files import drop_lost, refuse_lost_files
 from mos.tables.payloads import REMEDY
 from mos.tables.runs import register_run
 from mos.tables.state_tables import agree_on_calibration, calibration_name, states_name, states_schema
+from mos.tables.views import View
 from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
@@ -53,6 +55,7 @@ from pipelines.cost.choose_source import choose_sources
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import current_codec
 from pipelines.run.steps import Run
+from pipelines.run.views import encoded_views
 
 Operator = type[EncodeStates] | type[EncodeLatents] | type[CalibrateStates]
 
@@ -72,9 +75,10 @@ def main(run: Run, args: Namespace) -> None:
     refuse_misfit(config, tower, codec)
 
     sources = choose_sources(config)
-    contexts = plan_contexts(samples, config.resolutions(), tower.sees_images)
+    views = encoded_views(config)
+    contexts = plan_contexts(samples, views.values(), tower.sees_images)
     cached = cached_contexts(config, sources, samples, contexts, tower)
-    images = plan_latents(samples, config.resolutions(), codec.codec_id)
+    images = plan_latents(samples, views.values(), codec.codec_id)
     with ExitStack() as stack:
         state_codec = choose_codec(config, tower, samples, contexts, stack)
         register_run(config.tables_folder(), config.root, config.name)
@@ -90,16 +94,20 @@ def main(run: Run, args: Namespace) -> None:
     keys = {*contexts.column(0).to_pylist(), *images.column(0).to_pylist()} - failures.keys()
     refuse_lost(keys - lacking, states.table, latents.table)
     made = {"states": states_name(tower.tower_id, state_codec), "codec": codec.codec_id}
+    seen_by = {
+        name: fingerprint(**made, keys=keys_of(view, samples, tower, codec, failures)) for name, view in views.items()
+    }
     step.finish(
         {
             "identity": fingerprint(**made, keys=sorted(keys)),
+            "seen_by": seen_by | dict.fromkeys(("sample", "evaluate"), fingerprint(**made)),
             "states": asdict(states.table),
             "latents": asdict(latents.table),
             "encoded": {"states": states.num_committed, "latents": latents.num_committed},
             "failed": len(failures),
             "sources": sources,
             "samples": asdict(samples),
-            "resolutions": list(config.resolutions()),
+            "views": {name: asdict(view) for name, view in views.items()},
             "quality": None if quality is None else quality.lines(),
             **asdict(tower),
             **asdict(codec),
@@ -135,13 +143,21 @@ def cached_contexts(
     config: RunConfig, sources: dict[str, SourceName], samples: TableVersion, contexts: pa.Table, tower: TowerSpec
 ) -> pa.Table:
     """Of all contexts those that some stage reads from the table; streams and towers in workers make their own."""
-    resolutions = {config.stage(name).resolution for name, source in sources.items() if source == "cache"}
-    if resolutions == set(config.resolutions()):
+    views = {name: view for name, view in encoded_views(config).items() if sources[name] == "cache"}
+    if len(views) == len(sources):
         return contexts
-    if not resolutions:
+    if not views:
         print("states: none to encode, no stage reads them from the table", flush=True)
         return contexts.slice(0, 0)
-    return plan_contexts(samples, sorted(resolutions), tower.sees_images)
+    return plan_contexts(samples, views.values(), tower.sees_images)
+
+
+def keys_of(
+    view: View, samples: TableVersion, tower: TowerSpec, codec: CodecSpec, failures: Collection[str]
+) -> list[str]:
+    """Keys of what a stage reads that is encoded, sorted."""
+    contexts, images = plan_contexts(samples, [view], tower.sees_images), plan_latents(samples, [view], codec.codec_id)
+    return sorted({*contexts.column(0).to_pylist(), *images.column(0).to_pylist()} - {*failures})
 
 
 def choose_codec(

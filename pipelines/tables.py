@@ -58,7 +58,7 @@ def main(run: Run, args: Namespace) -> None:
     print_tables(tables, users)
     if args.verify:
         encode = run.require("encode").outputs
-        for drift in verify_rows(encode, config.encode.anchored(CLONE), config.curate.image, config.resolutions()):
+        for drift in verify_rows(encode, config.encode.anchored(CLONE), config.curate.image):
             print(drift.describe(), flush=True)
     if args.compact:
         for table in tables:

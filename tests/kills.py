@@ -34,6 +34,7 @@ from pipelines import encode
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.states_table import current_codec
 from pipelines.run.steps import Run
+from pipelines.run.views import encoded_views
 from tests.pipelines.tiny_run import LLAMA, tiny_config
 from tests.samples import Pair, append_samples, picture
 from tests.towers import save_llama
@@ -121,8 +122,8 @@ def encode_without_ray(config: RunConfig, rows_per_fragment: int) -> tuple[Table
     """The encode step, its operators called one fragment after another in this process."""
     samples = TableVersion(**Run(config).require("curate").outputs["samples"])
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
-    contexts = plan_contexts(samples, config.resolutions(), tower.sees_images)
-    images = plan_latents(samples, config.resolutions(), codec.codec_id)
+    contexts = plan_contexts(samples, encoded_views(config).values(), tower.sees_images)
+    images = plan_latents(samples, encoded_views(config).values(), codec.codec_id)
     state_codec = current_codec(config, tower)
     assert state_codec is not None
     states, latents = encode.open_tables(config, tower, state_codec, codec)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mos.tables.lance import TableVersion, commit_fragments, create_table, write_rows
 from mos.tables.schema import TASK_EDIT, TASK_GENERATE, samples_schema
+from mos.tables.views import View
 
 RESOLUTIONS = (32, 48)
 
@@ -23,6 +24,11 @@ class Pair:
     reference: str | None = None
     buckets: tuple[str | None, ...] = ("32x32", "48x48")
     broken: bool = False
+
+
+def views(*resolutions: int) -> list[View]:
+    """All samples with a bucket at some resolutions."""
+    return [View(resolution, tasks=(TASK_GENERATE, TASK_EDIT)) for resolution in resolutions]
 
 
 def picture(colour: str, size: tuple[int, int] = (64, 48)) -> bytes:

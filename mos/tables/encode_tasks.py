@@ -10,6 +10,7 @@ import pyarrow as pa
 from mos.states.keys import context_key, latent_key
 from mos.tables.lance import TableVersion
 from mos.tables.schema import TASK_EDIT
+from mos.tables.views import View, count_view
 
 NO_IMAGE = -1
 """Row number of a context without an image."""
@@ -49,29 +50,37 @@ def distinct_contexts(samples: TableVersion, predicate: str, sees_images: bool) 
     return _table([(key, text, row, samples.version) for key, (text, row) in tasks.items()], CONTEXT_TASKS)
 
 
-def plan_contexts(samples: TableVersion, resolutions: Iterable[int], sees_images: bool) -> pa.Table:
-    """The distinct contexts of samples with a bucket at one of the resolutions, longest text first, and the null one.
+def plan_contexts(samples: TableVersion, views: Iterable[View], sees_images: bool) -> pa.Table:
+    """The distinct contexts of the samples of some views, longest text first, and the null one.
 
     Neighbours share a forward pass: equal lengths waste no padding, and the most memory is needed first.
+
+    Raises:
+        UserError: a view does not fit the samples table.
     """
-    some_bucket = " OR ".join(f"bucket_{resolution} IS NOT NULL" for resolution in dict.fromkeys(resolutions))
-    rows = distinct_contexts(samples, some_bucket, sees_images).to_pylist()
+    predicates = []
+    for view in views:
+        count_view(samples.open(), view)  # explains what is wrong with a view
+        predicates.append(f"({view.predicate()})")
+    rows = distinct_contexts(samples, " OR ".join(predicates), sees_images).to_pylist() if predicates else []
     null = context_key("")
     if all(row["context_key"] != null for row in rows):
         rows.append({"context_key": null, "text": "", "row": NO_IMAGE, "version": samples.version})
     return pa.Table.from_pylist(sorted(rows, key=lambda row: -len(row["text"])), CONTEXT_TASKS)
 
 
-def plan_latents(samples: TableVersion, resolutions: Iterable[int], codec_id: str) -> pa.Table:
-    """One row of LATENT_TASKS per distinct image and bucket, bucket by bucket; references share the target's bucket."""
+def plan_latents(samples: TableVersion, views: Iterable[View], codec_id: str) -> pa.Table:
+    """One row of LATENT_TASKS per distinct image and bucket of some views, bucket by bucket; references share the
+    target's bucket.
+    """
     tasks: dict[str, tuple[str, str, int]] = {}
-    for row, sample in enumerate(_light_rows(samples, resolutions)):
-        images = [("image", sample["image_hash"])]
-        if sample["task"] == TASK_EDIT:
-            images.append(("reference", sample["reference_hash"]))
-        for bucket in sample["buckets"]:
+    for view in views:
+        for row, sample in _light_rows(samples, view):
+            images = [("image", sample["image_hash"])]
+            if sample["task"] == TASK_EDIT:
+                images.append(("reference", sample["reference_hash"]))
             for column, image_hash in images:
-                tasks.setdefault(latent_key(image_hash, codec_id, bucket), (bucket, column, row))
+                tasks.setdefault(latent_key(image_hash, codec_id, sample["bucket"]), (sample["bucket"], column, row))
     return _table(sorted(((key, *task) for key, task in tasks.items()), key=lambda task: task[1:]), LATENT_TASKS)
 
 
@@ -86,14 +95,12 @@ def num_pieces(num_rows: int, rows_per_fragment: int, num_workers: int) -> int:
     return max(-(-num_rows // rows_per_fragment), min(num_workers, num_rows))
 
 
-def _light_rows(samples: TableVersion, resolutions: Iterable[int]) -> Iterator[dict]:
-    """Task, hashes, caption and distinct buckets of every sample, in row order, without its images."""
-    buckets = [f"bucket_{resolution}" for resolution in dict.fromkeys(resolutions)]
-    columns = ["task", "caption", "image_hash", "reference_hash"]
-    for batch in samples.open().scanner(columns=columns + buckets, scan_in_order=True).to_batches():
-        for row in batch.to_pylist():
-            row["buckets"] = [bucket for bucket in dict.fromkeys(row[name] for name in buckets) if bucket]
-            yield row
+def _light_rows(samples: TableVersion, view: View) -> Iterator[tuple[int, dict]]:
+    """Row number, and task, hashes and bucket, of every sample of a view, in row order, without its images."""
+    columns = ["task", "image_hash", "reference_hash", f"bucket_{view.resolution}", "_rowoffset"]
+    for batch in samples.open().scanner(columns=columns, filter=view.predicate(), scan_in_order=True).to_batches():
+        for row in batch.rename_columns([*columns[:3], "bucket", "row"]).to_pylist():
+            yield row.pop("row"), row
 
 
 def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:

@@ -18,6 +18,7 @@ from mos.fingerprint import fingerprint
 from mos.ledger import StepLedger
 from mos.tables.encode_tasks import plan_contexts, plan_latents
 from mos.tables.lance import TableVersion
+from mos.tables.views import View
 
 FOLDER = "users"
 
@@ -27,8 +28,8 @@ class Encoding:
     """Tables, versions and keys that one finished encode step of a run stands on."""
 
     samples: TableVersion
-    resolutions: tuple[int, ...]
-    """Of the latents, px."""
+    views: tuple[View, ...]
+    """What was encoded of the samples."""
     sees_images: bool
     """Whether the tower's contexts cover images."""
     codec_id: str
@@ -40,7 +41,7 @@ class Encoding:
         """Outputs of the encode step, as its record holds them."""
         return cls(
             samples=TableVersion(**outputs["samples"]),
-            resolutions=tuple(outputs["resolutions"]),
+            views=tuple(View.from_plain(view) for view in outputs["views"].values()),
             sees_images=outputs["sees_images"],
             codec_id=outputs["codec_id"],
             tables={kind: TableVersion(**outputs[kind]) for kind in ("states", "latents")},
@@ -49,9 +50,9 @@ class Encoding:
     def keys(self, kind: str) -> set[str]:
         """The keys of one kind of table that some view of the run can ask for."""
         if kind == "states":
-            tasks = plan_contexts(self.samples, self.resolutions, self.sees_images)
+            tasks = plan_contexts(self.samples, self.views, self.sees_images)
         else:
-            tasks = plan_latents(self.samples, self.resolutions, self.codec_id)
+            tasks = plan_latents(self.samples, self.views, self.codec_id)
         return set(tasks.column(0).to_pylist())
 
 

@@ -2,11 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import lance
 
 from mos.errors import UserError
+
+DIGITS = 8
+"""Hex digits of a sample's id that decide on which side it is."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,11 @@ class View:
     tasks: Sequence[str] = ("generate",)
     sources: Sequence[str] = ()
     """Source names; empty: every source."""
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> "View":
+        """A view whose `asdict` went through JSON."""
+        return cls(**{**plain, "tasks": tuple(plain["tasks"]), "sources": tuple(plain["sources"])})
 
     def predicate(self) -> str:
         """The whole view as one SQL expression."""
@@ -40,6 +49,21 @@ class ViewCounts:
     """Rows by bucket, `"<height>x<width>"`."""
     sources: dict[str, int]
     """Rows by source."""
+
+
+def split(view: View, held_out: float) -> tuple[View, View]:
+    """A view, cut in two by sample id: for training, and held out.
+
+    Ids are hashes of what a sample holds, so the share is the same in every bucket and stays where samples are added.
+
+    Args:
+        view: the whole.
+        held_out: share to hold out, in (0, 1).
+    """
+    bound = f"'{round(held_out * 16**DIGITS):0{DIGITS}x}'"
+    before = f"({view.filter}) AND " if view.filter.strip() else ""
+    training, rest = (f"{before}sample_id {side} {bound}" for side in (">=", "<"))
+    return replace(view, filter=training), replace(view, filter=rest)
 
 
 def count_view(samples: lance.LanceDataset, view: View) -> ViewCounts:

@@ -46,8 +46,8 @@ class GivenWeights(StrictConfig):
     def _optimizer_is_of_the_weights(self) -> Self:
         if self.optimizer and (self.average or self.partial):
             raise ValueError(
-                "start.optimizer = true takes what belongs to a checkpoint's own weights: set start.average = false and "
-                "start.partial = false"
+                "start.optimizer = true takes what belongs to a checkpoint's own weights: set start.average = false "
+                "and start.partial = false"
             )
         return self
 

@@ -4,7 +4,7 @@ from math import gcd
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from cluster.config import ClusterConfig
 from cluster.resources import available_cores, leaves_open, positive, share_cores
@@ -39,6 +39,8 @@ class RunConfig(StrictConfig):
     """Folder or object-store URI of the Lance tables; null: `<root>/tables`."""
     seed: int = 0
     """Seed of the model's weights, of the order of samples and of all noise."""
+    held_out: float = Field(0.0, ge=0, lt=1)
+    """Share of the samples, by their hash, that no stage trains on, encoded all the same: to measure a loss on."""
     shapes: ShapesConfig | None = None
     """Procedural demo data; leave the section out to use only your own sources."""
     curate: CurateConfig

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mos.ledger import StepLedger, StepRecord
 from mos.training.checkpoint_format import is_complete, step_folders
 from mos.training.start import GivenWeights, PreviousStage
 from pipelines.run.config import STAGES, RunConfig
+from pipelines.run.views import encoded_views
 
 STEPS = ("shapes", "curate", "codec", "encode", *STAGES, "edit", "sample", "evaluate")
 """Every step there is, in the order they run. Each is `pipelines/<step>.py`."""
@@ -67,8 +68,9 @@ class Step:
     def finish(self, outputs: dict[str, Any]) -> StepRecord:
         """Record the outputs, once every one of them is durable; `identity` defaults to the fingerprint.
 
-        `identity` names what later steps would see: two runs whose outputs are equal may share it. `steps` of a step
-        that trains are the updates it has done, by default those asked for.
+        `identity` names what later steps would see: two runs whose outputs are equal may share it; `seen_by` has names
+        of what single steps see of it. `steps` of a step that trains are the updates it has done, by default those
+        asked for.
         """
         known: dict[str, Any] = {"identity": self.fingerprint}
         if self.name in TRAINING:
@@ -221,7 +223,8 @@ class Run:
 
     def _identities(self, name: str, curation: StepRecord | None) -> dict[str, str]:
         """Of the outputs of each upstream step."""
-        return {step: self._require(step, curation).outputs["identity"] for step in upstream(name, self.config)}
+        outputs = {step: self._require(step, curation).outputs for step in upstream(name, self.config)}
+        return {step: found.get("seen_by", {}).get(name, found["identity"]) for step, found in outputs.items()}
 
     def _fingerprint(self, name: str, curation: StepRecord | None) -> str:
         """64 hex digits over code version, deciding config and upstream identities; the raw data left out."""
@@ -287,7 +290,10 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
             assert config.codec is not None
             return {"seed": config.seed, "codec": numbers_of(config.codec)}
         case "encode":
-            parts = {"encode": numbers_of(config.encode), "resolutions": config.resolutions()}
+            parts = {
+                "encode": numbers_of(config.encode),
+                "views": {stage: asdict(view) for stage, view in encoded_views(config).items()},
+            }
             return parts | _deciding_sources(config)
         case "sample":
             return {"seed": config.seed, "sample": numbers_of(config.sample)}
@@ -296,7 +302,8 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
         case _:
             stage = config.stage(name)
             begun = {"start": start_identity(config, stage.start)} if isinstance(stage.start, GivenWeights) else {}
-            return {"seed": config.seed, "model": config.model, "stage": numbers_of(stage), **begun}
+            held_out = {"held_out": config.held_out} if config.held_out else {}
+            return {"seed": config.seed, "model": config.model, "stage": numbers_of(stage), **begun, **held_out}
 
 
 def _deciding_sources(config: RunConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cluster.resources import actor_options
 from mos.ablation.config import AblateConfig
-from mos.ablation.held_out import held_out_loss, split
+from mos.ablation.held_out import held_out_loss
 from mos.ablation.results import CaseFigures
 from mos.errors import UserError
 from mos.evaluation.cases import scored_prompts
@@ -37,7 +37,7 @@ from mos.training.metrics import latest_metrics
 from mos.training.stop import StopRequest
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
-from pipelines.run.views import view_of
+from pipelines.run.views import held_out_view
 from pipelines.train.driver import train_stage
 from pipelines.train.job import StageJob, make_job, stage_folder
 
@@ -58,8 +58,6 @@ class Case:
     seed: int
     config: RunConfig
     stage: str
-    held_out: str
-    """Filter of the samples that no case is trained on."""
     curation: str | None = None
     """Fingerprint of the curation whose samples all cases see; None until it is settled."""
 
@@ -87,16 +85,13 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
     first = config.stages()[0]
     if first != settings.stage:
         raise UserError(f"ablate.stage = {settings.stage!r} has {first} before it: leave the stages before it out")
-    training, held_out = split(config.stage(settings.stage).filter, settings.held_out)
     cases: list[Case] = []
     for seed in settings.seeds:
         for name, overrides in settings.variants.items():
             if any(text.startswith(f"{settings.stage}.filter") for text in overrides):
                 raise UserError(f"ablate.variants.{name} has a filter of its own: all variants see the same samples")
             try:
-                changed = config.changed(
-                    (*overrides, f"seed={seed}", f"{settings.stage}.filter={json.dumps(training)}")
-                )
+                changed = config.changed((*overrides, f"seed={seed}", f"held_out={settings.held_out}"))
             except UserError as error:
                 raise UserError(f"ablate.variants.{name}: {error}") from error
             shared = ("root", "tables", "shapes", "curate", "codec", "encode", "cluster")
@@ -110,7 +105,7 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
             same = [case.variant for case in cases if case.config == changed]
             if same:
                 raise UserError(f"ablate.variants.{name} is the same as {same[0]}: change it, or leave it out")
-            cases.append(Case(name, seed, changed, settings.stage, held_out))
+            cases.append(Case(name, seed, changed, settings.stage))
     return cases
 
 
@@ -283,8 +278,7 @@ def held_out_batches(job: StageJob, case: Case, settings: AblateConfig, device: 
     Raises:
         UserError: they do not fill a batch.
     """
-    view = replace(view_of(case.config, case.stage), filter=case.held_out)
-    index = build_index(job.tables, view)
+    index = build_index(job.tables, held_out_view(case.config, case.stage))
     plan = make_plan(index.group, index.source, batch_size=MEASURE_BATCH, seed=MEASURE_SEED)
     rule = DrawRule(MEASURE_SEED, partial(timesteps, UniformTimesteps()), 0.0, None)
     cache = RowCache(case.config.stage(case.stage).loader.cache_bytes)

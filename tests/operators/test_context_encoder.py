@@ -10,7 +10,7 @@ from mos.images.decode import ImageLimits
 from mos.tables.encode_tasks import NO_IMAGE, plan_contexts
 from mos.tables.lance import open_table
 from operators.context_encoder import ContextEncoder
-from tests.samples import Pair, append_samples
+from tests.samples import Pair, append_samples, views
 from tests.towers import save_internvl
 
 FIRST = [Pair("make it blue", "blue", reference="red")]
@@ -20,11 +20,11 @@ LATER = [Pair("make it blue", "blue", reference="green"), Pair("a red circle")]
 def test_images_come_from_the_version_that_a_task_names(tmp_path: Path) -> None:
     config = EncodeConfig(tower=InternVLConfig(path=str(save_internvl(tmp_path / "tower")), dtype="float32"))
     first = append_samples(tmp_path, FIRST)
-    tasks = plan_contexts(first, (32,), True).to_pylist()
+    tasks = plan_contexts(first, views(32), True).to_pylist()
     dataset = open_table(first.uri)
     dataset.delete("true")  # another curation, which keeps none of these rows
     later = append_samples(tmp_path, LATER)
-    tasks += [task for task in plan_contexts(later, (32,), True).to_pylist() if task["row"] != NO_IMAGE]
+    tasks += [task for task in plan_contexts(later, views(32), True).to_pylist() if task["row"] != NO_IMAGE]
     assert {(task["version"], task["row"]) for task in tasks if task["text"] == "make it blue"} == {
         (first.version, 0),
         (later.version, 0),
@@ -41,7 +41,7 @@ def test_images_come_from_the_version_that_a_task_names(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_read_fails_its_contexts_alone(tmp_path: Path) -> None:
     config = EncodeConfig(tower=InternVLConfig(path=str(save_internvl(tmp_path / "tower")), dtype="float32"))
     samples = append_samples(tmp_path, [*FIRST, Pair("a red circle")])
-    tasks = plan_contexts(samples, (32,), True).to_pylist()
+    tasks = plan_contexts(samples, views(32), True).to_pylist()
     encoder, failures = ContextEncoder(config, samples, ImageLimits(max_pixels=16)), {}
     encoded = dict(encoder.encode(tasks, failures))
     shown = {task["context_key"] for task in tasks if task["row"] != NO_IMAGE}

@@ -15,7 +15,7 @@ from mos.tables.encode_tasks import plan_latents
 from mos.tables.lance import commit_fragments, open_table
 from operators.encode_latents import EncodeLatents
 from tests.operators.encoding_blocks import LIMITS, PAIRS, EncoderThatFails, commit, latents_table, set_first
-from tests.samples import Pair, append_samples, picture
+from tests.samples import Pair, append_samples, picture, views
 
 COLOURS = ("red", "green", "blue")
 
@@ -32,7 +32,7 @@ def test_latents_in_the_table_decode_to_the_prepared_pictures(tmp_path: Path) ->
     samples = append_samples(tmp_path, PAIRS)
     codec = load_codec(config.vae)
     uri = latents_table(config, tmp_path)
-    tasks = plan_latents(samples, (32, 48), codec.codec_id)
+    tasks = plan_latents(samples, views(32, 48), codec.codec_id)
     rows, failures = commit(uri, EncodeLatents(config, samples, uri, LIMITS)(tasks))
     assert len(failures) == 2  # the broken picture, in both of its buckets
     assert all("image_truncated" in reason or "image_corrupt" in reason for reason in failures.values())
@@ -52,7 +52,7 @@ def test_a_pass_is_of_one_bucket_and_no_larger_than_configured(
     uri, seen = latents_table(config, tmp_path), []
     operator = EncodeLatents(config, samples, uri, LIMITS)
     operator._codec = EncoderThatFails(operator._codec, lambda latent, place: seen.append(place) or latent)
-    rows, failures = commit(uri, operator(plan_latents(samples, (32, 48), operator._codec.codec_id)))
+    rows, failures = commit(uri, operator(plan_latents(samples, views(32, 48), operator._codec.codec_id)))
     assert seen == places * 2
     assert (len(rows), failures) == (6, {})
 
@@ -61,7 +61,7 @@ def test_a_broken_picture_shifts_no_other_out_of_its_row(tmp_path: Path) -> None
     config = EncodeConfig()
     samples = append_samples(tmp_path, [Pair(colour, colour, broken=colour == "green") for colour in COLOURS])
     codec, uri = load_codec(config.vae), latents_table(config, tmp_path)
-    tasks = plan_latents(samples, (32,), codec.codec_id)
+    tasks = plan_latents(samples, views(32), codec.codec_id)
     rows, failures = commit(uri, EncodeLatents(config, samples, uri, LIMITS)(tasks))
     colour_of = {task["latent_key"]: COLOURS[task["row"]] for task in tasks.to_pylist()}
     assert {colour_of[key] for key in rows} == {"red", "blue"}
@@ -75,7 +75,7 @@ def test_where_no_picture_can_be_encoded_nothing_is_written(tmp_path: Path) -> N
     samples = append_samples(tmp_path, [Pair("red", "red"), Pair("blue", "blue")])
     uri = latents_table(config, tmp_path)
     operator = EncodeLatents(config, samples, uri, ImageLimits(max_pixels=64 * 48 - 1))
-    tasks = plan_latents(samples, (32,), describe_codec(config.vae).codec_id)
+    tasks = plan_latents(samples, views(32), describe_codec(config.vae).codec_id)
     (written,) = operator(tasks)
     (row,) = written.to_pylist()
     assert (row["fragment"], row["keys"]) == (None, [])
@@ -93,7 +93,7 @@ def test_latents_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Pa
     uri = latents_table(config, tmp_path)
     operator = EncodeLatents(config, samples, uri, LIMITS)
     operator._codec = EncoderThatFails(operator._codec, set_first(value))
-    rows, failures = commit(uri, operator(plan_latents(samples, (32,), operator._codec.codec_id)))
+    rows, failures = commit(uri, operator(plan_latents(samples, views(32), operator._codec.codec_id)))
     assert len(rows) == len(failures) == 1
     assert next(iter(failures.values())).startswith("latent_not_finite: ")
 
@@ -105,7 +105,7 @@ def test_fragments_are_cut_where_they_would_be_too_many_bytes(tmp_path: Path) ->
     samples = append_samples(tmp_path, pairs)
     uri = latents_table(config, tmp_path)
     operator = EncodeLatents(config, samples, uri, LIMITS)
-    tasks = plan_latents(samples, (32,), operator._codec.codec_id)
+    tasks = plan_latents(samples, views(32), operator._codec.codec_id)
     written = [row for part in operator(tasks) for row in part.to_pylist()]
     assert [len(row["keys"]) for row in written] == [2, 2, 1]
     assert len({key for row in written for key in row["keys"]}) == 5

@@ -24,7 +24,7 @@ from mos.tables.state_tables import codec_of, states_schema
 from operators.calibrate_states import CalibrateStates
 from operators.encode_states import EncodeStates, Packed
 from tests.operators.encoding_blocks import LIMITS, PAIRS, EncoderThatFails, calibrated_table, commit, set_first
-from tests.samples import Pair, append_samples
+from tests.samples import Pair, append_samples, views
 from tests.towers import WORDS, plant_massive, save_internvl, save_llama
 
 
@@ -37,7 +37,7 @@ def encode_states(config: EncodeConfig, samples: TableVersion, tasks: pa.Table, 
 def test_states_in_the_table_are_the_towers_own_bit_by_bit(tmp_path: Path, layers: tuple[int, ...] | None) -> None:
     config = EncodeConfig(layers=layers)
     samples = append_samples(tmp_path, PAIRS)
-    rows, failures = encode_states(config, samples, plan_contexts(samples, (32, 48), False), tmp_path)
+    rows, failures = encode_states(config, samples, plan_contexts(samples, views(32, 48), False), tmp_path)
     assert not failures
     assert len(rows) == 4
     held = config.held_layers(6)
@@ -52,7 +52,7 @@ def test_states_in_the_table_are_the_towers_own_bit_by_bit(tmp_path: Path, layer
 def test_quantised_rows_are_those_of_the_context_alone(tmp_path: Path, format: str) -> None:
     config = EncodeConfig(state_format=format)
     samples = append_samples(tmp_path, [Pair(f"{number} red circles and a star", "red") for number in range(40)])
-    tasks = plan_contexts(samples, (32,), False)
+    tasks = plan_contexts(samples, views(32), False)
     uri = str(tmp_path / "states.lance")
     rows, _ = encode_states(config, samples, tasks, tmp_path)
     codec = codec_of(open_table(uri).schema, uri)
@@ -65,7 +65,7 @@ def test_quantised_rows_are_those_of_the_context_alone(tmp_path: Path, format: s
 def test_beyond_the_bound_nothing_is_written(tmp_path: Path) -> None:
     strict = EncodeConfig(state_format="int4", quality=QualityBound(max_whitened_error=0.02))
     samples = append_samples(tmp_path, PAIRS)
-    tasks = plan_contexts(samples, (32, 48), False)
+    tasks = plan_contexts(samples, views(32, 48), False)
     uri = calibrated_table(strict, samples, tasks, tmp_path)
     (written,) = EncodeStates(strict, samples, uri, LIMITS)(tasks)
     (row,) = written.to_pylist()
@@ -80,7 +80,7 @@ def test_beyond_the_bound_nothing_is_written(tmp_path: Path) -> None:
 def test_quality_of_what_was_written_travels_with_the_fragment(tmp_path: Path) -> None:
     config = EncodeConfig(state_format="int8")
     samples = append_samples(tmp_path, PAIRS)
-    tasks = plan_contexts(samples, (32, 48), False)
+    tasks = plan_contexts(samples, views(32, 48), False)
     encode_states(config, samples, tasks, tmp_path)
     (written,) = EncodeStates(config, samples, str(tmp_path / "states.lance"), LIMITS)(tasks)
     (row,) = written.to_pylist()
@@ -101,7 +101,7 @@ def test_towers_with_planted_massive_activations_stay_within_the_bound(
     references = ["blue" if place % 4 == 0 else None for place in range(80)]
     pairs = [Pair(caption, "red", reference=shown) for caption, shown in zip(captions, references, strict=True)]
     samples = append_samples(tmp_path, pairs)
-    tasks = plan_contexts(samples, (32,), describe_tower(tower).sees_images)
+    tasks = plan_contexts(samples, views(32), describe_tower(tower).sees_images)
     (row,) = CalibrateStates(config, samples, LIMITS)(tasks).to_pylist()
     calibration = Calibration.from_bytes(row["calibration"])
     assert all(17 in channels for channels in calibration.massive[1:-1].tolist())
@@ -113,7 +113,7 @@ def test_a_tower_that_sees_images_gets_the_reference_of_an_edit(tmp_path: Path) 
     tower = InternVLConfig(path=str(save_internvl(tmp_path / "internvl")), dtype="float32")
     config = EncodeConfig(tower=tower)
     samples = append_samples(tmp_path, PAIRS)
-    rows, failures = encode_states(config, samples, plan_contexts(samples, (32, 48), True), tmp_path)
+    rows, failures = encode_states(config, samples, plan_contexts(samples, views(32, 48), True), tmp_path)
     assert not failures
     assert len(rows) == 5
     shown, alone = (
@@ -132,7 +132,7 @@ def test_a_broken_reference_fails_alone(tmp_path: Path) -> None:
     spec = describe_tower(tower)
     codec = StateCodec("bf16", tuple(range(4)), 32)
     uri = create_table(str(tmp_path / "s.lance"), states_schema(spec.tower_id, codec)).uri
-    rows, failures = commit(uri, EncodeStates(config, samples, uri, broken)(plan_contexts(samples, (32,), True)))
+    rows, failures = commit(uri, EncodeStates(config, samples, uri, broken)(plan_contexts(samples, views(32), True)))
     assert set(rows) == {context_key("a red circle"), context_key("")}
     assert len(failures) == 2
     assert all("pixels" in reason for reason in failures.values())
@@ -144,7 +144,7 @@ def test_states_that_a_table_cannot_hold_are_refused_with_a_reason(tmp_path: Pat
     """bf16 holds 1e38; a quantised format has no scale for it."""
     config = EncodeConfig(state_format=format, quality=QualityBound(max_whitened_error=10, min_cosine=-1))
     samples = append_samples(tmp_path, PAIRS)
-    tasks = plan_contexts(samples, (32, 48), False)
+    tasks = plan_contexts(samples, views(32, 48), False)
     uri = calibrated_table(config, samples, tasks, tmp_path)
     operator = EncodeStates(config, samples, uri, LIMITS)
     operator._contexts.tower = EncoderThatFails(operator._contexts.tower, set_first(value))
@@ -158,7 +158,7 @@ def test_fragments_are_cut_where_they_would_be_too_many_bytes(tmp_path: Path) ->
     """Half of a fragment's bytes are the rows', the other half those of states that wait to be packed."""
     config = EncodeConfig(mb_per_fragment=1)
     samples = append_samples(tmp_path, [Pair(f"{number} red circles " * 20, "red") for number in range(24)])
-    tasks = plan_contexts(samples, (32,), False)
+    tasks = plan_contexts(samples, views(32), False)
     uri = calibrated_table(config, samples, tasks, tmp_path)
     written = [row for part in EncodeStates(config, samples, uri, LIMITS)(tasks) for row in part.to_pylist()]
     assert len(written) > 5
@@ -175,7 +175,7 @@ def test_a_violation_at_the_border_of_fragments_is_told_and_kept_out_with_its_ow
         mb_per_fragment=1, state_format="int8", quality=QualityBound(max_whitened_error=0.2, min_cosine=0.5)
     )
     samples = append_samples(tmp_path, [Pair(f"{number:02d} red circles " * 20, "red") for number in range(24)])
-    tasks = plan_contexts(samples, (32,), False)
+    tasks = plan_contexts(samples, views(32), False)
     uri = calibrated_table(config, samples, tasks, tmp_path)
     operator = EncodeStates(config, samples, uri, LIMITS)
     worse = set(tasks.column("context_key").to_pylist()[12:])

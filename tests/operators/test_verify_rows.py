@@ -22,7 +22,7 @@ from operators.encode_states import EncodeStates
 from operators.verify_rows import Drift
 from tests.mos.tables.sample_tables import write
 from tests.operators.encoding_blocks import LIMITS, calibrated_table, latents_table
-from tests.samples import Pair, append_samples
+from tests.samples import Pair, append_samples, views
 from tests.towers import save_llama
 
 PAIRS = [
@@ -42,7 +42,7 @@ def encoded(config: EncodeConfig, folder: Path) -> dict:
     """Outputs of an encode step at 32 px."""
     samples = append_samples(folder, PAIRS)
     codec_id = describe_codec(config.vae).codec_id
-    contexts, images = plan_contexts(samples, (32,), False), plan_latents(samples, (32,), codec_id)
+    contexts, images = plan_contexts(samples, views(32), False), plan_latents(samples, views(32), codec_id)
     states, latents = calibrated_table(config, samples, contexts, folder), latents_table(config, folder)
     tables = {
         "samples": asdict(samples),
@@ -59,7 +59,8 @@ def committed(uri: str, encoded: Iterable[pa.Table]) -> TableVersion:
 
 
 def verified(outputs: dict, config: EncodeConfig, resolution: int = 32) -> list[Drift]:
-    return verify_rows.verify_rows(outputs, config, LIMITS, (resolution,))
+    seen = {str(number): asdict(view) for number, view in enumerate(views(resolution))}
+    return verify_rows.verify_rows(outputs | {"views": seen}, config, LIMITS)
 
 
 def with_first_payload(table: dict, change: Callable[[np.ndarray], np.ndarray], path: Path) -> dict:
@@ -116,7 +117,7 @@ def test_what_has_no_row_is_no_drift(config: EncodeConfig, tmp_path: Path) -> No
 def test_tables_of_a_run_that_stores_no_states_are_verified(config: EncodeConfig, tmp_path: Path) -> None:
     outputs = encoded(config, tmp_path)
     samples = TableVersion(**outputs["samples"])
-    empty = calibrated_table(config, samples, plan_contexts(samples, (32,), False), tmp_path / "empty")
+    empty = calibrated_table(config, samples, plan_contexts(samples, views(32), False), tmp_path / "empty")
     states, latents = verified(outputs | {"states": asdict(latest_version(empty))}, config)
     assert states == Drift(empty, rows=0, identical=0, worst=0.0)
     assert latents.identical == 3

@@ -25,7 +25,7 @@ from pipelines.run.config import RunConfig, load_run
 from pipelines.run.states_table import current_states_uri
 from pipelines.run.steps import Run
 from tests.pipelines.tiny_run import tiny_config
-from tests.samples import Pair, append_samples, picture
+from tests.samples import Pair, append_samples, picture, views
 
 PAIRS = [
     Pair("a red circle", "red"),
@@ -93,7 +93,7 @@ def test_fragments_that_a_killed_run_never_committed_are_not_seen(config_path: P
     tower, codec = encode.describe_tower(config.encode.tower), encode.describe_codec(config.encode.vae)
     states, _ = encode.open_tables(config, tower, StateCodec("bf16", tuple(range(7)), 384), codec)
     operator = EncodeStates(config.encode, samples, states.table.uri, ImageLimits())
-    list(operator(plan_contexts(samples, (32,), sees_images=False)))
+    list(operator(plan_contexts(samples, views(32), sees_images=False)))
     assert open_table(states.table.uri).count_rows() == 0
     assert encoded(config)["states"]["rows"] == 3
 
@@ -211,7 +211,7 @@ def test_rows_whose_files_were_lost_are_named_and_encoded_again(
         (path,) = path.with_suffix("").iterdir()
     path.unlink()
     with pytest.raises(UserError, match=rf"table {first[kind]['uri']} is damaged, a file is .*{path.name}: .*--force"):
-        list(verify_rows(first, config.encode, config.curate.image, config.resolutions()))
+        list(verify_rows(first, config.encode, config.curate.image))
     tables.main(Run(config), Namespace(force=False, verify=False, compact=False, remove=False))
 
     curated(config, PAIRS)
@@ -223,7 +223,7 @@ def test_rows_whose_files_were_lost_are_named_and_encoded_again(
     after = {row[0]: row for row in rows_of(again[kind])}
     assert {key: after[key] for key in before} == before
     assert len(after) == again[kind]["rows"] > len(before)
-    drifts = verify_rows(again, config.encode, config.curate.image, config.resolutions())
+    drifts = verify_rows(again, config.encode, config.curate.image)
     assert all(drift.identical == drift.rows for drift in drifts)
 
 

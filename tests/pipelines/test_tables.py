@@ -27,6 +27,7 @@ from mos.tables.runs import read_runs, register_run, run_id
 from pipelines import tables
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import Run
+from pipelines.run.views import encoded_views
 from pipelines.train.lock import stage_lock
 from tests.kills import encode_without_ray, make_run
 from tests.samples import Pair, append_samples
@@ -47,8 +48,9 @@ def record(config: RunConfig) -> TableVersion:
     register_run(config.tables_folder(), config.root, config.name)
     states, latents = encode_without_ray(config, 2)
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
-    outputs = {"states": asdict(states), "latents": asdict(latents), "samples": samples, **asdict(tower)}
-    Run(config).step("encode").finish(outputs | asdict(codec) | {"resolutions": list(config.resolutions())})
+    views = {name: asdict(view) for name, view in encoded_views(config).items()}
+    outputs = {"states": asdict(states), "latents": asdict(latents), "samples": samples, "views": views}
+    Run(config).step("encode").finish(outputs | asdict(tower) | asdict(codec))
     return states
 
 

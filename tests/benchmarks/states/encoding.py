@@ -37,7 +37,7 @@ from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import Run
 from tests.benchmarks.harness import Row, measure_interleaved, write_results
 from tests.benchmarks.states.sizes import caption_states, learn
-from tests.samples import Pair, append_samples
+from tests.samples import Pair, append_samples, views
 
 FORMATS: tuple[FormatName, ...] = ("bf16", "int8", "int4")
 CAPTIONS, MANY, REPEATS = 450, 20_000, 9
@@ -63,7 +63,7 @@ def ratio_rows() -> list[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         samples = append_samples(Path(folder), [Pair(caption) for caption in captions(CAPTIONS)])
-        tasks = plan_contexts(samples, (32,), sees_images=False)
+        tasks = plan_contexts(samples, views(32), sees_images=False)
         texts = tasks.column("text").to_pylist()
         tower = load_tower(MiniLMConfig())
         candidates: dict[str, Callable[[], Any]] = {

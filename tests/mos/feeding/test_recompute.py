@@ -22,7 +22,7 @@ from mos.tables.state_tables import states_schema
 from mos.tables.views import View
 from operators.context_encoder import ContextEncoder
 from operators.encode_states import EncodeStates
-from tests.samples import Pair, append_samples
+from tests.samples import Pair, append_samples, views
 from tests.towers import save_internvl, save_llama
 
 PAIRS = [
@@ -54,7 +54,7 @@ def test_recomputed_states_are_those_of_the_table(tmp_path: Path, tower: str, fo
     sample.add(torch.randn(64, 4, 32, generator=torch.Generator().manual_seed(0)).bfloat16())
     codec = StateCodec(format, (0, 1, 2, 3), 32, None if format == "bf16" else sample.learn())
     table = create_table(str(tmp_path / "states.lance"), states_schema(spec.tower_id, codec))
-    tasks = plan_contexts(samples, (32,), spec.sees_images)
+    tasks = plan_contexts(samples, views(32), spec.sees_images)
     (written,) = EncodeStates(config, samples, table.uri, ImageLimits())(tasks)
     (row,) = written.to_pylist()
     table = commit_fragments(table.uri, [row["fragment"]], len(row["keys"]))

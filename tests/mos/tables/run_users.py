@@ -7,13 +7,15 @@ from typing import Any
 from mos.ledger import StepLedger
 from mos.loader.index import EncodedTables
 from mos.tables.runs import Encoding, RegisteredRun
+from mos.tables.views import View
 from tests.mos.tables.sample_tables import RESOLUTION
 
 
 def encode_outputs(tables: EncodedTables) -> dict[str, Any]:
     """What a record of the encode step holds."""
     pinned = {name: asdict(getattr(tables, name)) for name in ("samples", "states", "latents")}
-    return pinned | {"resolutions": [RESOLUTION], "sees_images": tables.sees_images, "codec_id": tables.codec_id}
+    views = {"stage1": asdict(View(RESOLUTION, tasks=("generate", "edit")))}
+    return pinned | {"views": views, "sees_images": tables.sees_images, "codec_id": tables.codec_id}
 
 
 def record(root: Path, tables: EncodedTables, fingerprint: str = "f" * 64) -> None:

@@ -27,7 +27,9 @@ from pipelines.run.help import (
 )
 
 CONFIGS = [
-    name for name, field in RunConfig.model_fields.items() if name not in ("name", "root", "tables", "seed") and field
+    name
+    for name, field in RunConfig.model_fields.items()
+    if name not in ("name", "root", "tables", "seed", "held_out") and field
 ]
 
 

@@ -11,6 +11,7 @@ from mos.errors import UserError
 from mos.identity import HOW, HOW_FAR, kind_of
 from mos.training.checkpoint_format import MARKER
 from mos.training.stage import StageConfig
+from mos.training.start import NewWeights
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import (
     CODE_VERSIONS,
@@ -20,6 +21,7 @@ from pipelines.run.steps import (
     start_note,
     upstream,
 )
+from pipelines.run.views import view_of
 
 
 def add_shard(config: RunConfig, name: str) -> None:
@@ -242,7 +244,30 @@ def test_every_way_of_training_was_tried():
 def test_what_changes_the_numbers_names_another_stage(config: RunConfig, change: dict):
     finish(config, "shapes", "curate", "encode")
     other = changed(config, stage1=change)
+    finish(other, "encode")
     assert Run(other).step("stage1").fingerprint != Run(config).step("stage1").fingerprint
+
+
+def test_another_filter_or_new_samples_of_one_stage_leave_the_others_alone(config: RunConfig):
+    finish(config, "shapes", "curate")
+    seen = {"stage1": "one", "stage2": "two", "sample": "drawn", "evaluate": "drawn"}
+    Run(config).step("encode").finish({"identity": "all", "seen_by": seen})
+    stricter = changed(config, stage2={"filter": "contrast > 0.9", "start": NewWeights()})
+    with pytest.raises(UserError, match="step 'encode' is not finished for this config"):
+        Run(stricter).step("stage1")
+    Run(stricter).step("encode").finish({"identity": "fewer", "seen_by": seen | {"stage2": "fewer"}})
+    assert Run(stricter).step("stage1").fingerprint == Run(config).step("stage1").fingerprint
+    fewer = Run(stricter).step("stage2").fingerprint
+    Run(stricter).step("encode").finish({"identity": "fewer", "seen_by": seen})
+    assert Run(stricter).step("stage2").fingerprint != fewer
+
+
+def test_samples_that_are_held_out_name_other_stages_and_the_same_encoding(config: RunConfig):
+    finish(config, "shapes", "curate", "encode")
+    held_out = config.changed(["held_out=0.1"])
+    assert Run(held_out).step("encode").fingerprint == Run(config).step("encode").fingerprint
+    assert Run(held_out).step("stage1").fingerprint != Run(config).step("stage1").fingerprint
+    assert view_of(held_out, "stage1").filter != view_of(config, "stage1").filter == config.stage("stage1").filter
 
 
 def test_a_stage_that_ended_earlier_than_asked_is_not_finished(config: RunConfig):
