@@ -42,8 +42,8 @@ def config_path(tmp_path: Path) -> Path:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(picture("red"))
     (tmp_path / "pictures" / "a.txt").write_text("a red circle")
-    stage2 = "stage2={resolution=48, steps=1, batch_size=2}"
-    return tiny_config(tmp_path, "encode.fragments_per_commit=2", stage2)
+    stage2 = "stage2={resolution=48, steps=1, batch_size=2, tasks=['generate', 'edit']}"
+    return tiny_config(tmp_path, "encode.fragments_per_commit=2", "stage1.tasks=['generate', 'edit']", stage2)
 
 
 def curated(config: RunConfig, pairs: list[Pair]) -> TableVersion:
@@ -85,6 +85,16 @@ def test_only_what_is_missing_is_encoded(
     for table, column in (("states", "context_key"), ("latents", "latent_key")):
         keys = read_column(TableVersion(**grown[table]), column)
         assert len(keys) == len(set(keys)) == grown[table]["rows"]
+
+    stricter = load_run(config_path, ("stage2.filter=caption = 'a new star'",))
+    capsys.readouterr()
+    fewer = encoded(stricter)
+    assert (
+        "states: 0 rows to encode, 7 already there\nlatents: 1 rows to encode, 7 already there"
+        in capsys.readouterr().out
+    )
+    assert fewer["seen_by"]["stage1"] == grown["seen_by"]["stage1"]
+    assert fewer["seen_by"]["stage2"] != grown["seen_by"]["stage2"]
 
 
 def test_fragments_that_a_killed_run_never_committed_are_not_seen(config_path: Path, local_ray: None) -> None:
