@@ -5,7 +5,7 @@ Without a prompt it draws held-out prompts of the demo's scenes, or captions of 
 and the demo has trained nothing yet, the model that ships with the package draws.
 
 Reads   the export of a finished stage: the one named, else the last finished of stage1 to stage4 (`edit` with a source)
-Writes  images/<fingerprint>/: a PNG and a JSON sidecar for each picture, grid.png
+Writes  images/<fingerprint>/: a PNG and a JSON sidecar for each picture, grid.png of several
 
   python pipelines/sample.py "a red circle left of a blue square"
   python pipelines/sample.py "a green star" export=mos/checkpoints/shapes images_per_prompt=6
@@ -85,6 +85,7 @@ def main(run: Run, args: Namespace) -> None:
         )
     sidecar = {"export": exports[stage], "sampler": sampler.model_dump(mode="json"), "source": config.sample.source}
     paths = write_pictures(folder, requests, pictures, sidecar)
+    write_grid(folder, requests, pictures)
     step.finish({"stage": stage, "folder": str(folder), "grid": str(folder / "grid.png"), "images": paths})
     print(f"sample: pictures are in {folder}, and together in {folder / 'grid.png'}", flush=True)
 
@@ -114,7 +115,11 @@ def draw_here(run: Run, export: str) -> None:
     digest = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=numbers_of(sample))
     folder = config.folder("images", digest[:12])
     sidecar = {"export": export, "sampler": sample.sampler.model_dump(mode="json"), "source": sample.source}
-    write_pictures(folder, requests, pictures, sidecar)
+    paths = write_pictures(folder, requests, pictures, sidecar)
+    if len(pictures) == 1:
+        print(f"sample: the picture is {paths[0]}", flush=True)
+        return
+    write_grid(folder, requests, pictures)
     print(f"sample: pictures are in {folder}, and together in {folder / 'grid.png'}", flush=True)
 
 
@@ -155,10 +160,7 @@ def choose_stage(run: Run) -> tuple[Run, StageName]:
 
 
 def write_pictures(folder: Path, requests: list[Request], pictures: list[Image.Image], sidecar: dict) -> list[str]:
-    """Write each picture with what it was drawn from, and the grid of all; returns the pictures' paths."""
-    from mos.evaluation.grids import Captioned, picture_grid
-    from mos.evaluation.theme import LIGHT, figure_png
-
+    """Write each picture with what it was drawn from; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, (request, picture) in enumerate(zip(requests, pictures, strict=True)):
@@ -167,11 +169,18 @@ def write_pictures(folder: Path, requests: list[Request], pictures: list[Image.I
         told = {key: value for key, value in asdict(request).items() if key != "source"}
         path.with_suffix(".json").write_text(json.dumps({**told, **sidecar}, indent=2) + "\n", encoding="utf-8")
         paths.append(str(path))
+    return paths
+
+
+def write_grid(folder: Path, requests: list[Request], pictures: list[Image.Image]) -> None:
+    """All pictures, or the first of many, with their prompts, in one."""
+    from mos.evaluation.grids import Captioned, picture_grid  # matplotlib, which one picture does not wait for
+    from mos.evaluation.theme import LIGHT, figure_png
+
     captioned = [
         Captioned(picture, request.prompt) for request, picture in zip(requests[:96], pictures[:96], strict=True)
     ]
     (folder / "grid.png").write_bytes(figure_png(partial(picture_grid, captioned), LIGHT))
-    return paths
 
 
 if __name__ == "__main__":

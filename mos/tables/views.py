@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lance
+if TYPE_CHECKING:
+    import lance
 
 from mos.errors import UserError
 
@@ -66,7 +67,7 @@ def split(view: View, held_out: float) -> tuple[View, View]:
     return replace(view, filter=training), replace(view, filter=rest)
 
 
-def count_view(samples: lance.LanceDataset, view: View) -> ViewCounts:
+def count_view(samples: "lance.LanceDataset", view: View) -> ViewCounts:
     """Rows, buckets and sources of a view.
 
     Raises:
