@@ -40,6 +40,7 @@ from pipelines.cost.measure import step_seconds
 from pipelines.cost.memory import training_memory
 from pipelines.run.cli import DEFAULT_CONFIG
 from pipelines.run.config import RunConfig, load_run
+from tests.benchmarks.going_on import cluster_row, identity_row, refresh_row, wait_rows
 from tests.benchmarks.harness import Row, added_peak_mib, peak_in_fresh_process, write_results
 from tests.mos.training.gloo import run_ranks
 
@@ -194,6 +195,14 @@ def rows(begin: str) -> Iterator[Row]:
             yield Row(f"memory.{name}", found, "MiB", f"{MARK} of its budget", MARK * budget, MARK * budget / found)
     if "init.host".startswith(begin):
         yield from init_rows()
+    if "identity".startswith(begin):
+        yield identity_row()
+    if "fit.clusters".startswith(begin):
+        yield cluster_row()
+    if "wait".startswith(begin):
+        yield from wait_rows()
+    if "refresh.exact".startswith(begin):
+        yield refresh_row()
     for name in (f"{shape}{end}" for shape in SHAPES for end in ("", "-recompute")):
         if f"memory.model.{name}".startswith(begin):
             found, planned = peak_in_fresh_process(MODULE, f"model.{name}"), planned_mib(name)
