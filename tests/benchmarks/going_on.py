@@ -41,9 +41,7 @@ def identity_row() -> Row:
             stage[setting] = {**stage[setting], **value} if isinstance(value, dict) else value
             other = config.model_copy(update={"stage1": StageConfig.model_validate(stage)})
             anew += Run(other).step("stage1").fingerprint != known
-    return Row(
-        "identity.kinds", anew, f"stages begun anew by {len(OTHER_WAYS) - 1} settings of how, how far", "mark", 0
-    )
+    return Row("identity.kinds", anew, f"stages begun anew by {len(OTHER_WAYS) - 1} changed settings", "mark", 0)
 
 
 def cluster_row() -> Row:
