@@ -11,7 +11,7 @@ from mos.ablation.config import AblateConfig, Comparison
 from mos.ablation.paired import Paired, paired
 from mos.evaluation.theme import Theme, new_figure
 
-WIDTH = 7.2
+WIDTH = 8.2
 """Inches of the figure."""
 
 
@@ -131,20 +131,29 @@ def _told(result: Paired | None, better_is_lower: bool, digits: int) -> list[str
 
 
 def comparisons_figure(verdicts: Sequence[Verdict], theme: Theme) -> Figure:
-    """The differences in held-out loss with their 95% intervals, one row a comparison: left of zero agrees."""
-    shown = [verdict for verdict in verdicts if verdict.loss is not None]
-    figure = new_figure(WIDTH, 0.7 + 0.3 * max(len(shown), 1))
-    axes = figure.subplots()
+    """Differences with their 95% intervals, one row a comparison, turned so that the paper's choice is better on the
+    right: held-out loss, and share of right pictures where any were checked.
+    """
+    panels: dict[str, list[tuple[Paired | None, bool]]] = {
+        "held-out loss, less by": [(verdict.loss, True) for verdict in verdicts],
+        "right pictures, more by": [(verdict.score, False) for verdict in verdicts],
+    }
+    shown = {title: rows for title, rows in panels.items() if any(result for result, _ in rows)}
+    figure = new_figure(WIDTH, 1.0 + 0.28 * len(verdicts))
     colours = {"agrees": theme.good, "disagrees": theme.bad, "cannot be told": theme.muted}
-    for row, verdict in enumerate(reversed(shown)):
-        result = verdict.loss
-        assert result is not None
-        colour = colours[result.direction(better_is_lower=True)]
-        axes.errorbar(result.mean, row, xerr=result.half_width, fmt="o", color=colour, capsize=3, markersize=4)
-    axes.axvline(0.0, color=theme.ink, linewidth=0.8)
-    names = [f"{verdict.comparison.better} − {verdict.comparison.worse}" for verdict in reversed(shown)]
-    axes.set_yticks(range(len(shown)), names)
-    axes.set_ylim(-0.6, max(len(shown), 1) - 0.4)
-    axes.set_xlabel("difference of the held-out velocity loss; left of 0 the paper's choice is better")
-    axes.grid(axis="x")
+    every = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, (title, rows) in zip(every, shown.items(), strict=True):
+        for row, (result, lower) in enumerate(reversed(rows)):
+            if result is not None:
+                colour, better = colours[result.direction(lower)], -result.mean if lower else result.mean
+                axes.errorbar(better, row, xerr=result.half_width, fmt="o", color=colour, capsize=3, markersize=4)
+        axes.axvline(0.0, color=theme.ink, linewidth=0.8)
+        axes.set_title(title)
+        axes.grid(axis="x")
+    names = [f"{verdict.comparison.better} over {verdict.comparison.worse}" for verdict in reversed(verdicts)]
+    every[0].set_yticks(range(len(verdicts)), names)
+    every[0].set_ylim(-0.6, len(verdicts) - 0.4)
+    figure.supxlabel(
+        "right of 0 the paper's choice is better; grey: cannot be told at p < 0.05", fontsize=8, color=theme.muted
+    )
     return figure
