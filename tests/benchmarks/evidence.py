@@ -1,6 +1,6 @@
 """Figures of what the package ships for drawn scenes, and of the demo: codec, scores, speed.
 
-  python -m tests.benchmarks.evidence              # after `make demo`, whose scores it reads
+  python -m tests.benchmarks.evidence              # after `make demo` and the ablation, whose figures it reads
 
 The shipped model's scores are those of its card: 64 held-out prompts of each category, four pictures each. The rate of
 training is that of one worker's share of the demo's first stage, unsharded, beside the recipe before latents
@@ -40,6 +40,7 @@ from pipelines.run.cli import DEFAULT_CONFIG
 from pipelines.run.config import load_run
 from tests.benchmarks.harness import CLONE, Row, write_results
 
+ABLATE = CLONE / "pipelines" / "configs" / "ablate.toml"
 SIDE, NUM, SEED = 64, 256, 90_001
 PHOTOS = CLONE.parent / "shared" / "data" / "photos" / "images"
 MOST_MIB, LEAST_DB = 2.0, 32.0
@@ -123,6 +124,26 @@ def demo_rows() -> Iterator[Row]:
         yield _beside_mark(name, value, "right", mark)
 
 
+def directions_rows(root: Path | None = None) -> Iterator[Row]:
+    """Comparisons of the paper that were run, and in how many a figure agrees with it and none disagrees.
+
+    Args:
+        root: of the finished ablation; None: `runs/ablate` of this clone.
+    """
+    settings = load_run(ABLATE).ablate
+    path = (root or CLONE / "runs" / "ablate") / "ablation" / "verdicts.json"
+    if settings is None or not path.is_file():
+        print("comparisons: there is no finished ablation in this clone, left out")
+        return
+    told = [
+        {verdict[name]["direction"] for name in ("loss", "score", "distance") if verdict[name] is not None}
+        for verdict in json.loads(path.read_text(encoding="utf-8"))
+    ]
+    agree = sum("agrees" in found and "disagrees" not in found for found in told)
+    unit = f"comparisons that agree, {len(settings.seeds)} seeds"
+    yield Row("evidence.directions", agree, unit, "comparisons run", len(told), None, len(settings.seeds))
+
+
 def rate_row() -> Row:
     """Samples a second of a training step of today and of the recipe before."""
     float32 = ("stage1.engine.precision.compute=float32",)
@@ -160,4 +181,4 @@ def _beside_mark(name: str, value: float, unit: str, mark: float) -> Row:
 
 
 if __name__ == "__main__":
-    write_results("evidence", [*codec_rows(), *ship_rows(), *demo_rows(), rate_row(), draw_row()])
+    write_results("evidence", [*codec_rows(), *ship_rows(), *demo_rows(), *directions_rows(), rate_row(), draw_row()])
