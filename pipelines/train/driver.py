@@ -121,14 +121,16 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
     if isinstance(stage.start, GivenWeights) and not newest_step(job):
         check_fit(stage.start, job.model, stage.optimizer)
-    job.folder.mkdir(parents=True, exist_ok=True)
     view, samples = view_of(config, job.name), StageSamples(job)
-    index = samples.join(0, job.tables, view)
+
+    def check(index: SampleIndex) -> None:
+        check_view(
+            index, batch_size=stage.batch_size, token_px=latents.stride * job.model.patch, sources=dict(stage.sources)
+        )
+
+    index = samples.join(0, job.tables, view, check)
     for number in range(1, samples.newest() + 1):  # what its states are numbered by depends on their source
         samples.join(number, samples.tables(number), view)
-    check_view(
-        index, batch_size=stage.batch_size, token_px=latents.stride * job.model.patch, sources=dict(stage.sources)
-    )
     keep_first_length(job)
     if isinstance(stage.start, GivenWeights):
         note = start_note(config, stage.start)

@@ -6,7 +6,7 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -67,20 +67,24 @@ class StageSamples:
                 yield asdict(segment)
             last = segment.samples
 
-    def join(self, number: int, tables: EncodedTables, view: View) -> SampleIndex:
-        """Join a set with its encodings, and leave that in its folder.
+    def join(
+        self, number: int, tables: EncodedTables, view: View, check: Callable[[SampleIndex], None] = lambda _: None
+    ) -> SampleIndex:
+        """Join a set with its encodings, and leave that in its folder, unless `check` raises.
 
         Raises:
             UserError: the view does not fit the samples, or none is encoded.
         """
         contexts, folder = None, self._folder(number)
-        folder.mkdir(parents=True, exist_ok=True)
         if not isinstance(self._job.states, CacheStates):
             contexts = list_contexts(tables.samples, view, tables.sees_images)
             if number:
                 contexts = with_newer(self.contexts(number - 1), contexts)
-            save_contexts(contexts, folder / "contexts.arrow")
         index = build_index(tables, view, contexts)
+        check(index)
+        folder.mkdir(parents=True, exist_ok=True)
+        if contexts is not None:
+            save_contexts(contexts, folder / "contexts.arrow")
         index.save(folder / "index.npz")
         return index
 
