@@ -93,7 +93,7 @@ def test_where_the_producers_failed_nothing_is_done(small_run, group, tmp_path: 
     train_worker(job, CPU)
     assert {path.name for path in tmp_path.iterdir()} - {"run", "rendezvous"} == {"stream"}
     progress.clear()
-    with pytest.raises(FileNotFoundError, match=r"index\.npz"):
+    with pytest.raises(FileNotFoundError, match=r"contexts\.arrow"):
         train_worker(job, CPU)
 
 
