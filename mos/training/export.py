@@ -64,6 +64,7 @@ def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], weights
             if name != expected or tuple(weight.shape) != shapes[name]:
                 raise ValueError(f"{name} {tuple(weight.shape)} came where {expected} {shapes[expected]} was to come")
             file.write(weight.detach().float().contiguous().numpy().data)
+            del weight  # or it would be held while the next one comes
 
 
 def _write(

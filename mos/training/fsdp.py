@@ -81,6 +81,7 @@ class Fsdp2Engine:
         for name, value in values:
             weight = weights.pop(name)
             local(weight).copy_(value[own_rows(weight)] if value.ndim else value)
+            del value  # or it would be held while the next one is made
         if weights:
             raise ValueError(f"no values came for {', '.join(weights)}")
 
@@ -90,6 +91,7 @@ class Fsdp2Engine:
             whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
             if dist.get_rank() == 0:
                 yield name, whole.cpu()
+            del whole  # or it would be held while the next one is gathered
 
     def save(self, folder: Path, ema: dict[str, Tensor], *, background: bool) -> Future[dict[str, Checksum]]:
         """Write sharded tensors with torch.distributed.checkpoint."""

@@ -9,6 +9,7 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -73,6 +74,26 @@ def added_peak_mib(run: Callable[[], Any]) -> float:
     before = _high_water_kib()
     run()
     return (_high_water_kib() - before) / 1024
+
+
+def added_anonymous_mib(run: Callable[[], Any]) -> float:
+    """MiB that a call adds at most to this process's own memory, mapped files apart, looked at every 2 ms."""
+    before = most = _anonymous_kib()
+    ended = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.002):
+            most = max(most, _anonymous_kib())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        run()
+    finally:
+        ended.set()
+        thread.join()
+    return (most - before) / 1024
 
 
 def write_results(script: str, rows: Sequence[Row], device: str | None = None, folder: Path = RESULTS) -> Path:
@@ -169,6 +190,12 @@ def _relative(part: str) -> str:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:,.4g}"
+
+
+def _anonymous_kib() -> int:
+    found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert found is not None
+    return int(found[1])
 
 
 def _high_water_kib() -> int:
