@@ -15,6 +15,7 @@ from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 
 from mos.errors import UserError
+from mos.watching import watching
 
 REPORTED_WITHIN_S = 15.0
 """How long after its start a cluster tells of its node types at the latest."""
@@ -56,9 +57,8 @@ def told_while_waiting(
         has_begun: asked every second or so.
         first_s: seconds until the first line.
     """
-    ended = threading.Event()
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         said = time.monotonic() + first_s - SAID_EVERY_S
         while not ended.wait(min(1.0, first_s)) and not has_begun():
             if time.monotonic() - said < SAID_EVERY_S:
@@ -74,13 +74,8 @@ def told_while_waiting(
                 flush=True,
             )
 
-    thread = threading.Thread(target=watch, name="told-while-waiting", daemon=True)
-    thread.start()
-    try:
+    with watching("told-while-waiting", watch):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _needs(options: Mapping[str, Any]) -> str:

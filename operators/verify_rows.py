@@ -18,7 +18,7 @@ from mos.tables.encode_tasks import plan_contexts, plan_latents
 from mos.tables.lance import TableVersion, commit_fragments, create_table, read_column
 from mos.tables.lost_files import refuse_lost_files
 from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
-from mos.tables.views import View
+from mos.tables.runs import Encoding
 from operators.encode_latents import EncodeLatents
 from operators.encode_states import EncodeStates
 
@@ -52,13 +52,12 @@ def verify_rows(encoded: dict[str, Any], encode: EncodeConfig, limits: ImageLimi
         encode: its config, with absolute paths.
         limits: of the images that the encoders see.
     """
-    samples = TableVersion(**encoded["samples"])
-    states, latents = TableVersion(**encoded["states"]), TableVersion(**encoded["latents"])
+    known = Encoding.from_outputs(encoded)
+    samples, states, latents = known.samples, known.tables["states"], known.tables["latents"]
     for table in (states, latents):
         refuse_lost_files(table, REMEDY)
-    views = [View.from_plain(view) for view in encoded["views"].values()]
-    contexts = plan_contexts(samples, views, encoded["sees_images"])
-    images = plan_latents(samples, views, encoded["codec_id"])
+    contexts = plan_contexts(samples, known.views, known.sees_images)
+    images = plan_latents(samples, known.views, known.codec_id)
     return [
         _verify(encode, limits, samples, states, contexts, EncodeStates, StateTable),
         _verify(encode, limits, samples, latents, images, EncodeLatents, LatentTable),

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mos.errors import UserError
+
 if TYPE_CHECKING:
     import lance
-
-from mos.errors import UserError
 
 DIGITS = 8
 """Hex digits of a sample's id that decide on which side it is."""

@@ -50,7 +50,7 @@ def _check_optimizer(start: GivenWeights, optimizer: OptimizerConfig) -> None:
             f"start.optimizer = true, but {start.path!r} is an export, which has no state of an optimizer: name a "
             "checkpoint, or set start.optimizer = false"
         )
-    theirs = OptimizerConfig.model_validate(Checkpoint.read(start.folder).provenance["config"]["optimizer"]).type
+    theirs = Checkpoint.read(start.folder).provenance["config"]["optimizer"]["type"]
     if theirs != optimizer.type:
         raise UserError(
             f"start.optimizer = true, but the state in {start.path!r} is of {theirs} and the stage trains with "

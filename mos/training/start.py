@@ -38,7 +38,6 @@ class GivenWeights(StrictConfig):
     export holds the average alone."""
     partial: Annotated[bool, NUMBERS] = False
     """Take of an export what fits by name and shape, and list what does not: it keeps new weights."""
-
     optimizer: Annotated[bool, NUMBERS] = False
     """Take the state of a checkpoint's optimizer, too, which belongs to its weights: with `average = false`."""
 

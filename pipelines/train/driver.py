@@ -6,15 +6,14 @@ from dataclasses import replace
 
 from cluster.session import ray_session
 from cluster.train import run_workers
-from mos.feeding.config import CacheStates, StreamStates
+from mos.feeding.config import StreamStates
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
-from mos.loader.checks import check_share, check_tables, check_view, repeating_buckets
+from mos.loader.checks import check_share, check_tables, repeating_buckets
 from mos.loader.index import SampleIndex
 from mos.precision import instruction_sets
 from mos.tables.lance import drop_table
-from mos.tables.lost_files import refuse_lost_files
-from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable
+from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.training.checkpoint_format import step_folders
 from mos.training.given_weights import check_fit
 from mos.training.metrics import latest_metrics, read_metrics
@@ -68,8 +67,6 @@ def train(step: Step, run: Run, anew: bool) -> None:
     index = prepare(job, config)
     describe(job, index, config)
     newer = NewerSamples(job, config, step.curation.fingerprint) if job.stage.refresh and step.curation else None
-    if newer is not None:
-        newer.look()
     with (
         ray_session(config.cluster),
         taking_newer(newer),
@@ -113,22 +110,13 @@ def train(step: Step, run: Run, anew: bool) -> None:
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     """Check that tables, model and stage fit, and leave the joined view in the stage's folder."""
     stage, workers = job.stage, config.cluster.train.num
-    refuse_lost_files(job.tables.samples, "put the file back, or curate again into another `tables` folder")
-    for table in (job.tables.latents, *([job.tables.states] if isinstance(job.states, CacheStates) else [])):
-        refuse_lost_files(table, REMEDY)
     check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
     if isinstance(stage.start, GivenWeights) and not newest_step(job):
         check_fit(stage.start, job.model, stage.optimizer)
     view, samples = view_of(config, job.name), StageSamples(job)
-
-    def check(index: SampleIndex) -> None:
-        check_view(
-            index, batch_size=stage.batch_size, token_px=latents.stride * job.model.patch, sources=dict(stage.sources)
-        )
-
-    index = samples.join(0, job.tables, view, check)
+    index = samples.join(0, job.tables, view)
     for number in range(1, samples.newest() + 1):  # what its states are numbered by depends on their source
         samples.join(number, samples.tables(number), view)
     keep_first_length(job)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -127,9 +127,7 @@ class StateProducer:
         self._progress = StreamProgress(job.folder / "stream")
         self._first_step = min(newest_step(job), job.stage.steps - 1)
         self._samples = StageSamples(job)
-        self._listed = -1
-        self._contexts: pa.Table
-        self._list_contexts()
+        self._contexts = self._samples.contexts(self._samples.newest())
         self._demand = stage_demand(job, self._samples, settings)
         self._queue = StateQueue(job.queue, settings.drop_consumed)
         self._numbers: dict[str, int] = {}
@@ -175,7 +173,6 @@ class StateProducer:
 
     def _turn(self) -> None:
         """One look at the trainer and at the actors."""
-        self._list_contexts()
         self._queue.finish_interrupted()
         ranks = self._progress.ranks()
         step = min((rank.step for rank in ranks), default=self._first_step)
@@ -188,11 +185,11 @@ class StateProducer:
         self._say(bool(ranks))
         self.balance.see(self._pool, self._lead)
 
-    def _list_contexts(self) -> None:
-        """Know the contexts of the newest samples; those of earlier ones keep their numbers."""
-        newest = self._samples.newest()
-        if newest != self._listed:
-            self._contexts, self._listed = self._samples.contexts(newest), newest
+    def _contexts_of(self, numbers: Sequence[int]) -> pa.Table:
+        """CONTEXT_TASKS by their numbers; those of samples that came meanwhile are behind those known so far."""
+        if max(numbers, default=-1) >= len(self._contexts):
+            self._contexts = self._samples.contexts(self._samples.newest())
+        return self._contexts.take(pa.array(numbers, pa.int64()))
 
     def _hand_out(self) -> bool:
         """Give every idle actor a task; False where there was one without."""
@@ -204,7 +201,7 @@ class StateProducer:
                 if room:
                     continue
                 return False
-            tasks = self._contexts.take(pa.array(task.contexts))
+            tasks = self._contexts_of(task.contexts)
             keys = tasks.column("context_key").to_pylist()
             self._numbers |= dict(zip(keys, task.contexts, strict=True))
             self._queue.expect(keys)
@@ -267,7 +264,7 @@ class StateProducer:
         rule = LeadRule(self._demand.num_windows, settings.lead_mb * 1e6, settings.drop_consumed)
 
         def cut(numbers: list[int]) -> list[list[int]]:
-            return _cut(self._contexts, numbers, job.encode.rows_per_fragment, settings.producers.max)
+            return _cut(self._contexts_of(numbers), numbers, job.encode.rows_per_fragment, settings.producers.max)
 
         return Lead(self._demand.window, cut, rule, present, pinned_contexts(job, index))
 
@@ -286,7 +283,7 @@ def pinned_contexts(job: StageJob, index: SampleIndex) -> list[int]:
 
 def _cut(contexts: pa.Table, numbers: list[int], rows_per_fragment: int, num_workers: int) -> list[list[int]]:
     """Tasks of neighbours in length, which share forward passes."""
-    texts = contexts.column("text").take(pa.array(numbers, pa.int64())).to_pylist()
+    texts = contexts.column("text").to_pylist()
     order = sorted(range(len(numbers)), key=lambda place: -len(texts[place]))
     pieces = num_pieces(len(numbers), rows_per_fragment, num_workers)
     size = -(-len(numbers) // pieces) if pieces else 1

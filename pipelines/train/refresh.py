@@ -5,11 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mos.errors import UserError
-from mos.feeding.config import CacheStates
-from mos.loader.checks import check_view
 from mos.loader.index import EncodedTables
-from mos.tables.lost_files import refuse_lost_files
-from mos.tables.payloads import REMEDY, LatentTable, RowCache
+from mos.watching import watching
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 from pipelines.run.views import view_of
@@ -51,32 +48,20 @@ class NewerSamples:
         job = self._job
         if (tables.codec_id, tables.sees_images) != (job.tables.codec_id, job.tables.sees_images):
             raise UserError(f"their latents are of codec {tables.codec_id}, the stage trains on {job.tables.codec_id}")
-        cached = isinstance(job.states, CacheStates)
-        for table in (tables.samples, tables.latents, *([tables.states] if cached else [])):
-            refuse_lost_files(table, REMEDY)
-        index = self._samples.join(number, tables, view_of(self._config, job.name))
-        stride = LatentTable(tables.latents, RowCache(0)).stride
-        sources = dict(job.stage.sources)
-        check_view(index, batch_size=job.stage.batch_size, token_px=stride * job.model.patch, sources=sources)
-        return len(index)
+        return len(self._samples.join(number, tables, view_of(self._config, job.name)))
 
 
 @contextmanager
 def taking_newer(newer: NewerSamples | None) -> Iterator[None]:
-    """Look for newer samples for the duration of the block; None: the stage keeps those it began with."""
+    """Look for newer samples now, and for the duration of the block; None: the stage keeps those it began with."""
     if newer is None:
         yield
         return
-    ended = threading.Event()
+    newer.look()
 
-    def work() -> None:
+    def watch(ended: threading.Event) -> None:
         while not ended.wait(LOOK_EVERY_S):
             newer.look()
 
-    thread = threading.Thread(target=work, name="newer-samples", daemon=True)
-    thread.start()
-    try:
+    with watching("newer-samples", watch):
         yield
-    finally:
-        ended.set()
-        thread.join()

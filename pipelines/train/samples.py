@@ -6,7 +6,7 @@
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,12 +15,14 @@ import pyarrow as pa
 from mos.feeding.config import CacheStates
 from mos.feeding.contexts import list_contexts, load_contexts, save_contexts, with_newer
 from mos.files import written_whole
+from mos.loader.checks import check_view
 from mos.loader.index import EncodedTables, SampleIndex, build_index
 from mos.loader.plan import BatchPlan
 from mos.loader.segments import Decisions, Segments
-from mos.tables.lance import TableVersion
+from mos.tables.lost_files import refuse_lost_files
+from mos.tables.payloads import REMEDY, LatentTable, RowCache
 from mos.tables.views import View
-from pipelines.train.job import StageJob, stage_plan
+from pipelines.train.job import StageJob, encoded_tables, stage_plan
 
 
 class StageSamples:
@@ -67,21 +69,24 @@ class StageSamples:
                 yield asdict(segment)
             last = segment.samples
 
-    def join(
-        self, number: int, tables: EncodedTables, view: View, check: Callable[[SampleIndex], None] = lambda _: None
-    ) -> SampleIndex:
-        """Join a set with its encodings, and leave that in its folder, unless `check` raises.
+    def join(self, number: int, tables: EncodedTables, view: View) -> SampleIndex:
+        """Join a set with its encodings, and leave that in its folder.
 
         Raises:
-            UserError: the view does not fit the samples, or none is encoded.
+            UserError: a table has lost files, the view does not fit the samples or the stage, or none is encoded.
         """
-        contexts, folder = None, self._folder(number)
-        if not isinstance(self._job.states, CacheStates):
+        stage, contexts, folder = self._job.stage, None, self._folder(number)
+        cached = isinstance(self._job.states, CacheStates)
+        refuse_lost_files(tables.samples, "put the file back, or curate again into another `tables` folder")
+        for table in (tables.latents, *([tables.states] if cached else [])):
+            refuse_lost_files(table, REMEDY)
+        if not cached:
             contexts = list_contexts(tables.samples, view, tables.sees_images)
             if number:
                 contexts = with_newer(self.contexts(number - 1), contexts)
         index = build_index(tables, view, contexts)
-        check(index)
+        token_px = LatentTable(tables.latents, RowCache(0)).stride * self._job.model.patch
+        check_view(index, batch_size=stage.batch_size, token_px=token_px, sources=dict(stage.sources))
         folder.mkdir(parents=True, exist_ok=True)
         if contexts is not None:
             save_contexts(contexts, folder / "contexts.arrow")
@@ -98,5 +103,4 @@ class StageSamples:
 
     def _read(self, number: int) -> tuple[str, EncodedTables]:
         known = json.loads((self._folder(number) / "tables.json").read_text(encoding="utf-8"))
-        pinned = {name: TableVersion(**known["tables"][name]) for name in ("samples", "states", "latents")}
-        return known["curation"], EncodedTables(**known["tables"] | pinned)
+        return known["curation"], encoded_tables(known["tables"], known["tables"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mos.training.metrics import latest_metrics, progress_line
 from mos.training.notices import NewNotices
+from mos.watching import watching
 
 PROGRESS_EVERY_S = 5.0
 """Seconds between looks at the metrics."""
@@ -15,26 +16,23 @@ PROGRESS_EVERY_S = 5.0
 @contextmanager
 def shown_progress(name: str, folder: Path, num_steps: int, batch_size: int) -> Iterator[None]:
     """Print a line whenever the running gang has new metrics, and what its workers have to say."""
-    done, notices = threading.Event(), NewNotices(folder)
+    notices = NewNotices(folder)
 
     def tell() -> None:
         for line in notices.take():
             print(f"{name}: {line}", flush=True)
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         shown = latest_metrics(folder)
-        while not done.wait(PROGRESS_EVERY_S):
+        while not ended.wait(PROGRESS_EVERY_S):
             tell()
             latest = latest_metrics(folder)
             if latest is not None and latest != shown:
                 print(f"{name}: {progress_line(latest, num_steps, batch_size)}", flush=True)
                 shown = latest
 
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    thread.start()
     try:
-        yield
+        with watching("progress", watch):
+            yield
     finally:
-        done.set()
-        thread.join()
         tell()

@@ -2,14 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mos.training.stage import StageConfig
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.steps import Run
 from pipelines.train.job import stage_folder
@@ -18,9 +15,9 @@ from pipelines.train.worker import train_worker
 from tests.benchmarks.harness import CLONE, Row
 from tests.mos.training.gloo import run_ranks
 from tests.pipelines.growing_run import STEPS, begun, curate_more
-from tests.pipelines.run.test_steps import OTHER_WAYS
+from tests.pipelines.run.test_steps import OTHER_WAYS, other_way
 from tests.pipelines.train.test_refresh import CPU, ids, kill_at, moved, newer_of, to_step, train_alone
-from tests.pipelines.train.test_stopping import TINY, wait_for
+from tests.pipelines.train.test_stopping import TINY, start, wait_for
 from tests.pipelines.trained_run import encoded_run
 from tests.whole.test_autoscaler import CONFIGS, cluster, groups
 
@@ -34,13 +31,9 @@ def identity_row() -> Row:
         config = encoded_run(_small(folder), *TINY)
         known = Run(config).step("stage1").fingerprint
         anew = 0
-        for setting, value in OTHER_WAYS.items():
-            if setting == "states":
-                continue  # encode writes other rows then, under a record of its own
-            stage = config.stage("stage1").model_dump()
-            stage[setting] = {**stage[setting], **value} if isinstance(value, dict) else value
-            other = config.model_copy(update={"stage1": StageConfig.model_validate(stage)})
-            anew += Run(other).step("stage1").fingerprint != known
+        for setting in OTHER_WAYS:
+            if setting != "states":  # encode writes other rows then, under a record of its own
+                anew += Run(other_way(config, setting)).step("stage1").fingerprint != known
     return Row("identity.kinds", anew, f"stages begun anew by {len(OTHER_WAYS) - 1} changed settings", "mark", 0)
 
 
@@ -56,13 +49,13 @@ def wait_rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         config = encoded_run(_small(folder), *TINY)
         started = time.perf_counter()
-        run = _start(config.root, "cluster.train.num=5", "stage1.batch_size=10")
+        run = start(CLONE, config.root, "cluster.train.num=5", "stage1.batch_size=10")
         _, errors = run.communicate()
         told = time.perf_counter() - started
         assert run.returncode == 2, errors
         assert "do not fit the cluster" in errors, errors
         yield Row("wait.told", told, "s", "mark", TOLD_MARK_S, TOLD_MARK_S / told)
-        run = _start(config.root)
+        run = start(CLONE, config.root)
         wait_for(20, stage_folder(Run(config).step("stage1"), config), run)
         started = time.perf_counter()
         os.killpg(run.pid, signal.SIGINT)
@@ -92,11 +85,3 @@ def refresh_row() -> Row:
 
 def _small(folder: str) -> Callable[..., RunConfig]:
     return lambda *overrides: load_run(SMALL, (f"root={folder}/run", *overrides))
-
-
-def _start(root: str, *overrides: str) -> subprocess.Popen:
-    command = [sys.executable, CLONE / "pipelines" / "stage1.py", SMALL, f"root={root}", *TINY, "cluster.num_cpus=2"]
-    return subprocess.Popen(
-        [*command, *overrides], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip

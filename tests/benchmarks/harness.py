@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mos.precision import instruction_sets
+from mos.watching import watching
 
 CLONE = Path(__file__).resolve().parents[2]
 RESULTS = CLONE / "tests" / "benchmarks" / "results"
@@ -79,20 +80,14 @@ def added_peak_mib(run: Callable[[], Any]) -> float:
 def added_anonymous_mib(run: Callable[[], Any]) -> float:
     """MiB that a call adds at most to this process's own memory, mapped files apart, looked at every 2 ms."""
     before = most = _anonymous_kib()
-    ended = threading.Event()
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         nonlocal most
         while not ended.wait(0.002):
             most = max(most, _anonymous_kib())
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with watching("anonymous-memory", watch):
         run()
-    finally:
-        ended.set()
-        thread.join()
     return (most - before) / 1024
 
 

@@ -220,13 +220,17 @@ OTHER_WAYS = {
 }
 
 
+def other_way(config: RunConfig, setting: str) -> RunConfig:
+    """The same run with one setting of its first stage changed."""
+    stage, value = config.stage("stage1").model_dump(), OTHER_WAYS[setting]
+    stage[setting] = {**stage[setting], **value} if isinstance(value, dict) and setting == "engine" else value
+    return config.model_copy(update={"stage1": StageConfig.model_validate(stage)})
+
+
 @pytest.mark.parametrize("setting", OTHER_WAYS)
 def test_how_and_how_far_a_stage_is_trained_do_not_name_it(config: RunConfig, setting: str):
     finish(config, "shapes", "curate", "encode")
-    stage = config.stage("stage1").model_dump()
-    value = OTHER_WAYS[setting]
-    stage[setting] = {**stage[setting], **value} if isinstance(value, dict) and setting == "engine" else value
-    other = config.model_copy(update={"stage1": type(config.stage("stage1")).model_validate(stage)})
+    other = other_way(config, setting)
     if setting == "states":
         finish(other, "encode")  # it writes no states then
     assert other != config

@@ -22,10 +22,10 @@ from tests.pipelines.trained_run import MODEL, encoded_run, stage, undisturbed
 TINY = (*MODEL, *stage("stage1", "steps=200", "checkpoint_every=1000", "log_every=1"), "cluster.train={num=1, cpus=1}")
 
 
-def start(clone: Path, root: str) -> subprocess.Popen:
-    config = clone / "tests" / "small_run.toml"
+def start(clone: Path, root: str, *overrides: str) -> subprocess.Popen:
+    config, given = clone / "tests" / "small_run.toml", (*TINY, "cluster.num_cpus=2", *overrides)
     return subprocess.Popen(
-        [sys.executable, clone / "pipelines" / "stage1.py", config, f"root={root}", *TINY, "cluster.num_cpus=2"],
+        [sys.executable, clone / "pipelines" / "stage1.py", config, f"root={root}", *given],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
