@@ -1,6 +1,7 @@
 """The command line that every script shares: `[config.toml] [key=value ...]`, one-sentence errors, exit codes."""
 
 import argparse
+import gc
 import json
 import re
 import sys
@@ -22,6 +23,10 @@ DEFAULT_CONFIG = CLONE / "pipelines" / "configs" / "demo.toml"
 
 OVERRIDE = re.compile(r"[\w.-]+=")
 """How a `key=value` begins."""
+
+OBJECTS_BETWEEN_COLLECTIONS = 100_000
+"""What a script allocates before Python looks for garbage; its default of 700 walks the million objects that imports
+leave behind some thousand times, an eighth of the time until a picture is drawn."""
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -57,6 +62,7 @@ class Command:
         self._section = section
         if module == "__main__":
             use_project_python(CLONE)
+            gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, 10, 10)
             settings = describe_section(section) if section else None
             self._args = parse(doc, flags or {}, sys.argv[1:], settings, words)
 
