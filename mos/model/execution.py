@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts, noop_context_fn
 
 from mos.model.mos import MoS
 
@@ -37,14 +37,19 @@ def compile_blocks(model: MoS, backend: str = "inductor") -> None:
         block.compile(fullgraph=True, dynamic=True, backend=backend)
 
 
-def recompute_blocks(model: MoS) -> None:
+def recompute_blocks(model: MoS, *, whole: bool = False) -> None:
     """Activation checkpointing that keeps what is cheap to keep: attention's output, queries, keys, values, `out`.
 
     These are 5 of the about 19 widths of the stream that a block saves for its backward pass, and spare it the second
     attention and half of the products; norms, gates and the wide half of the feed-forward run again. Blocks draw no
     random numbers.
+
+    Args:
+        model: not sharded yet.
+        whole: keep nothing but each block's inputs, for who gathers weights inside a block, where what is kept would
+            not be found again.
     """
-    contexts = partial(create_selective_checkpoint_contexts, _policy)
+    contexts = noop_context_fn if whole else partial(create_selective_checkpoint_contexts, _policy)
     for block in model.blocks:
         block.forward = _recomputed(block.forward, contexts)
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from mos.training.engine import Engine
 from mos.training.local import local
 
 
@@ -30,18 +31,20 @@ class Ema:
         torch._foreach_lerp_([local(tensor) for tensor in self.average.values()], followed, 1 - decay)
 
     @contextmanager
-    def swapped_into(self, weights: dict[str, Tensor]) -> Iterator[None]:
-        """The model carries the average inside the block, and its own weights again after it."""
-        self._swap(weights)
+    def swapped_into(self, engine: Engine) -> Iterator[None]:
+        """The engine's model carries the average inside the block, and its own weights again after it. Collective."""
+        self._swap(engine)
         try:
             yield
         finally:
-            self._swap(weights)
+            self._swap(engine)
 
     @torch.no_grad()
-    def _swap(self, weights: dict[str, Tensor]) -> None:
+    def _swap(self, engine: Engine) -> None:
+        weights = engine.weights()
         for name, average in self.average.items():
             mine, theirs = local(average), local(weights[name])
             kept = mine.clone()
             mine.copy_(theirs)
             theirs.copy_(kept)
+        engine.sync()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from mos.model.mos import MoS
 from mos.training.checksums import Checksum
 from mos.training.fsdp import Fsdp2Engine
 from mos.training.optimizer import OptimizerConfig
-from mos.training.sharding import EngineConfig, Fsdp2Config
+from mos.training.sharding import EngineConfig, Fsdp2Config, ZeroConfig
+from mos.training.zero import ZeroEngine
 
 NamedTensors = dict[str, Tensor]
 """Tensors by parameter name; what a tensor holds (a shard, the whole) is the engine's own affair."""
@@ -25,6 +26,8 @@ class Engine(Protocol):
     """Where batches go."""
     model: MoS
     """The model to call; computes in the configured precision."""
+    shapes: dict[str, tuple[int, ...]]
+    """Of the whole weights, by name."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradients of one micro batch; at the `last` one of an update they are averaged over the ranks."""
@@ -38,14 +41,21 @@ class Engine(Protocol):
         ...
 
     def weights(self) -> NamedTensors:
-        """This rank's live fp32 master weights; writing to them changes the model."""
+        """This rank's live fp32 master weights; what is written to them is the model's after `sync`."""
         ...
 
-    def fill(self, values: Iterable[tuple[str, Tensor]]) -> None:
-        """Set all weights to whole tensors, which come one after the other; every rank keeps its own part of each.
+    def sync(self) -> None:
+        """Make what was written to `weights` count: the model computes with it from here on."""
+        ...
 
-        Raises:
-            ValueError: a weight got none.
+    def fill(self, values: Iterable[tuple[str, Any]]) -> list[str]:
+        """Set weights to values, which come one after the other; every rank keeps its own part of each.
+
+        Args:
+            values: names, and whole tensors or slices of a safetensors file, which are read in rows.
+
+        Returns:
+            Names of the weights that got none and are as they were.
         """
         ...
 
@@ -61,7 +71,13 @@ class Engine(Protocol):
         ...
 
     def load(self, folder: Path, ema: NamedTensors, *, optimizer: bool) -> None:
-        """Read what `save` wrote, at any world size, into the model, `ema` and, where asked for, the optimizer."""
+        """Read what `save` of any engine wrote, at any world size.
+
+        Args:
+            folder: of the shards.
+            ema: of the layout of `weights`; its tensors are written to.
+            optimizer: whether the optimizer's state is read, too.
+        """
         ...
 
 
@@ -81,3 +97,5 @@ def build_engine(
     match config:
         case Fsdp2Config():
             return Fsdp2Engine(config, optimizer, model, device, recompute=recompute)
+        case ZeroConfig():
+            return ZeroEngine(config, optimizer, model, device, recompute=recompute)

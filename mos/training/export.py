@@ -29,9 +29,8 @@ def write_export(folder: Path, engine: Engine, ema: Ema, config: dict[str, Any])
         UserError: there is no room for it, or the storage fails.
     """
     weights = engine.gather(ema.average)
-    shapes = {name: tuple(tensor.shape) for name, tensor in ema.average.items()}
     try:
-        failure = _write(folder, shapes, weights, config) if dist.get_rank() == 0 else None
+        failure = _write(folder, engine.shapes, weights, config) if dist.get_rank() == 0 else None
     finally:
         for _ in weights:  # what is left where a disk was full: gathering is collective
             pass

@@ -6,6 +6,7 @@ The same code runs on CPU over gloo and on CUDA over NCCL, at any world size inc
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint._nested_dict import flatten_state_dict
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -25,7 +26,8 @@ from mos.precision import resolve_dtype, torch_dtype
 from mos.training.checksums import Checksum
 from mos.training.local import local, own_rows
 from mos.training.optimizer import OptimizerConfig, Optimizers
-from mos.training.shard_writer import ShardWriter
+from mos.training.pieces import Pieces
+from mos.training.shard_writer import ShardSaver
 from mos.training.sharding import Fsdp2Config
 
 
@@ -52,8 +54,9 @@ class Fsdp2Engine:
             model.to_empty(device=device)
             model.init_buffers()
         self.model = model
+        self.shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
         self._optimizers = Optimizers(optimizer, model)
-        self._background_group: dist.ProcessGroup | None = None
+        self._saver = ShardSaver()
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Accumulate gradients; shards are reduced at the last micro batch only."""
@@ -75,15 +78,17 @@ class Fsdp2Engine:
         """The sharded parameters, by name."""
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
 
-    def fill(self, values: Iterable[tuple[str, Tensor]]) -> None:
-        """Set weights to whole tensors, which come one after the other; every rank keeps its own rows of each."""
+    def sync(self) -> None:
+        """Nothing is left to do: weights are gathered from the shards at every step."""
+
+    def fill(self, values: Iterable[tuple[str, Any]]) -> list[str]:
+        """Set weights to values, which come whole or in rows; every rank keeps its own rows of each."""
         weights = self.weights()
         for name, value in values:
             weight = weights.pop(name)
-            local(weight).copy_(value[own_rows(weight)] if value.ndim else value)
+            local(weight).copy_(value[own_rows(weight)] if weight.ndim else value[...])
             del value  # or it would be held while the next one is made
-        if weights:
-            raise ValueError(f"no values came for {', '.join(weights)}")
+        return list(weights)
 
     def gather(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Gather one tensor at a time, so that no rank holds more than one whole tensor on its device."""
@@ -95,53 +100,42 @@ class Fsdp2Engine:
 
     def save(self, folder: Path, ema: dict[str, Tensor], *, background: bool) -> Future[dict[str, Checksum]]:
         """Write sharded tensors with torch.distributed.checkpoint."""
-        state, writer = self._state(ema), ShardWriter(folder)
-        written = self._write_in_background(state, writer) if background else _write(state, writer)
-        saved: Future[dict[str, Checksum]] = Future()
-
-        def hand_over(written: Future) -> None:
-            error = written.exception()
-            if error is None:
-                saved.set_result(writer.checksums)
-            else:
-                saved.set_exception(error)
-
-        written.add_done_callback(hand_over)
-        return saved
+        return self._saver.save(self._state(ema), folder, background=background)
 
     def load(self, folder: Path, ema: dict[str, Tensor], *, optimizer: bool) -> None:
-        """Read sharded tensors in place; torch.distributed.checkpoint reshards where the world size differs."""
+        """Read sharded tensors in place; torch.distributed.checkpoint reshards where the world size differs.
+
+        What another engine wrote is read a weight at a time.
+        """
         # Asking for the optimizer's state makes one: a step with moments of zero, which a later stage would count.
         state: dict[str, Any] = (
             self._state(ema) if optimizer else {"model": get_model_state_dict(self.model), "ema": ema}
         )
-        dcp.load(state, checkpoint_id=folder)
+        pieces = Pieces(folder)
+        if pieces.are_flat:
+            _read_flat(pieces, flatten_state_dict(state)[0])
+        else:
+            dcp.load(state, checkpoint_id=folder)
         model_state = state["model"]
         if optimizer:
             set_state_dict(
                 self.model, self._optimizers.parts, model_state_dict=model_state, optim_state_dict=state["optimizer"]
             )
 
-    def _write_in_background(self, state: dict[str, Any], writer: ShardWriter) -> Future:
-        if self._background_group is None:
-            self._background_group = dist.new_group(backend="gloo")
-        written = dcp.async_save(state, storage_writer=writer, process_group=self._background_group)
-        assert isinstance(written, Future)
-        return written
-
     def _state(self, ema: dict[str, Tensor]) -> dict[str, Any]:
         model_state, optimizer_state = get_state_dict(self.model, self._optimizers.parts)
         return {"model": model_state, "optimizer": optimizer_state, "ema": ema}
 
 
-def _write(state: dict[str, Any], writer: ShardWriter) -> Future:
-    """Write at once; a failure, which every rank learns of, is in the future."""
-    written: Future = Future()
-    try:
-        written.set_result(dcp.save(state, storage_writer=writer))
-    except CheckpointException as error:
-        written.set_exception(error)
-    return written
+def _read_flat(pieces: Pieces, state: dict[str, Any]) -> None:
+    """Read this rank's rows of every tensor out of pieces of flat weights."""
+    for key, tensor in state.items():
+        if not isinstance(tensor, Tensor):  # settings of the optimizers, which are those of the config
+            continue
+        rows, width = own_rows(tensor), prod(tensor.shape[1:])
+        first, last = (0, len(tensor)) if rows == slice(None) and tensor.ndim else (rows.start or 0, rows.stop or 1)
+        read = pieces.read({key: slice(first * width, last * width)})[key]
+        local(tensor).copy_(read.view_as(local(tensor)))
 
 
 def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """Weights of an export or a checkpoint into a sharded model: checked first, then read, every rank its own rows."""
 
 import json
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -12,7 +13,6 @@ from mos.training.checkpoint import Checkpoint, open_checkpoint
 from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.ema import Ema
 from mos.training.engine import Engine
-from mos.training.local import local, own_rows
 from mos.training.optimizer import OptimizerConfig
 from mos.training.start import WEIGHTS, GivenWeights
 
@@ -70,19 +70,12 @@ def load_export(start: GivenWeights, engine: Engine) -> list[str]:
     Raises:
         UserError: it cannot be read.
     """
-    left = []
     try:
         with safe_open(start.folder / WEIGHTS, framework="pt") as file:
-            names = set(file.keys())
-            for name, weight in engine.weights().items():
-                if name not in names or tuple(file.get_slice(name).get_shape()) != tuple(weight.shape):
-                    left.append(name)
-                    continue
-                rows = own_rows(weight)
-                local(weight).copy_(file.get_slice(name)[rows] if weight.ndim else file.get_tensor(name))
+            slices = ((name, file.get_slice(name)) for name in file.keys() if name in engine.shapes)  # noqa: SIM118
+            return engine.fill((name, value) for name, value in slices if _fits(value, engine.shapes[name]))
     except (OSError, SafetensorError) as error:
         raise UserError(f"weights {start.folder / WEIGHTS} cannot be read ({error}): name another export") from error
-    return left
 
 
 def load_checkpoint(start: GivenWeights, engine: Engine, ema: Ema) -> None:
@@ -96,6 +89,7 @@ def load_checkpoint(start: GivenWeights, engine: Engine, ema: Ema) -> None:
     if start.average:
         for name, weight in engine.weights().items():
             weight.copy_(ema.average[name])
+        engine.sync()
         ema.num_updates = 0
 
 
@@ -107,6 +101,10 @@ def _model_of(start: GivenWeights) -> ModelConfig:
     except (OSError, ValueError, KeyError, ValidationError, UnusableCheckpointError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"start.path = {start.path!r} cannot be read ({reason}): name another one") from error
+
+
+def _fits(value: Any, shape: tuple[int, ...]) -> bool:
+    return tuple(value.get_shape()) == shape
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

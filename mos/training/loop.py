@@ -80,7 +80,7 @@ def train(
         if saves:
             checkpoints.save(engine, ema, state)
         if sample_grid is not None and stage.sample_every and _due(step, stage.sample_every, stage.steps):
-            with ema.swapped_into(engine.weights()):
+            with ema.swapped_into(engine):
                 sample_grid(engine.model, step)
         if stops:
             break

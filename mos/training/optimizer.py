@@ -1,7 +1,7 @@
 """AdamW and its learning-rate schedule, as in Appendix A of the paper; or Muon for the matrices."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 import torch
@@ -61,25 +61,13 @@ class Optimizers:
 
     def __init__(self, config: OptimizerConfig, model: nn.Module) -> None:
         """Over fp32 master weights; sharded parameters give sharded moments."""
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        linear = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
-        hidden = set(hidden_matrices(model)) if config.type == "muon" else set()
-        others = linear - hidden
-        adamw = torch.optim.AdamW(
-            _groups(
-                ([p for p in trained if p in others], config.weight_decay),
-                ([p for p in trained if p not in linear], 0.0),
-            ),
-            lr=config.lr,
-            betas=config.betas,
-            fused=True,
-        )
-        self.parts: tuple[torch.optim.Optimizer, ...] = (adamw,)
+        hidden = list(hidden_matrices(model)) if config.type == "muon" else []
+        first = adamw(config, model, without=hidden)
+        self.parts: tuple[torch.optim.Optimizer, ...] = (first,)
         """What steps, and what is saved and read."""
         if hidden:
-            matrices = [p for p in trained if p in hidden]
             settings = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-            self.parts = (adamw, Muon(matrices, **settings))
+            self.parts = (first, Muon(hidden, **settings))
 
     def step(self, lr: float, norm: Tensor) -> None:
         """One update at a rate; leaves weights and moments alone where the gradients' norm is not finite."""
@@ -91,6 +79,17 @@ class Optimizers:
             part.found_inf = skip  # type: ignore[attr-defined]
             part.step()
             part.zero_grad(set_to_none=True)
+
+
+def adamw(config: OptimizerConfig, model: nn.Module, without: Sequence[Tensor] = ()) -> torch.optim.AdamW:
+    """AdamW over a model's weights but those left out; weights of linear layers are decayed, others are not."""
+    left_out, linear = set(without), {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    trained = [weight for weight in model.parameters() if weight.requires_grad and weight not in left_out]
+    groups = _groups(
+        ([weight for weight in trained if weight in linear], config.weight_decay),
+        ([weight for weight in trained if weight not in linear], 0.0),
+    )
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
 def hidden_matrices(model: nn.Module) -> Iterator[Tensor]:

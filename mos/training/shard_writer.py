@@ -7,18 +7,55 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
-from torch.futures import Future
+from torch.futures import Future as TorchFuture
 
 from mos.training.checksums import Checksum
+
+
+class ShardSaver:
+    """Writes the state of an engine, at once or in the background."""
+
+    def __init__(self) -> None:
+        self._background_group: dist.ProcessGroup | None = None
+
+    def save(self, state: dict[str, Any], folder: Path, *, background: bool) -> Future[dict[str, Checksum]]:
+        """Write tensors, those of every rank; the result is, on rank 0, the checksum of every file by name. Collective.
+
+        What failed on one rank fails on all.
+        """
+        writer = ShardWriter(folder)
+        written = self._in_background(state, writer) if background else _at_once(state, writer)
+        saved: Future[dict[str, Checksum]] = Future()
+
+        def hand_over(written: Future) -> None:
+            error = written.exception()
+            if error is None:
+                saved.set_result(writer.checksums)
+            else:
+                saved.set_exception(error)
+
+        written.add_done_callback(hand_over)
+        return saved
+
+    def _in_background(self, state: dict[str, Any], writer: "ShardWriter") -> Future:
+        if self._background_group is None:
+            self._background_group = dist.new_group(backend="gloo")
+        written = dcp.async_save(state, storage_writer=writer, process_group=self._background_group)
+        assert isinstance(written, Future)
+        return written
 
 
 class ShardWriter(FileSystemWriter):
@@ -30,10 +67,10 @@ class ShardWriter(FileSystemWriter):
         """On rank 0, once all is written: of every rank's files by name."""
         self.fs = self._files = _SummedFiles()
 
-    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> TorchFuture[list[WriteResult]]:
         """Write this rank's shards."""
         written = _Written(super().write_data(plan, planner).wait(), self._files.checksums)
-        future: Future[list[WriteResult]] = Future()
+        future: TorchFuture[list[WriteResult]] = TorchFuture()
         future.set_result(written)
         return future
 
@@ -117,3 +154,13 @@ class _SummedStream(io.IOBase):
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+def _at_once(state: dict[str, Any], writer: ShardWriter) -> Future:
+    """Write now; a failure, which every rank learns of, is in the future."""
+    written: Future = Future()
+    try:
+        written.set_result(dcp.save(state, storage_writer=writer))
+    except CheckpointException as error:
+        written.set_exception(error)
+    return written

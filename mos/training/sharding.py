@@ -1,10 +1,12 @@
 """Settings of the engines that shard a model over the ranks; `mos.training.engine` builds them."""
 
-from typing import Annotated, Literal
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from mos.config import StrictConfig
+from mos.errors import UserError
 from mos.identity import HOW, NUMBERS
 from mos.training.precision import PrecisionConfig
 
@@ -24,5 +26,52 @@ class Fsdp2Config(StrictConfig):
     """Compile every block with torch.compile: minutes at the start, fewer passes over memory afterwards."""
 
 
-EngineConfig = Fsdp2Config
-"""Every engine there is; a second one makes this a union discriminated on `type`."""
+class ZeroConfig(StrictConfig):
+    """DeepSpeed's ZeRO."""
+
+    type: Annotated[Literal["deepspeed"], HOW] = "deepspeed"
+    stage: Annotated[Literal[1, 2, 3], HOW] = 2
+    """What is sharded: 1 the optimizer and its float32 master weights, 2 gradients as well, 3 weights, too. Gradients of
+    several micro batches are added up in float32, in stage 1 in the dtype of compute."""
+    precision: Annotated[PrecisionConfig, NUMBERS] = PrecisionConfig()
+    """Dtypes of compute and of gradient reduction."""
+    options: Annotated[dict[str, Any], HOW] = Field(default_factory=dict)
+    """Further keys of DeepSpeed's `zero_optimization`, under its names, as
+    `offload_optimizer = { device = "cpu", pin_memory = true }`."""
+
+    @field_validator("options")
+    @classmethod
+    def _are_deepspeeds(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if "stage" in options:
+            raise ValueError("options.stage: set `stage` of the engine instead")
+        on_disk = [name for name, value in options.items() if isinstance(value, dict) and value.get("device") == "nvme"]
+        if on_disk:
+            raise ValueError(
+                f"options.{on_disk[0]}.device = 'nvme': the weights' average is kept beside the master weights and has "
+                "to reach them: use device = 'cpu'"
+            )
+        return options
+
+
+def check_installed(config: "EngineConfig") -> None:
+    """Make sure that an engine's package is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if isinstance(config, ZeroConfig) and find_spec("deepspeed") is None:
+        raise UserError(
+            "engine.type = 'deepspeed', and the package deepspeed is not installed: run `pip install 'mos[deepspeed]'` "
+            "on every node, or use engine.type = 'fsdp2'"
+        )
+
+
+def _type_of(engine: Any) -> str:
+    found = engine.get("type", "fsdp2") if isinstance(engine, dict) else getattr(engine, "type", "fsdp2")
+    return str(found)
+
+
+EngineConfig = Annotated[
+    Annotated[Fsdp2Config, Tag("fsdp2")] | Annotated[ZeroConfig, Tag("deepspeed")], Discriminator(_type_of)
+]
+"""Every engine there is; one without a `type` is FSDP2."""

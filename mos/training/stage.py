@@ -9,7 +9,7 @@ from mos.feeding.config import CacheStates, StatesConfig
 from mos.flow.timestep import LogitNormalTimesteps, TimestepConfig
 from mos.identity import HOW, HOW_FAR, NUMBERS
 from mos.training.optimizer import OptimizerConfig
-from mos.training.sharding import EngineConfig, Fsdp2Config
+from mos.training.sharding import EngineConfig, Fsdp2Config, ZeroConfig
 from mos.training.start import PreviousStage, StartConfig
 
 
@@ -79,6 +79,15 @@ class StageConfig(StrictConfig):
     states: Annotated[StatesConfig, HOW] = CacheStates()
     """Source of hidden states, by `type`: `cache` (the table that encode fills), `stream` (produced while they are
     consumed), `recompute` (the tower inside the training worker) or `auto` (the cheapest by the cost model)."""
+
+    @model_validator(mode="after")
+    def _engine_has_the_optimizer(self) -> Self:
+        if isinstance(self.engine, ZeroConfig) and self.optimizer.type == "muon":
+            raise ValueError(
+                "optimizer.type = 'muon' needs whole matrices, and engine.type = 'deepspeed' cuts them anywhere: use "
+                "adamw, or engine.type = 'fsdp2'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ratios_are_positive(self) -> Self:

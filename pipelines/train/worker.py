@@ -85,7 +85,8 @@ def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, Tr
     engine = build_engine(stage.engine, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
     own, given = newest_checkpoint(job.folder), stage.start
     if own is None and job.start is None:
-        engine.fill(model.initial_weights(torch.Generator().manual_seed(job.model_seed)))
+        left = engine.fill(model.initial_weights(torch.Generator().manual_seed(job.model_seed)))
+        assert not left, f"no values for {left}"
     if own is None and isinstance(given, GivenWeights) and not given.is_checkpoint:
         left = load_export(given, engine)
         if left and dist.get_rank() == 0:

@@ -6,6 +6,18 @@ import torch
 from mos.training.ema import Ema
 
 
+class Weights(dict[str, torch.Tensor]):
+    """What the average asks an engine for."""
+
+    synced: int = 0
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return self
+
+    def sync(self) -> None:
+        self.synced += 1
+
+
 def test_the_average_follows_its_formula():
     weights = {"w": torch.zeros(3)}
     ema = Ema(weights, decay=0.5)
@@ -28,17 +40,19 @@ def test_a_long_average_forgets_its_start_at_once():
 
 
 def test_swapping_lends_the_average_and_gives_the_weights_back():
-    weights = {"w": torch.tensor([1.0])}
+    weights = Weights(w=torch.tensor([1.0]))
     ema = Ema(weights, decay=0.9)
     ema.average["w"].fill_(7.0)
     with ema.swapped_into(weights):
         assert weights["w"].item() == 7.0
+        assert weights.synced == 1
     assert weights["w"].item() == 1.0
+    assert weights.synced == 2
     assert ema.average["w"].item() == 7.0
 
 
 def test_an_error_while_swapped_gives_the_weights_back():
-    weights = {"w": torch.tensor([1.0])}
+    weights = Weights(w=torch.tensor([1.0]))
     ema = Ema(weights, decay=0.9)
     ema.average["w"].fill_(7.0)
 

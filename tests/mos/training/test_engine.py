@@ -54,6 +54,7 @@ def test_writing_to_the_weights_changes_the_model(config: Fsdp2Config) -> None:
     engine = built(config)
     for tensor in engine.weights().values():
         tensor.fill_(0.25)
+    engine.sync()
     assert all((tensor == 0.25).all() for tensor in whole(engine).values())
     assert all((parameter.full_tensor() == 0.25).all() for parameter in engine.model.parameters())
 
