@@ -55,7 +55,7 @@ from pipelines.cost.choose_source import choose_sources
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import current_codec
 from pipelines.run.steps import Run
-from pipelines.run.views import encoded_views
+from pipelines.run.views import encoded_views, measured_views
 
 Operator = type[EncodeStates] | type[EncodeLatents] | type[CalibrateStates]
 
@@ -142,14 +142,18 @@ def refuse_misfit(config: RunConfig, tower: TowerSpec, codec: CodecSpec) -> None
 def cached_contexts(
     config: RunConfig, sources: dict[str, SourceName], samples: TableVersion, contexts: pa.Table, tower: TowerSpec
 ) -> pa.Table:
-    """Of all contexts those that some stage reads from the table; streams and towers in workers make their own."""
-    views = {name: view for name, view in encoded_views(config).items() if sources[name] == "cache"}
-    if len(views) == len(sources):
+    """Of all contexts those that some stage reads from the table; streams and towers in workers make their own but for
+    what a held-out loss is measured on.
+    """
+    cached = {name for name, source in sources.items() if source == "cache"}
+    if len(cached) == len(sources):
         return contexts
+    views = [view for name, view in encoded_views(config).items() if name in cached]
+    views += [view for name, view in measured_views(config).items() if name not in cached]
     if not views:
         print("states: none to encode, no stage reads them from the table", flush=True)
         return contexts.slice(0, 0)
-    return plan_contexts(samples, views.values(), tower.sees_images)
+    return plan_contexts(samples, views, tower.sees_images)
 
 
 def keys_of(

@@ -21,10 +21,14 @@ class LossCurve:
     stage: str
     steps: tuple[int, ...]
     losses: tuple[float, ...]
+    held_out: tuple[tuple[int, float], ...] = ()
+    """Step and loss on samples that are not trained on, with the average of the weights."""
 
 
 def loss_chart(curves: Sequence[LossCurve], theme: Theme) -> Figure:
-    """Loss against step, one panel a stage on one shared loss axis: each step faint, its running mean strong."""
+    """Loss against step, one panel a stage on one shared loss axis: each step faint, its running mean strong, the loss
+    on held-out samples dotted.
+    """
     figure = new_figure(CHART_WIDTH, 2.6)
     spans = [max(curve.steps[-1] - curve.steps[0], 1) ** 0.5 for curve in curves]
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False, width_ratios=spans)[0]
@@ -32,6 +36,9 @@ def loss_chart(curves: Sequence[LossCurve], theme: Theme) -> Figure:
         color = theme.series[number % len(theme.series)]
         axes.plot(curve.steps, curve.losses, color=color, alpha=0.25, linewidth=0.8)
         axes.plot(curve.steps, running_mean(curve.losses), color=color, linewidth=1.8)
+        if curve.held_out:
+            axes.plot(*zip(*curve.held_out, strict=True), "o--", color=color, markersize=3, linewidth=0.8)
+            axes.annotate("held out", curve.held_out[-1], xytext=(-4, 6), textcoords="offset points", ha="right")
         axes.set_title(curve.stage)
         axes.set_xlabel("step")
         axes.locator_params(axis="x", nbins=3, integer=True)

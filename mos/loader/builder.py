@@ -115,11 +115,16 @@ class BatchBuilder:
         """Batches of steps first..last - 1, counted from the start of training, read `depth` ahead."""
         return prefetch(self.build, range(first, last), depth)
 
+    def rows(self, step: int) -> NDArray[np.integer]:
+        """Samples of the index in this rank's share of one step."""
+        epoch, position = self.plan.locate(step)
+        columns = self._share.columns(self.plan.batch_size)
+        return self._epoch(epoch).rows[position, columns.start : columns.stop]
+
     def build(self, step: int) -> Batch:
         """The batch of one step, counted from the start of training."""
         epoch, position = self.plan.locate(step)
-        columns = self._share.columns(self.plan.batch_size)
-        rows = self._epoch(epoch).rows[position, columns.start : columns.stop]
+        columns, rows = self._share.columns(self.plan.batch_size), self.rows(step)
         keys = [SampleKey(self._rule.seed, epoch, position * self.plan.batch_size + column) for column in columns]
         read = self._read(rows, keys)
         weight = self._weigh(rows, read)

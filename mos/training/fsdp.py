@@ -76,10 +76,17 @@ class Fsdp2Engine:
 
     def weights(self) -> dict[str, Tensor]:
         """The sharded parameters, by name."""
+        self.sync()
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
 
     def sync(self) -> None:
-        """Nothing is left to do: weights are gathered from the shards at every step."""
+        """Let go of weights that are still gathered after a forward pass without a backward pass.
+
+        Else the next step would compute with them, whatever the shards have become since.
+        """
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
     def fill(self, values: Iterable[tuple[str, Any]]) -> list[str]:
         """Set weights to values, which come whole or in rows; every rank keeps its own rows of each."""

@@ -21,9 +21,9 @@ from mos.training.optimizer import learning_rate
 from mos.training.stage import StageConfig
 from mos.training.stop import StopVote
 
-SampleGrid = Callable[[MoS, int], None]
-"""Draws pictures with the model, which then carries the EMA weights, after so many steps. Every rank calls it at the
-same time; one of them writes the pictures."""
+WithAverage = Callable[[MoS, int], None]
+"""Draws pictures or measures a loss with the model, which then carries the EMA weights, after so many steps. Every rank
+calls it at the same time; one of them writes what came out."""
 
 
 def train(
@@ -35,7 +35,8 @@ def train(
     *,
     checkpoints: Checkpoints,
     report: Callable[[StepMetrics], None],
-    sample_grid: SampleGrid | None = None,
+    sample_grid: WithAverage | None = None,
+    held_out: WithAverage | None = None,
     stop: StopVote | None = None,
     decay_steps: int | None = None,
 ) -> TrainState:
@@ -52,6 +53,7 @@ def train(
         checkpoints: where weights go at every interval and at the end.
         report: receives a line of metrics on every rank.
         sample_grid: called every `stage.sample_every` steps and at the end.
+        held_out: called every `stage.held_out_every` steps and at the end.
         stop: says after which step to write a checkpoint and leave, if not at the end.
         decay_steps: updates over which the learning rate decays where the stage does not say; None: all of it.
 
@@ -79,9 +81,10 @@ def train(
         checkpoints.poll()
         if saves:
             checkpoints.save(engine, ema, state)
-        if sample_grid is not None and stage.sample_every and _due(step, stage.sample_every, stage.steps):
-            with ema.swapped_into(engine):
-                sample_grid(engine.model, step)
+        for every, look in ((stage.sample_every, sample_grid), (stage.held_out_every, held_out)):
+            if look is not None and every and _due(step, every, stage.steps):
+                with ema.swapped_into(engine):
+                    look(engine.model, step)
         if stops:
             break
     if stop is not None:

@@ -31,8 +31,8 @@ class ZeroConfig(StrictConfig):
 
     type: Annotated[Literal["deepspeed"], HOW] = "deepspeed"
     stage: Annotated[Literal[1, 2, 3], HOW] = 2
-    """What is sharded: 1 the optimizer and its float32 master weights, 2 gradients as well, 3 weights, too. Gradients of
-    several micro batches are added up in float32, in stage 1 in the dtype of compute."""
+    """What is sharded: 1 the optimizer and its float32 master weights, 2 gradients as well, 3 weights, too. Gradients
+    of several micro batches are added up in float32, in stage 1 in the dtype of compute."""
     precision: Annotated[PrecisionConfig, NUMBERS] = PrecisionConfig()
     """Dtypes of compute and of gradient reduction."""
     options: Annotated[dict[str, Any], HOW] = Field(default_factory=dict)

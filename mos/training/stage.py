@@ -75,6 +75,11 @@ class StageConfig(StrictConfig):
     """Updates between sample grids; None draws none."""
     num_sample_images: Annotated[int, HOW] = Field(8, gt=0)
     """Images of a sample grid: the first captions of the view, with the EMA weights."""
+    held_out_every: Annotated[int | None, HOW] = Field(None, gt=0)
+    """Updates between measurements of the loss on samples that the run's `held_out` keeps from training, with the EMA
+    weights; None: never."""
+    held_out_samples: Annotated[int, HOW] = Field(512, gt=0)
+    """Samples of one measurement, rounded up to whole batches; always the same ones."""
     loader: Annotated[LoaderConfig, HOW] = LoaderConfig()
     states: Annotated[StatesConfig, HOW] = CacheStates()
     """Source of hidden states, by `type`: `cache` (the table that encode fills), `stream` (produced while they are

@@ -16,6 +16,7 @@ from mos.evaluation.scores import edit_is_correct
 from mos.sampling.pictures import from_png, to_png
 from mos.shapes.checker import check
 from mos.tables.lance import TableVersion
+from mos.training.held_out import read_held_out
 from mos.training.metrics import read_metrics
 from pipelines.draw.requests import Request, bucket_of
 from pipelines.run.config import RunConfig
@@ -42,9 +43,11 @@ def gather_losses(run: Run) -> list[LossCurve]:
     """The loss curve of every stage covered."""
     curves = []
     for stage in judged_stages(run.config):
-        lines = read_metrics(Path(run.require(stage).outputs["folder"]))
+        folder = Path(run.require(stage).outputs["folder"])
+        lines, measured = read_metrics(folder), read_held_out(folder)
         if lines:
-            curves.append(LossCurve(stage, tuple(line.step for line in lines), tuple(line.loss for line in lines)))
+            steps, losses = tuple(line.step for line in lines), tuple(line.loss for line in lines)
+            curves.append(LossCurve(stage, steps, losses, tuple((line.step, line.loss) for line in measured)))
     return curves
 
 

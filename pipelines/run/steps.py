@@ -16,7 +16,7 @@ from mos.ledger import StepLedger, StepRecord
 from mos.training.checkpoint_format import is_complete, step_folders
 from mos.training.start import GivenWeights, PreviousStage
 from pipelines.run.config import STAGES, RunConfig
-from pipelines.run.views import encoded_views
+from pipelines.run.views import encoded_views, measured_views
 
 STEPS = ("shapes", "curate", "codec", "encode", *STAGES, "edit", "sample", "evaluate")
 """Every step there is, in the order they run. Each is `pipelines/<step>.py`."""
@@ -313,4 +313,5 @@ def _deciding_sources(config: RunConfig) -> dict[str, Any]:
         return {}
     written = {name: kind for name, kind in types.items() if kind in ("cache", "auto")}
     plan = config.plan.model_dump(mode="json") if "auto" in written.values() else None
-    return {"written": written, "plan": plan}
+    measured = {name: asdict(view) for name, view in measured_views(config).items() if types[name] != "cache"}
+    return {"written": written, "plan": plan, **({"measured": measured} if measured else {})}

@@ -15,6 +15,12 @@ def held_out_view(config: RunConfig, name: str) -> View:
     return split(encoded_view(config, name), config.held_out)[1]
 
 
+def measured_views(config: RunConfig) -> dict[str, View]:
+    """Those of the stages that measure a held-out loss; its states stand in the table, whatever the stage trains on."""
+    measured = (name for name in config.stages() if config.held_out and config.stage(name).held_out_every)
+    return {name: held_out_view(config, name) for name in measured}
+
+
 def encoded_view(config: RunConfig, name: str) -> View:
     """Both: the samples whose encodings one stage asks for."""
     stage = config.stage(name)

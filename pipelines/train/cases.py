@@ -5,18 +5,17 @@ import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import ray
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.resources import actor_options
 from mos.ablation.config import AblateConfig
-from mos.ablation.held_out import held_out_loss
 from mos.ablation.results import CaseFigures
 from mos.errors import UserError
 from mos.evaluation.cases import scored_prompts
@@ -24,27 +23,25 @@ from mos.evaluation.frechet import codec_features, frechet_distance
 from mos.evaluation.scores import score_pictures
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
-from mos.flow.timestep import UniformTimesteps, timesteps
 from mos.loader.batch import Batch
-from mos.loader.builder import BatchBuilder, DrawRule, Share
-from mos.loader.index import build_index
+from mos.loader.builder import Share
+from mos.loader.index import EncodedTables, SampleIndex, build_index
 from mos.loader.plan import make_plan
 from mos.sampling import MosPipeline
 from mos.sampling.export import read_export
 from mos.shapes.render import render
-from mos.tables.payloads import LatentTable, RowCache, StateTable
+from mos.training.held_out import HeldOutLoss, sum_losses
 from mos.training.metrics import latest_metrics
 from mos.training.stop import StopRequest
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 from pipelines.run.views import held_out_view
 from pipelines.train.driver import train_stage
-from pipelines.train.job import StageJob, make_job, stage_folder
+from pipelines.train.held_out import SEED, held_out_batches
+from pipelines.train.job import make_job, stage_folder
 
 MEASURE_VERSION = 1
 """Raise it when the same weights come to other figures."""
-MEASURE_SEED = 2**63 + 11
-"""Of the noise and the timesteps that held-out samples get; no training draws from it."""
 MEASURE_BATCH = 16
 """Held-out samples of one forward pass, for every case alike."""
 LOOK_EVERY_S, TELL_EVERY_S = 1.0, 30.0
@@ -234,8 +231,10 @@ def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
         torch.set_num_threads(workers.threads)
     export, device = record.outputs["export"], torch.device(workers.device)
     model = read_export(export).model.to(device)
-    batches = held_out_batches(make_job(run.step(case.stage), run), case, settings, device)
-    loss = held_out_loss(model, batches)
+    tables = make_job(run.step(case.stage), run).tables
+    index = build_index(tables, held_out_view(case.config, case.stage))
+    batches = measured_batches(index, tables, case, settings, device)
+    loss = HeldOutLoss.of(sum_losses(model, batches, len(index.sources)), index.sources, record.outputs["steps"]).loss
     scores, distances = judge_pictures(export, case, settings, device) if drawn else ({}, {})
     params = record.outputs["num_params"]
     figures = CaseFigures(case.variant, case.seed, loss, scores, distances, params, record.seconds)
@@ -272,25 +271,19 @@ def _stacked(pictures: Iterable[np.ndarray]) -> UInt8[Tensor, "num 3 height widt
     return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2)
 
 
-def held_out_batches(job: StageJob, case: Case, settings: AblateConfig, device: torch.device) -> Iterator[Batch]:
+def measured_batches(
+    index: SampleIndex, tables: EncodedTables, case: Case, settings: AblateConfig, device: torch.device
+) -> Iterator[tuple[Batch, NDArray[np.integer]]]:
     """The samples that no case trains on, `passes` times, with noise and timesteps that are the same for all cases.
 
     Raises:
         UserError: they do not fill a batch.
     """
-    index = build_index(job.tables, held_out_view(case.config, case.stage))
-    plan = make_plan(index.group, index.source, batch_size=MEASURE_BATCH, seed=MEASURE_SEED)
-    rule = DrawRule(MEASURE_SEED, partial(timesteps, UniformTimesteps()), 0.0, None)
-    cache = RowCache(case.config.stage(case.stage).loader.cache_bytes)
-    states, latents = (
-        StateTable(job.tables.states, cache, job.model.hidden_states),
-        LatentTable(job.tables.latents, cache),
-    )
-    builder = BatchBuilder(plan, index, states, latents, rule, Share(0, 1))
+    plan = make_plan(index.group, index.source, batch_size=MEASURE_BATCH, seed=SEED)
     steps = plan.first_step(settings.passes)
     if not steps:
         raise UserError(
             f"{len(index)} held-out samples fill no batch of {MEASURE_BATCH}: raise ablate.held_out or ablate.passes"
         )
-    for step in range(steps):
-        yield builder.build(step).to(device)
+    for batch, source in held_out_batches(index, tables, case.config.model, MEASURE_BATCH, steps, Share(0, 1)):
+        yield batch.to(device), source

@@ -16,12 +16,14 @@ from mos.tables.lance import drop_table
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.training.checkpoint_format import step_folders
 from mos.training.given_weights import check_fit
+from mos.training.held_out import best_step, read_held_out
 from mos.training.metrics import latest_metrics, read_metrics
 from mos.training.sharding import check_installed
 from mos.training.start import GivenWeights
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run, Step, start_identity, start_note
 from pipelines.run.views import view_of
+from pipelines.train.held_out import join_held_out
 from pipelines.train.job import (
     StageJob,
     keep_first_length,
@@ -86,7 +88,7 @@ def train(step: Step, run: Run, anew: bool) -> None:
     if reached < job.stage.steps:
         print(f"{job.name}: stopped at step {reached} of {job.stage.steps}; run it again to go on", flush=True)
         raise KeyboardInterrupt
-    latest = latest_metrics(job.folder)
+    latest, measured = latest_metrics(job.folder), read_held_out(job.folder)
     balance, taken = {}, list(StageSamples(job).taken())
     if produced is not None and isinstance(job.states, StreamStates):
         balance["balance"] = describe_balance(job, job.states, read_metrics(job.folder), produced)
@@ -101,10 +103,13 @@ def train(step: Step, run: Run, anew: bool) -> None:
             "metrics": str(job.folder / "metrics.jsonl"),
             "steps": reached,
             "final_loss": None if latest is None else latest.loss,
+            "held_out": None if not measured else {"loss": measured[-1].loss, "best_step": best_step(measured)},
             "num_params": num_parameters(job.model),
         }
     )
     loss = "" if latest is None else f", loss {latest.loss:.4f}"
+    if measured:
+        loss += f", held out {measured[-1].loss:.4f} (lowest at step {best_step(measured)})"
     print(f"{job.name}: {reached} steps{loss}; weights in {job.folder / 'export'}", flush=True)
 
 
@@ -121,6 +126,7 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     index = samples.join(0, job.tables, view)
     for number in range(1, samples.newest() + 1):  # what its states are numbered by depends on their source
         samples.join(number, samples.tables(number), view)
+    join_held_out(job, config)
     keep_first_length(job)
     if isinstance(stage.start, GivenWeights):
         note = start_note(config, stage.start)

@@ -31,6 +31,7 @@ from mos.training.notices import Notices
 from mos.training.start import GivenWeights
 from mos.training.stop import stoppable
 from pipelines.train.batches import StageBatches
+from pipelines.train.held_out import HeldOutMeasure
 from pipelines.train.job import StageJob, preview_rows
 
 
@@ -46,6 +47,7 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     source = StageBatches(job, draw_rule(job), device, Notices(job.folder))
     source.begin(state.step)
     preview = make_preview(job, source, device) if stage.sample_every else None
+    held_out = HeldOutMeasure(job, device) if stage.held_out_every else None
     checkpoints = Checkpoints(
         job.folder,
         job.provenance,
@@ -66,6 +68,7 @@ def train_worker(job: StageJob, device: torch.device) -> None:
             checkpoints=checkpoints,
             report=report,
             sample_grid=preview,
+            held_out=held_out,
             stop=stop,
             decay_steps=job.decay_steps,
         )

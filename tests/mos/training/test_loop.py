@@ -14,7 +14,7 @@ from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.loop import sample_losses, train, update
 from mos.training.nonfinite import SkippedUpdates
-from tests.mos.training.tiny import tiny_batch, tiny_engine, tiny_stage
+from tests.mos.training.tiny import FLOAT32, tiny_batch, tiny_engine, tiny_stage
 
 
 def poisoned(step: int, bad: set[int]):
@@ -105,6 +105,35 @@ def test_the_newest_whole_checkpoint_wins_and_old_ones_go(group, tmp_path):
     assert newest_checkpoint(tmp_path).state.step == 4
     (tmp_path / "step-000000004" / MARKER).unlink()
     assert newest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("freed", [True, False])
+def test_what_looks_at_the_average_changes_no_step(group, tmp_path, freed):
+    """A forward pass without a backward pass leaves weights gathered, and those are the average's."""
+    stage = tiny_stage(engine=FLOAT32.model_copy(update={"reshard_after_forward": freed}), ema_decay=0.999)
+    trained = []
+    for every in (None, 2):
+        engine = tiny_engine(stage)
+
+        def look(model, step):
+            with torch.no_grad():
+                sample_losses(model, tiny_batch(step))
+
+        looking = stage.model_copy(update={"held_out_every": every})
+        batches = (tiny_batch(step) for step in range(stage.steps))
+        train(
+            engine,
+            Ema(engine.weights(), stage.ema_decay),
+            batches,
+            looking,
+            TrainState(),
+            checkpoints=Checkpoints(tmp_path / str(every), {}, keep=1),
+            report=lambda _: None,
+            held_out=look,
+        )
+        trained.append({name: tensor.clone() for name, tensor in engine.gather(engine.weights())})
+    plain, looked = trained
+    assert all(torch.equal(tensor, looked[name]) for name, tensor in plain.items())
 
 
 def test_a_grid_is_drawn_with_the_average(group, tmp_path):

@@ -5,10 +5,11 @@ import torch
 
 from mos.ablation.config import AblateConfig
 from mos.errors import UserError
+from mos.loader.batch import Batch
 from mos.loader.index import build_index
 from pipelines.run.steps import Run
-from pipelines.run.views import view_of
-from pipelines.train.cases import Case, held_out_batches, on_one_curation, variant_cases
+from pipelines.run.views import held_out_view, view_of
+from pipelines.train.cases import Case, measured_batches, on_one_curation, variant_cases
 from pipelines.train.job import StageJob, make_job
 from tests.pipelines.trained_run import encoded_run, stage
 
@@ -31,6 +32,12 @@ def job_of(case: Case) -> StageJob:
     return make_job(run.step(case.stage), run)
 
 
+def batches_of(case: Case, settings: AblateConfig) -> list[Batch]:
+    tables = job_of(case).tables
+    index = build_index(tables, held_out_view(case.config, case.stage))
+    return [batch for batch, _ in measured_batches(index, tables, case, settings, torch.device("cpu"))]
+
+
 @pytest.fixture
 def config(small_run):
     return encoded_run(small_run, *stage("stage1"), *ONE, without=("stage2", "stage3", "stage4", "edit"))
@@ -44,7 +51,7 @@ def test_a_case_is_the_run_with_a_variant_a_seed_and_without_what_is_held_out(co
     tables = make_job(Run(config).step("stage1"), Run(config)).tables
     everything = build_index(tables, view_of(config, "stage1"))
     trained = build_index(tables, view_of(cases[0].config, "stage1"))
-    batches = list(held_out_batches(job_of(cases[0]), cases[0], SETTINGS, torch.device("cpu")))
+    batches = batches_of(cases[0], SETTINGS)
     held_out = sum(len(batch) for batch in batches)
     assert 0 < held_out <= 4 * (len(everything) - len(trained))
     assert all(batch.exploration is None and batch.weight is None for batch in batches)
@@ -80,18 +87,11 @@ def test_a_stage_with_others_before_it_and_too_few_samples_are_named(config, sma
     few = SETTINGS.model_copy(update={"held_out": 0.1, "passes": 1})
     case = variant_cases(config, few)[0]
     with pytest.raises(UserError, match=r"held-out samples fill no batch of 16: raise ablate.held_out"):
-        list(held_out_batches(job_of(case), case, few, torch.device("cpu")))
+        batches_of(case, few)
 
 
 def test_noise_and_timesteps_are_the_same_for_every_case(config):
-    first, *others = [
-        list(
-            held_out_batches(
-                make_job(Run(case.config).step("stage1"), Run(case.config)), case, SETTINGS, torch.device("cpu")
-            )
-        )
-        for case in variant_cases(config, SETTINGS)
-    ]
+    first, *others = [batches_of(case, SETTINGS) for case in variant_cases(config, SETTINGS)]
     assert len({float(t) for batch in first for t in batch.timesteps}) == sum(len(batch) for batch in first)
     for batches in others:
         assert all(torch.equal(a.noise, b.noise) for a, b in zip(first, batches, strict=True))
