@@ -86,7 +86,7 @@ def step_seconds(config: RunConfig, name: str, figures: StageFigures, device: to
         model = MoS(config.model)
         model.init_weights()
         engine = build_engine(stage.engine, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
-        batch = _random_batch(config, name, figures)
+        batch = random_batch(config, name, figures)
         batch = batch.pin() if device.type == "cuda" else batch
         run = partial(update, engine, batch, lr=1e-4, micro_batch_size=stage.micro_batch_size)
         return _seconds(run, device, at_least_s)
@@ -115,7 +115,7 @@ def measure_reading(config: RunConfig) -> float | None:
     return read / (repeats + 1) * repeats / seconds / 1e9
 
 
-def _random_batch(config: RunConfig, name: str, figures: StageFigures) -> Batch:
+def random_batch(config: RunConfig, name: str, figures: StageFigures) -> Batch:
     """A worker's share of a global batch: square pictures, contexts of the mean length."""
     stage, model = config.stage(name), config.model
     size = worker_share(config, name)

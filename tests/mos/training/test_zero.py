@@ -7,9 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from mos.errors import UserError
 from mos.model.mos import MoS
-from mos.training import sharding
 from mos.training.checkpoint import newest_checkpoint
 from mos.training.checkpoint_format import TrainState
 from mos.training.checkpoints import Checkpoints
@@ -22,7 +20,7 @@ from mos.training.precision import PrecisionConfig
 from mos.training.sharding import ZeroConfig
 from mos.training.zero import zero_settings
 from tests.mos.training.gloo import run_ranks
-from tests.mos.training.tiny import FLOAT32, MODEL, OPTIMIZER, tiny_batch, tiny_engine, tiny_model, tiny_stage
+from tests.mos.training.tiny import MODEL, OPTIMIZER, tiny_batch, tiny_engine, tiny_model, tiny_stage
 
 pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 
@@ -189,18 +187,3 @@ def test_options_reach_deepspeed_under_its_names() -> None:
     expected = {"stage": 2, "overlap_comm": False, "offload_optimizer": {"device": "cpu"}}
     assert settings["zero_optimization"] == expected
     assert settings["gradient_clipping"] == OPTIMIZER.clip_norm
-
-
-def test_what_it_cannot_do_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="use adamw"):
-        tiny_stage(engine=zero(2), optimizer={"type": "muon"})
-    with pytest.raises(ValueError, match="nvme"):
-        zero(3, offload_optimizer={"device": "nvme"})
-    with pytest.raises(ValueError, match="`stage` of the engine"):
-        ZeroConfig(options={"stage": 1})
-    assert tiny_stage(engine={"type": "deepspeed", "stage": 3}).engine == ZeroConfig(stage=3)
-    assert tiny_stage(engine={"blocks_per_unit": 2}).engine.type == "fsdp2"
-    monkeypatch.setattr(sharding, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="not installed"):
-        sharding.check_installed(zero(1))
-    sharding.check_installed(FLOAT32)

@@ -53,7 +53,7 @@ def test_speeds_of_gpus_are_not_measured_where_there_is_none(small_run):
 @pytest.mark.parametrize(("num", "share"), [(1, 32), (4, 8), (64, 1)])
 def test_a_worker_is_given_its_share_of_a_step(small_run, num: int, share: int):
     config = small_run(f"cluster.train={{num={num}, cpus=1}}", "stage2.resolution=24", "plan.tokens=[[10, 1.0]]")
-    batch = measuring._random_batch(config, "stage2", stage_figures(config, "stage2"))
+    batch = measuring.random_batch(config, "stage2", stage_figures(config, "stage2"))
     assert batch.latents.shape == batch.noise.shape == (share, 12, 12, 12)  # 24 px in a codec of stride 2
     assert batch.timesteps.shape == (share,)
     assert batch.context.layout.offsets.diff().tolist() == [10] * share
@@ -63,7 +63,7 @@ def test_a_worker_is_given_its_share_of_a_step(small_run, num: int, share: int):
 
 def test_a_step_of_an_editing_stage_has_pictures_to_edit(small_run):
     config = small_run("cluster.train={num=8, cpus=1}")
-    batch = measuring._random_batch(config, "edit", stage_figures(config, "edit"))
+    batch = measuring.random_batch(config, "edit", stage_figures(config, "edit"))
     assert batch.reference is not None
     assert batch.reference.shape == batch.latents.shape == (4, 12, 16, 16)
 
