@@ -146,13 +146,18 @@ def _read_flat(pieces: Pieces, state: dict[str, Any]) -> None:
 
 
 def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
-    """Apply fully_shard to groups of blocks, to the router and to what is left, over all ranks.
+    """Apply fully_shard to groups of blocks, to the router and to what is left, over all ranks or over each copy's.
 
     Inputs are not cast on the way in: the model rounds them where they meet a weight, see mos.training.precision.
     """
     # The router and the model return views; nothing downstream writes into them in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    ranks, copies = dist.get_world_size(), config.mesh.replicate
+    shards = config.mesh.num_shards(ranks)
+    if copies == 1:
+        mesh = init_device_mesh(device.type, (ranks,))
+    else:
+        mesh = init_device_mesh(device.type, (copies, shards), mesh_dim_names=("replicate", "shard"))
     policy = MixedPrecisionPolicy(
         param_dtype=torch_dtype(resolve_dtype(config.precision.compute, device.type)),
         reduce_dtype=torch_dtype(config.precision.reduce),

@@ -13,6 +13,7 @@ def own_rows(tensor: Tensor) -> slice:
     """Rows of the whole tensor that this rank holds."""
     if not isinstance(tensor, DTensor):
         return slice(None)
-    rows = -(-tensor.shape[0] // tensor.device_mesh.size())
-    first = min(tensor.device_mesh.get_local_rank() * rows, tensor.shape[0])
+    (dim,) = (number for number, placement in enumerate(tensor.placements) if placement.is_shard(0))
+    rows = -(-tensor.shape[0] // tensor.device_mesh.size(dim))
+    first = min(tensor.device_mesh.get_local_rank(dim) * rows, tensor.shape[0])
     return slice(first, first + len(tensor.to_local()))

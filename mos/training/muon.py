@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 COEFFICIENTS = (
     (4.0848, -6.8946, 2.9270),
@@ -130,9 +130,9 @@ class _Dealt:
 
     def __init__(self, matrices: list[DTensor]) -> None:
         mesh, placements = matrices[0].device_mesh, matrices[0].placements
-        if mesh.ndim != 1 or placements != (Shard(0),):
-            raise ValueError(f"Muon takes weights sharded by rows over one mesh dimension, not {placements} on {mesh}")
-        self.group = mesh.get_group()
+        if placements not in ((Shard(0),), (Replicate(), Shard(0))):
+            raise ValueError(f"Muon takes weights sharded by rows, of which there may be copies, not {placements}")
+        self.group = mesh.get_group(mesh.ndim - 1)  # each copy does the same
         self.rank, ranks = dist.get_rank(self.group), dist.get_world_size(self.group)
         self.cols = [matrix.shape[1] for matrix in matrices]
         self.rows = [_rows(matrix.shape[0], ranks) for matrix in matrices]

@@ -11,12 +11,39 @@ from mos.identity import HOW, NUMBERS
 from mos.training.precision import PrecisionConfig
 
 
+class MeshConfig(StrictConfig):
+    """How the ranks of a gang are laid out: `replicate` times `shard` of them (hybrid sharding)."""
+
+    replicate: Annotated[int, HOW] = Field(1, ge=1)
+    """Copies of the model, whose gradients are averaged: weights are gathered within a copy alone, for instance within
+    the GPUs of a node, and each copy has to hold the whole model's weights and moments."""
+    shard: Annotated[int | None, HOW] = Field(None, ge=1)
+    """Ranks that a copy is sharded over, neighbours in rank; None: as many as there are for each copy."""
+
+    def num_shards(self, num_workers: int) -> int:
+        """Ranks that a copy is sharded over.
+
+        Raises:
+            UserError: the gang is of another size.
+        """
+        shard = self.shard or num_workers // self.replicate
+        if not shard or self.replicate * shard != num_workers:
+            of = "" if self.shard is None else f" and mesh.shard = {self.shard}"
+            raise UserError(
+                f"mesh.replicate = {self.replicate}{of} do not lay out {num_workers} workers: set cluster.train.num to "
+                "their product, or mesh to numbers whose product it is"
+            )
+        return shard
+
+
 class Fsdp2Config(StrictConfig):
     """PyTorch's fully_shard."""
 
     type: Annotated[Literal["fsdp2"], HOW] = "fsdp2"
     precision: Annotated[PrecisionConfig, NUMBERS] = PrecisionConfig()
     """Dtypes of compute and of gradient reduction."""
+    mesh: Annotated[MeshConfig, HOW] = MeshConfig()
+    """Copies of the model and ranks for each, as `{ replicate = 2 }`; by default one copy over all ranks."""
     reshard_after_forward: Annotated[bool, HOW] = True
     """Free a block's gathered weights after its forward pass (ZeRO-3); off keeps them to the backward pass."""
     blocks_per_unit: Annotated[int, HOW] = Field(1, ge=1)

@@ -73,14 +73,15 @@ def training_memory(config: RunConfig, name: str, figures: StageFigures) -> Trai
         moments -= sum(weight.numel() for weight in hidden_matrices(model))
     reduce_width = torch_dtype(stage.engine.precision.reduce).itemsize
     share = worker_share(config, name)
+    shards = engine.mesh.num_shards(workers.num) if isinstance(engine, Fsdp2Config) else workers.num
     # ZeRO's first stage keeps whole gradients to the step, the others cut them as they come.
     in_parts = (stage.micro_batch_size or share) < share
     adds_up = in_parts if isinstance(engine, Fsdp2Config) else engine.stage == 1
     reduced = max(sizes) * width + (num if adds_up else max(sizes)) * reduce_width
     return TrainingMemory(
-        weights=2 * MASTER_BYTES * num / workers.num,
-        moments=MASTER_BYTES * moments / workers.num,
-        average=MASTER_BYTES * num / workers.num,
+        weights=2 * MASTER_BYTES * num / shards,
+        moments=MASTER_BYTES * moments / shards,
+        average=MASTER_BYTES * num / shards,
         gathered=width * gathered + reduced,
         activations=activation_bytes(config, name, round(figures.contexts.tokens.mean), compute),
     )

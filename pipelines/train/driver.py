@@ -18,7 +18,7 @@ from mos.training.checkpoint_format import step_folders
 from mos.training.given_weights import check_fit
 from mos.training.held_out import best_step, read_held_out
 from mos.training.metrics import latest_metrics, read_metrics
-from mos.training.sharding import check_installed
+from mos.training.sharding import Fsdp2Config, check_installed
 from mos.training.start import GivenWeights
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run, Step, start_identity, start_note
@@ -117,6 +117,8 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     """Check that tables, model and stage fit, and leave the joined view in the stage's folder."""
     stage, workers = job.stage, config.cluster.train.num
     check_installed(stage.engine)
+    if isinstance(stage.engine, Fsdp2Config):
+        stage.engine.mesh.num_shards(workers)
     check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])

@@ -19,7 +19,7 @@ from mos.training.loop import sample_losses, train, update
 from mos.training.metrics import StepMetrics
 from mos.training.optimizer import OptimizerConfig, Optimizers, learning_rate
 from mos.training.precision import PrecisionConfig
-from mos.training.sharding import Fsdp2Config
+from mos.training.sharding import Fsdp2Config, MeshConfig
 from mos.training.stop import StopRequest, StopVote
 from tests.mos.training.gloo import process_group, run_ranks
 from tests.mos.training.tiny import FLOAT32, MODEL, tiny_batch, tiny_engine, tiny_model, tiny_stage
@@ -82,6 +82,33 @@ def check_two_ranks_equal_one_process(folder: Path) -> None:
         exported = load_file(folder / "export" / "model.safetensors")
         assert exported.keys() == expected.keys()
         tiny_model().load_state_dict(exported)
+
+
+def check_copies_of_shards(folder: Path) -> None:
+    """Two copies over two ranks each train as one process does, and any gang goes on from their checkpoints."""
+    copies = FLOAT32.model_copy(update={"mesh": MeshConfig(replicate=2)})
+    for number, options in enumerate(({}, {"optimizer": MUON})):
+        stage = tiny_stage(engine=copies, **options)
+        engine, _, _, lines = train_ranks(stage, folder / str(number))
+        expected, losses = plain_training(stage, stage.steps)
+        assert [line.loss for line in lines] == pytest.approx(losses, rel=1e-5)
+        for name, tensor in whole(engine, engine.weights()).items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+        held = sum(tensor.to_local().numel() for tensor in engine.weights().values())
+        assert 0.5 <= held / sum(tensor.numel() for tensor in expected.values()) < 0.6
+        filled = tiny_engine(stage)
+        assert filled.fill(whole(engine, engine.weights()).items()) == []
+        for name, tensor in filled.weights().items():
+            assert torch.equal(tensor.to_local(), engine.weights()[name].to_local())
+        sharded = tiny_engine(tiny_stage(**options))
+        average = Ema(sharded.weights(), 0.9)
+        newest_checkpoint(folder / str(number)).restore(sharded, average, optimizer=True)
+        found, kept = whole(sharded, sharded.weights()), whole(engine, engine.weights())
+        assert all(torch.equal(found[name], kept[name]) for name in kept)
+
+
+def test_copies_of_a_sharded_model_train_like_one(tmp_path):
+    run_ranks(check_copies_of_shards, 4, tmp_path)
 
 
 def check_resume_is_bitwise(folder: Path) -> None:

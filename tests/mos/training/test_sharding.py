@@ -4,7 +4,7 @@ import pytest
 
 from mos.errors import UserError
 from mos.training import sharding
-from mos.training.sharding import Fsdp2Config, ZeroConfig
+from mos.training.sharding import Fsdp2Config, MeshConfig, ZeroConfig
 from tests.mos.training.tiny import FLOAT32, tiny_stage
 
 
@@ -29,3 +29,12 @@ def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(monkeypatch: 
     with pytest.raises(UserError, match=r"pip install 'mos\[deepspeed\]'"):
         sharding.check_installed(ZeroConfig())
     sharding.check_installed(FLOAT32)
+
+
+def test_a_mesh_that_is_not_the_gangs_is_refused():
+    assert MeshConfig().num_shards(8) == 8
+    assert MeshConfig(replicate=2).num_shards(8) == 4
+    assert MeshConfig(replicate=2, shard=4).num_shards(8) == 4
+    for mesh in (MeshConfig(replicate=3), MeshConfig(replicate=16), MeshConfig(shard=4)):
+        with pytest.raises(UserError, match=r"8 workers: set cluster\.train\.num"):
+            mesh.num_shards(8)
