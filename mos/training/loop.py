@@ -1,5 +1,6 @@
 """The training loop of one stage, its step and its loss: batches in, weights, average, checkpoints, metrics out."""
 
+import time
 from collections.abc import Callable, Iterable
 
 import torch
@@ -14,6 +15,7 @@ from mos.training.checkpoint_format import TrainState
 from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.engine import Engine
+from mos.training.goodput import Clock
 from mos.training.meter import Meter, StepResult
 from mos.training.metrics import StepMetrics
 from mos.training.nonfinite import SkippedUpdates
@@ -39,6 +41,7 @@ def train(
     held_out: WithAverage | None = None,
     stop: StopVote | None = None,
     decay_steps: int | None = None,
+    clock: Clock | None = None,
 ) -> TrainState:
     """Train from `state` to the end of the stage, or to where it is stopped. Collective.
 
@@ -56,6 +59,7 @@ def train(
         held_out: called every `stage.held_out_every` steps and at the end.
         stop: says after which step to write a checkpoint and leave, if not at the end.
         decay_steps: updates over which the learning rate decays where the stage does not say; None: all of it.
+        clock: takes the time of this attempt.
 
     Returns:
         Counters of the last checkpoint; their step is less than `stage.steps` where training was stopped.
@@ -63,7 +67,8 @@ def train(
     Raises:
         UserError: more updates than the stage tolerates had a non-finite gradient.
     """
-    meter, skipped = Meter(), SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device)
+    clock = clock or Clock(None, time.time(), state.step)
+    meter, skipped = Meter(clock), SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device)
     step = state.step
     for batch in meter.watch(batches):
         lr = learning_rate(stage.optimizer, step, decay_steps or stage.steps)
@@ -78,18 +83,22 @@ def train(
             state = TrainState(step, skipped.read(step))
         if logs:
             report(meter.line(state, lr))
-        checkpoints.poll()
-        if saves:
-            checkpoints.save(engine, ema, state)
+        with clock.spent_on("checkpoints"):
+            checkpoints.poll()
+            if saves:
+                checkpoints.save(engine, ema, state)
         for every, look in ((stage.sample_every, sample_grid), (stage.held_out_every, held_out)):
             if look is not None and every and _due(step, every, stage.steps):
-                with ema.swapped_into(engine):
+                with clock.spent_on("looks"), ema.swapped_into(engine):
                     look(engine.model, step)
+        if logs or stops:
+            clock.line(step)
         if stops:
             break
     if stop is not None:
         stop.close()
-    checkpoints.finish()
+    with clock.spent_on("checkpoints"):
+        checkpoints.finish()
     return state
 
 

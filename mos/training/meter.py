@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mos.loader.batch import Batch
 from mos.training.checkpoint_format import TrainState
+from mos.training.goodput import Clock
 from mos.training.metrics import StepMetrics
 
 
@@ -27,7 +28,9 @@ class StepResult:
 class Meter:
     """Times and averages updates; the loss stays on the device until a line is due."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        """`clock` is told of the time that is spent waiting for batches."""
+        self._clock = clock
         self._clear()
 
     def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -36,7 +39,9 @@ class Meter:
         while True:
             started = time.perf_counter()
             batch = next(iterator, None)
-            self._waited_s += time.perf_counter() - started
+            waited = time.perf_counter() - started
+            self._waited_s += waited
+            self._clock.add("data", waited)
             if batch is None:
                 return
             yield batch

@@ -16,6 +16,7 @@ from mos.evaluation.scores import edit_is_correct
 from mos.sampling.pictures import from_png, to_png
 from mos.shapes.checker import check
 from mos.tables.lance import TableVersion
+from mos.training.goodput import Goodput
 from mos.training.held_out import read_held_out
 from mos.training.metrics import read_metrics
 from pipelines.draw.requests import Request, bucket_of
@@ -63,6 +64,8 @@ def gather_facts(run: Run, stage: str) -> dict[str, str]:
         for name, balance in balances.items()
         if balance is not None
     ]
+    spent = {name: run.require(name).outputs.get("time") for name in covered}
+    shares = [f"{name} {Goodput(**found).share:.0%}" for name, found in spent.items() if found is not None]
     minutes = sum(run.require(step).seconds for step in before) / 60
     return {
         "model": f"{run.require(stage).outputs['num_params'] / 1e6:.1f} M parameters",
@@ -71,6 +74,7 @@ def gather_facts(run: Run, stage: str) -> dict[str, str]:
         "judged": f"{stage} at {config.stage(stage).resolution} px",
         "training steps": f"{sum(config.stage(name).steps for name in covered):,}",
         **({"streamed states": "; ".join(streamed)} if streamed else {}),
+        **({"time that went to updates": ", ".join(shares)} if shares else {}),
         "data and training took": f"{minutes:.1f} min",
         "guidance": f"{config.evaluate.sampler.guidance:g}, {config.evaluate.sampler.steps} steps",
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

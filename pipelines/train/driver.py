@@ -2,7 +2,7 @@
 
 import shutil
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from cluster.session import ray_session
 from cluster.train import run_workers
@@ -16,6 +16,7 @@ from mos.tables.lance import drop_table
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.training.checkpoint_format import step_folders
 from mos.training.given_weights import check_fit
+from mos.training.goodput import goodput, read_spans
 from mos.training.held_out import best_step, read_held_out
 from mos.training.metrics import latest_metrics, read_metrics
 from mos.training.sharding import Fsdp2Config, check_installed
@@ -88,6 +89,7 @@ def train(step: Step, run: Run, anew: bool) -> None:
     if reached < job.stage.steps:
         print(f"{job.name}: stopped at step {reached} of {job.stage.steps}; run it again to go on", flush=True)
         raise KeyboardInterrupt
+    spent = goodput(read_spans(job.folder))
     latest, measured = latest_metrics(job.folder), read_held_out(job.folder)
     balance, taken = {}, list(StageSamples(job).taken())
     if produced is not None and isinstance(job.states, StreamStates):
@@ -103,6 +105,7 @@ def train(step: Step, run: Run, anew: bool) -> None:
             "metrics": str(job.folder / "metrics.jsonl"),
             "steps": reached,
             "final_loss": None if latest is None else latest.loss,
+            "time": None if spent is None else asdict(spent),
             "held_out": None if not measured else {"loss": measured[-1].loss, "best_step": best_step(measured)},
             "num_params": num_parameters(job.model),
         }
@@ -111,6 +114,10 @@ def train(step: Step, run: Run, anew: bool) -> None:
     if measured:
         loss += f", held out {measured[-1].loss:.4f} (lowest at step {best_step(measured)})"
     print(f"{job.name}: {reached} steps{loss}; weights in {job.folder / 'export'}", flush=True)
+    if spent is not None:
+        workers, price = config.cluster.train, config.plan.machine_for(config.cluster.train.gpus).train_hour
+        money = spent.wall / 3600 * workers.num * price
+        print(f"{job.name}: {spent.text()}; {workers.num} x {price:g} $/h come to {money:.2f} $", flush=True)
 
 
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:

@@ -1,5 +1,6 @@
 """What every training worker runs: tables, model, engine and loop put together for one stage."""
 
+import time
 from contextlib import closing
 from functools import partial
 
@@ -25,6 +26,7 @@ from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.export import write_export
 from mos.training.given_weights import load_checkpoint, load_export
+from mos.training.goodput import Clock
 from mos.training.loop import train
 from mos.training.metrics import metrics_of
 from mos.training.notices import Notices
@@ -42,7 +44,7 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     """
     if isinstance(job.states, StreamStates) and StreamProgress(job.folder / "stream").failure is not None:
         return
-    stage = job.stage
+    stage, began = job.stage, time.time()
     engine, ema, state = start_training(job, device)
     source = StageBatches(job, draw_rule(job), device, Notices(job.folder))
     source.begin(state.step)
@@ -71,6 +73,7 @@ def train_worker(job: StageJob, device: torch.device) -> None:
             held_out=held_out,
             stop=stop,
             decay_steps=job.decay_steps,
+            clock=Clock(job.folder if dist.get_rank() == 0 else None, began, state.step),
         )
     if state.step < stage.steps:
         return
