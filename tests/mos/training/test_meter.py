@@ -9,7 +9,7 @@ import torch
 
 from mos.loader.batch import Batch
 from mos.training.checkpoint_format import TrainState
-from mos.training.goodput import Clock
+from mos.training import goodput
 from mos.training.meter import Meter, StepResult
 from tests.mos.training.tiny import tiny_batch
 
@@ -42,7 +42,7 @@ def result(loss: float, grad_norm: float = 0.5) -> StepResult:
 
 
 def test_losses_are_averaged_and_the_rest_is_of_the_latest_update(group):
-    meter = Meter(Clock(None, 0.0, 0))
+    meter = Meter(goodput.Clock(None, 0.0, 0))
     for step, loss in enumerate((1.0, 3.0)):
         meter.add(replace(tiny_batch(step), epoch=step + 5), result(loss, grad_norm=loss / 4))
     line = meter.line(TrainState(2, nonfinite_steps=1), 1e-3)
@@ -52,7 +52,7 @@ def test_losses_are_averaged_and_the_rest_is_of_the_latest_update(group):
 
 def test_time_spent_waiting_for_batches_is_told_from_time_spent_training(group, clock: Clock):
     """Waits of 1 s and 2 s, updates of 3 s each: 3 of 9 s waited, 16 samples in 9 s."""
-    meter = Meter(Clock(None, 0.0, 0))
+    meter = Meter(goodput.Clock(None, 0.0, 0))
     for batch in meter.watch(slow_batches(clock, 1.0, 2.0)):
         clock.now += 3.0
         meter.add(batch, result(1.0))
@@ -62,7 +62,7 @@ def test_time_spent_waiting_for_batches_is_told_from_time_spent_training(group, 
 
 
 def test_a_line_begins_where_the_one_before_ended(group, clock: Clock):
-    meter = Meter(Clock(None, 0.0, 0))
+    meter = Meter(goodput.Clock(None, 0.0, 0))
     lines = []
     for batch in meter.watch(slow_batches(clock, 4.0, 1.0)):
         weight = torch.tensor([0.0, 1, 1, 1, 1, 1, 1, 0]) if batch.step == 0 else None
@@ -77,4 +77,4 @@ def test_a_line_begins_where_the_one_before_ended(group, clock: Clock):
 
 def test_the_same_batches_come_in_the_same_order():
     batches = [tiny_batch(step) for step in range(3)]
-    assert all(one is other for one, other in zip(Meter(Clock(None, 0.0, 0)).watch(batches), batches, strict=True))
+    assert all(one is other for one, other in zip(Meter(goodput.Clock(None, 0.0, 0)).watch(batches), batches, strict=True))
