@@ -38,6 +38,8 @@ class Span:
     """Seconds of them that batches were waited for; the next two likewise."""
     checkpoints: float
     looks: float
+    ended: bool = False
+    """The attempt's last: it left in order, because the stage was at its end or was told to stop."""
 
 
 class Clock:
@@ -76,6 +78,11 @@ class Clock:
         self._step = step
         self._clear()
 
+    def end(self, step: int) -> None:
+        """End the attempt in order: what follows until the next one is nobody's loss."""
+        seconds = time.perf_counter() - self._started
+        self._write(Span(self._attempt, time.time(), step, step - self._step, seconds, **self._spent, ended=True))
+
     def _clear(self) -> None:
         self._spent: dict[Cause, float] = {"data": 0.0, "checkpoints": 0.0, "looks": 0.0}
         self._started = time.perf_counter()
@@ -99,12 +106,12 @@ class Goodput:
     redone: float
     """Updates that were done again, because an attempt ended after its last checkpoint."""
     down: float
-    """Between the last line of an attempt and the begin of the next."""
+    """Between the last line of an attempt that did not leave in order and the begin of the next."""
     attempts: int
 
     @property
     def wall(self) -> float:
-        """Seconds from the first attempt's begin to the last line."""
+        """Seconds from the first attempt's begin to the last line, but for those in which nothing was to run."""
         lost = self.start + self.data + self.checkpoints + self.looks + self.redone + self.down
         return self.training + lost
 
@@ -157,16 +164,16 @@ def goodput(spans: Sequence[Span]) -> Goodput | None:
     resumed_at = float("inf")  # the earliest step at which any later attempt began
     next_began: float | None = None
     for attempt in reversed(ordered):
-        if next_began is not None:
+        if next_began is not None and not attempt[-1].ended:
             sums["down"] += max(0.0, next_began - attempt[-1].at)
         for span in attempt:
-            if not span.updates:
+            if not span.updates and not span.ended:
                 sums["start"] += span.seconds
                 continue
             for cause in ("data", "checkpoints", "looks"):
                 sums[cause] += getattr(span, cause)
             worked = span.seconds - span.data - span.checkpoints - span.looks
-            again = min(max(span.step - resumed_at, 0.0) / span.updates, 1.0)
+            again = min(max(span.step - resumed_at, 0.0) / span.updates, 1.0) if span.updates else 0.0
             sums["training"] += worked * (1 - again)
             sums["redone"] += worked * again
         resumed_at = min(resumed_at, attempt[0].step - attempt[0].updates)

@@ -91,7 +91,7 @@ def train(
             if look is not None and every and _due(step, every, stage.steps):
                 with clock.spent_on("looks"), ema.swapped_into(engine):
                     look(engine.model, step)
-        if logs or stops:
+        if logs:
             clock.line(step)
         if stops:
             break
@@ -99,6 +99,7 @@ def train(
         stop.close()
     with clock.spent_on("checkpoints"):
         checkpoints.finish()
+    clock.end(step)
     return state
 
 

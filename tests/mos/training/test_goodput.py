@@ -48,19 +48,29 @@ def test_what_was_done_three_times_counts_once():
     assert goodput([]) is None
 
 
+def test_the_time_after_an_attempt_that_left_in_order_is_nobodys_loss():
+    last = Span(1000.0, 1051.0, 20, 0, 1.0, 0.0, 0.75, 0.0, ended=True)
+    later = [replace(span, step=span.step + 5) for span in SECOND]
+    spent = goodput([*FIRST, last, *later])
+    assert spent is not None
+    assert (spent.down, spent.redone, spent.checkpoints) == (0.0, 0.0, 3.75)
+    assert spent.wall == 51.0 + 24.0
+
+
 def test_a_clock_writes_what_the_account_is_made_of(tmp_path: Path):
     clock = Clock(tmp_path, began=500.0, first_step=7)
     with clock.spent_on("checkpoints"):
         pass
     clock.add("data", 0.25)
     clock.line(9)
-    clock.line(12)
+    clock.end(12)
     with (tmp_path / "time.jsonl").open("a") as torn:
         torn.write('{"attempt": 5')
     start, first, second = read_spans(tmp_path)
     assert (start.attempt, start.step, start.updates) == (500.0, 7, 0)
     assert (first.step, first.updates, first.data, first.checkpoints > 0) == (9, 2, 0.25, True)
     assert (second.step, second.updates, second.data, second.checkpoints) == (12, 3, 0.0, 0.0)
+    assert (start.ended, first.ended, second.ended) == (False, False, True)
     assert read_spans(tmp_path / "nowhere") == []
 
 

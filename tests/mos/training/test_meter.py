@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mos.loader.batch import Batch
-from mos.training.checkpoint_format import TrainState
 from mos.training import goodput
+from mos.training.checkpoint_format import TrainState
 from mos.training.meter import Meter, StepResult
 from tests.mos.training.tiny import tiny_batch
 
@@ -77,4 +77,6 @@ def test_a_line_begins_where_the_one_before_ended(group, clock: Clock):
 
 def test_the_same_batches_come_in_the_same_order():
     batches = [tiny_batch(step) for step in range(3)]
-    assert all(one is other for one, other in zip(Meter(goodput.Clock(None, 0.0, 0)).watch(batches), batches, strict=True))
+    assert all(
+        one is other for one, other in zip(Meter(goodput.Clock(None, 0.0, 0)).watch(batches), batches, strict=True)
+    )
