@@ -48,6 +48,7 @@ class Checkpoints:
         provenance: dict[str, Any],
         *,
         keep: int,
+        keep_every: int | None = None,
         background: bool = False,
         patience: int = 3,
         first_step: int = 0,
@@ -58,6 +59,7 @@ class Checkpoints:
             folder: where they are.
             provenance: written into each of them.
             keep: complete checkpoints that stay.
+            keep_every: checkpoints whose step is a multiple of it stay for ever; None: none do.
             background: write from a copy in host memory while training goes on.
             patience: failures in a row that are borne.
             first_step: of the checkpoint that training began from: a later one that is there was passed over.
@@ -65,6 +67,7 @@ class Checkpoints:
         self.folder = folder
         self._provenance = provenance
         self._keep = keep
+        self._keep_every = keep_every
         self._background = background
         self._patience = patience
         self._first_step = first_step
@@ -189,10 +192,14 @@ class Checkpoints:
         return failure
 
     def _prune(self, newest: Path) -> None:
-        """Remove what is older than the newest `keep` good checkpoints, and what was passed over at the start."""
+        """Remove what is older than the newest `keep` good checkpoints, and what was passed over at the start; those
+        that stay for ever stay.
+        """
         complete = [folder for folder in step_folders(self.folder) if is_complete(folder)]
         good = [folder for folder in complete if folder in self._written or step_of(folder) <= self._first_step]
         kept = [folder for folder in good if folder.suffix == "" or folder.with_suffix("") not in good][-self._keep :]
+        if self._keep_every:
+            kept += [folder for folder in good if step_of(folder) % self._keep_every == 0 and folder.suffix == ""]
         for folder in step_folders(self.folder):
             if folder not in kept and step_of(folder) <= step_of(newest):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -73,15 +73,26 @@ class Clock:
 
     def line(self, step: int) -> None:
         """End a span after so many updates, and begin the next."""
-        seconds = time.perf_counter() - self._started
-        self._write(Span(self._attempt, time.time(), step, step - self._step, seconds, **self._spent))
+        self._write(self._span(step))
         self._step = step
         self._clear()
 
     def end(self, step: int) -> None:
         """End the attempt in order: what follows until the next one is nobody's loss."""
-        seconds = time.perf_counter() - self._started
-        self._write(Span(self._attempt, time.time(), step, step - self._step, seconds, **self._spent, ended=True))
+        self._write(replace(self._span(step), ended=True))
+
+    def _span(self, step: int) -> Span:
+        spent = self._spent
+        return Span(
+            attempt=self._attempt,
+            at=time.time(),
+            step=step,
+            updates=step - self._step,
+            seconds=time.perf_counter() - self._started,
+            data=spent["data"],
+            checkpoints=spent["checkpoints"],
+            looks=spent["looks"],
+        )
 
     def _clear(self) -> None:
         self._spent: dict[Cause, float] = {"data": 0.0, "checkpoints": 0.0, "looks": 0.0}

@@ -64,6 +64,8 @@ class StageConfig(StrictConfig):
     """Updates between checkpoints; the last update always writes one."""
     keep_checkpoints: Annotated[int, HOW] = Field(2, ge=1)
     """Newest complete checkpoints kept."""
+    keep_checkpoints_every: Annotated[int | None, HOW] = Field(None, gt=0)
+    """Checkpoints after a multiple of so many updates stay for ever, beside those; None: none do."""
     async_checkpoint: Annotated[bool, HOW] = False
     """Write checkpoints in the background, from a copy in host memory."""
     checkpoint_patience: Annotated[int, HOW] = Field(3, ge=0)
@@ -84,6 +86,16 @@ class StageConfig(StrictConfig):
     states: Annotated[StatesConfig, HOW] = CacheStates()
     """Source of hidden states, by `type`: `cache` (the table that encode fills), `stream` (produced while they are
     consumed), `recompute` (the tower inside the training worker) or `auto` (the cheapest by the cost model)."""
+
+    @model_validator(mode="after")
+    def _kept_are_written(self) -> Self:
+        every = self.keep_checkpoints_every
+        if every is not None and every % self.checkpoint_every:
+            raise ValueError(
+                f"keep_checkpoints_every = {every} is no multiple of checkpoint_every = {self.checkpoint_every}, after "
+                f"which checkpoints are written: set it to {-(-every // self.checkpoint_every) * self.checkpoint_every}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _engine_has_the_optimizer(self) -> Self:

@@ -92,7 +92,9 @@ def stage_needs(
         sample = figure.raw_bytes + latents * MASTER_BYTES * math.prod(latents_shape(config, item.stage, 1))
         ahead = stage.loader.prefetch_batches + 1
         cost = item.chosen.cost
-        checkpoints = (stage.keep_checkpoints + 1) * known[shape].checkpoint * workers  # one of them being written
+        for_ever = stage.steps // stage.keep_checkpoints_every if stage.keep_checkpoints_every else 0
+        num = for_ever + stage.keep_checkpoints + 1  # one of them being written
+        checkpoints = num * known[shape].checkpoint * workers
         needs.append(
             StageNeeds(
                 stage=item.stage,

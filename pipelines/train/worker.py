@@ -54,6 +54,7 @@ def train_worker(job: StageJob, device: torch.device) -> None:
         job.folder,
         job.provenance,
         keep=stage.keep_checkpoints,
+        keep_every=stage.keep_checkpoints_every,
         background=stage.async_checkpoint,
         patience=stage.checkpoint_patience,
         first_step=state.step,

@@ -30,6 +30,14 @@ def test_the_newest_are_kept_with_what_the_stage_recorded(group, tmp_path):
     assert (found.state, found.ema_updates, found.provenance) == (TrainState(3), 0, {"run": "test"})
 
 
+def test_those_of_an_interval_stay_for_ever(group, tmp_path):
+    engine = tiny_engine(tiny_stage())
+    checkpoints = Checkpoints(tmp_path, {}, keep=1, keep_every=4)
+    for step in range(2, 12, 2):
+        checkpoints.save(engine, Ema(engine.weights(), 0.9), TrainState(step))
+    assert names(tmp_path) == [f"step-{step:09d}" for step in (4, 8, 10)]
+
+
 def test_a_leftover_of_a_crash_is_written_over(group, tmp_path):
     for step in (3, 6):
         (tmp_path / f"step-00000000{step}").mkdir()

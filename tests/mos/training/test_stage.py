@@ -54,6 +54,8 @@ def test_values_at_their_bound_are_taken(least: dict):
         {"max_nonfinite_steps": -1},
         {"checkpoint_every": 0},
         {"keep_checkpoints": 0},
+        {"keep_checkpoints_every": 1500},
+        {"held_out_every": 0},
         {"log_every": 0},
         {"sample_every": 0},
         {"num_sample_images": 0},
