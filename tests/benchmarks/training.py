@@ -1,4 +1,5 @@
-"""What engines cost: ZeRO's three stages against FSDP2, and a checkpoint in the background against one at once.
+"""What engines cost: ZeRO's three stages against FSDP2, and a checkpoint in the background against one at once; and how
+many of a hundred damaged checkpoints are taken for good ones.
 
   python -m tests.benchmarks.training
 
@@ -6,24 +7,30 @@ Two ranks over gloo, a thread each, train the demo's model in float32 with AdamW
 All engines live in the same processes and take turns, so that a drift of the machine hits all alike.
 """
 
+import io
 import os
+import random
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from mos.model.mos import MoS
+from mos.training.checkpoint import newest_checkpoint
+from mos.training.checkpoint_format import TrainState
+from mos.training.checkpoints import Checkpoints
 from mos.training.ema import Ema
 from mos.training.engine import Engine, build_engine
 from mos.training.loop import update
 from mos.training.optimizer import OptimizerConfig
 from mos.training.precision import PrecisionConfig
-from mos.training.sharding import EngineConfig, ZeroConfig
+from mos.training.sharding import EngineConfig, Fsdp2Config, ZeroConfig
 from pipelines.cost.figures import stage_figures
 from pipelines.cost.measure import random_batch
 from pipelines.run.cli import DEFAULT_CONFIG
@@ -33,6 +40,7 @@ from tests.mos.training.gloo import run_ranks
 
 FLOAT32 = PrecisionConfig(compute="float32")
 RANKS, UPDATES, REPEATS, MARK_STALL = 2, 8, 7, 0.15
+NUM_DAMAGED = 100
 CPU = torch.device("cpu")
 
 
@@ -94,6 +102,52 @@ def stalls(engine: Engine, folder: Path) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
+def damages(path: Path, rng: random.Random) -> str:
+    """Do one thing to a checkpoint that a disk, an upload or a crash may do; returns which."""
+    file = rng.choice(sorted(found for found in path.rglob("*") if found.is_file()))
+    data, kind = bytearray(file.read_bytes()), rng.choice(["flip", "truncate", "zero", "remove", "append", "part"])
+    place = rng.randrange(len(data))
+    match kind:
+        case "flip":
+            data[place] ^= 1 << rng.randrange(8)
+        case "truncate":
+            del data[place:]
+        case "zero":  # a block that never reached the disk
+            block = data[place : place + 4096]
+            data[place : place + 4096] = bytes(len(block)) if any(block) else bytes(byte ^ 255 for byte in block)
+        case "append":
+            data += b"\0"
+        case "remove":
+            file.unlink()
+            return kind
+        case "part":  # of an upload: this file and all that sort behind it are missing
+            for later in sorted(path.rglob("*")):
+                if later.is_file() and later >= file:
+                    later.unlink()
+            return kind
+    file.write_bytes(bytes(data))
+    return kind
+
+
+def count_bad(folder: Path) -> None:
+    """How many of the damaged checkpoints are read as good; the one before is to be found instead."""
+    engine = engine_of(load_run(DEFAULT_CONFIG).model, Fsdp2Config(precision=FLOAT32))
+    kept = folder / "kept"
+    saved = Checkpoints(kept, {}, keep=2)
+    for step in (1, 2):
+        saved.save(engine, Ema(engine.weights(), 0.9), TrainState(step))
+    rng, bad = random.Random(0), 0
+    for number in range(NUM_DAMAGED):
+        stage = folder / str(number)
+        shutil.copytree(kept, stage)
+        damages(stage / "step-000000002", rng)
+        with redirect_stdout(io.StringIO()):
+            found = newest_checkpoint(stage)
+        bad += found is None or found.state.step != 1
+        shutil.rmtree(stage)
+    (folder / "bad").write_text(str(bad), encoding="utf-8")
+
+
 def engine_of(model: object, setting: EngineConfig) -> Engine:
     """Of the demo's model, all with the same weights."""
     with torch.device("meta"):
@@ -108,6 +162,7 @@ def rows() -> Iterator[Row]:
     """One for each engine and for checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
         run_ranks(measure, RANKS, Path(folder))
+        run_ranks(count_bad, 1, Path(folder))
         figures = [path for path in Path(folder).iterdir() if path.is_file()]
         found = {path.name: float(path.read_text(encoding="utf-8")) for path in figures}
     fsdp2 = found["fsdp2"]
@@ -115,6 +170,7 @@ def rows() -> Iterator[Row]:
         if name != "fsdp2":
             yield Row(name, found[name], "samples/s, two ranks", "FSDP2", fsdp2, found[name] / fsdp2, REPEATS)
     stall = found["in the background"] / found["at once"]
+    yield Row("ckpt.bad", found["bad"], f"read as good of {NUM_DAMAGED} damaged", "mark", 0.0, None, NUM_DAMAGED)
     yield Row("ckpt.stall", stall, "of a checkpoint at once", "mark", MARK_STALL, MARK_STALL / stall, REPEATS)
 
 
