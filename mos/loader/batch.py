@@ -56,13 +56,13 @@ class Batch:
         """The same in pinned memory, from which `to` copies without waiting."""
         return self._each(lambda part: part.pin_memory())
 
-    def split(self, size: int | None) -> Iterator["Batch"]:
-        """Consecutive micro batches of `size` samples, all at once where None; cut on the CPU, not on a GPU."""
-        if size is None or size >= len(self):
+    def split(self, num: int) -> Iterator["Batch"]:
+        """Consecutive micro batches, whose sizes differ by a sample at most; cut on the CPU, not on a GPU."""
+        if num == 1:
             yield self
             return
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
+        for number in range(num):
+            yield self[number * len(self) // num : (number + 1) * len(self) // num]
 
     def __getitem__(self, samples: slice) -> "Batch":
         return self._each(lambda part: part[samples])
@@ -72,3 +72,9 @@ class Batch:
         names = ("latents", "noise", "timesteps", "context", "reference", "exploration", "weight")
         parts = {name: getattr(self, name) for name in names}
         return replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
+
+
+def num_micro_batches(batch_size: int, num_workers: int, micro_batch_size: int | None) -> int:
+    """Micro batches of an update on each rank: as many as the largest share needs."""
+    largest = -(-batch_size // num_workers)
+    return 1 if micro_batch_size is None else -(-largest // micro_batch_size)

@@ -36,15 +36,14 @@ class DrawRule:
 
 @dataclass(frozen=True)
 class Share:
-    """Rank and number of ranks, which divides the global batch."""
+    """Rank and number of ranks; shares of a batch differ by a sample at most."""
 
     rank: int
     world_size: int
 
     def columns(self, batch_size: int) -> range:
         """This rank's columns of every global batch."""
-        size = batch_size // self.world_size
-        return range(self.rank * size, (self.rank + 1) * size)
+        return range(self.rank * batch_size // self.world_size, (self.rank + 1) * batch_size // self.world_size)
 
 
 class StatesSource(Protocol):

@@ -1,6 +1,7 @@
 """Whether tables, model and stage fit each other: asked before anything is spent, answered in one sentence."""
 
 from mos.errors import UserError
+from mos.loader.batch import num_micro_batches
 from mos.loader.index import SampleIndex
 from mos.model.mos import ModelConfig
 from mos.tables.payloads import LatentTable, StateTable
@@ -62,9 +63,13 @@ def repeating_buckets(index: SampleIndex, batch_size: int) -> dict[str, int]:
 
 
 def check_share(*, batch_size: int, micro_batch_size: int | None, num_workers: int) -> None:
-    """Raise `UserError` unless the ranks, and then the micro batches, divide the global batch."""
-    if batch_size % num_workers:
-        raise UserError(f"batch_size = {batch_size} is not a multiple of the {num_workers} training workers")
-    share = batch_size // num_workers
-    if micro_batch_size is not None and share % micro_batch_size:
-        raise UserError(f"micro_batch_size = {micro_batch_size} does not divide a worker's share of {share} samples")
+    """Raise `UserError` unless every rank has a sample for each micro batch, of which all ranks have as many."""
+    if batch_size < num_workers:
+        raise UserError(f"batch_size = {batch_size} has no sample for each of the {num_workers} training workers")
+    share, parts = batch_size // num_workers, num_micro_batches(batch_size, num_workers, micro_batch_size)
+    if share < parts:
+        raise UserError(
+            f"micro_batch_size = {micro_batch_size} makes {parts} micro batches of the largest share of batch_size = "
+            f"{batch_size}, and one of the {num_workers} training workers has {share} samples: set it to "
+            f"{micro_batch_size + 1 if micro_batch_size else None}, or batch_size to a multiple of the workers"
+        )

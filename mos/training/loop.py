@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterable
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mos.flow.loss import velocity_loss
 from mos.flow.path import interpolate, velocity
-from mos.loader.batch import Batch
+from mos.loader.batch import Batch, num_micro_batches
 from mos.model.mos import MoS
 from mos.training.checkpoint_format import TrainState
 from mos.training.checkpoints import Checkpoints
@@ -72,7 +73,7 @@ def train(
     step = state.step
     for batch in meter.watch(batches):
         lr = learning_rate(stage.optimizer, step, decay_steps or stage.steps)
-        result = update(engine, batch, lr, stage.micro_batch_size)
+        result = update(engine, batch, lr, batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size)
         step += 1
         ema.update(engine.weights())
         skipped.add(result.grad_norm)
@@ -103,17 +104,28 @@ def train(
     return state
 
 
-def update(engine: Engine, batch: Batch, lr: float, micro_batch_size: int | None = None) -> StepResult:
+def update(
+    engine: Engine, batch: Batch, lr: float, *, batch_size: int | None = None, micro_batch_size: int | None = None
+) -> StepResult:
     """One optimiser step (Algorithm 1) on a global batch, of which `batch` is this rank's share, on the CPU.
 
-    The gradient is that of the mean over the global batch, whatever the number of ranks and of micro batches; nothing
-    waits for the device.
+    The gradient is that of the mean over the global batch, whatever the number of ranks and of micro batches and
+    whether they divide it; nothing waits for the device.
+
+    Args:
+        engine: the sharded model.
+        batch: this rank's share.
+        lr: learning rate.
+        batch_size: of the global batch; None: every rank has as many samples as this one.
+        micro_batch_size: samples of a forward pass at most; None: the whole share.
     """
-    total = torch.zeros((), device=engine.device)
-    parts = list(batch.split(micro_batch_size))
-    for number, part in enumerate(parts):
-        loss = sample_losses(engine.model, part.to(engine.device)).sum() / len(batch)
-        engine.backward(loss, last=number == len(parts) - 1)
+    ranks = dist.get_world_size()
+    batch_size = batch_size or ranks * len(batch)
+    total, num = torch.zeros((), device=engine.device), num_micro_batches(batch_size, ranks, micro_batch_size)
+    for number, part in enumerate(batch.split(num)):
+        # The engine takes the mean over the ranks.
+        loss = sample_losses(engine.model, part.to(engine.device)).sum() * (ranks / batch_size)
+        engine.backward(loss, last=number == num - 1)
         total += loss.detach()
     return StepResult(total, engine.step(lr))
 

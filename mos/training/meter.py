@@ -20,7 +20,7 @@ class StepResult:
     """Loss and gradient norm of one update, from before it changed the weights."""
 
     loss: Float[Tensor, ""]
-    """Mean over this rank's samples, on the device."""
+    """Of this rank's samples, on the device, so that the mean over the ranks is the global batch's."""
     grad_norm: Float[Tensor, ""]
     """Global L2 norm before clipping, on the device; not finite: the update was skipped."""
 
@@ -56,9 +56,10 @@ class Meter:
     def line(self, state: TrainState, lr: float) -> StepMetrics:
         """The metrics since the last line. Collective: the loss is averaged over the ranks."""
         loss = torch.stack(self._losses).mean()
-        left_out = torch.tensor(self._num_left_out, device=loss.device)
+        counts = torch.tensor([self._num_samples, self._num_left_out], device=loss.device)
         dist.all_reduce(loss)
-        dist.all_reduce(left_out)
+        dist.all_reduce(counts)
+        samples, left_out = counts.tolist()
         elapsed_s = time.perf_counter() - self._started
         epoch, grad_norm = self._latest
         metrics = StepMetrics(
@@ -67,10 +68,10 @@ class Meter:
             loss=loss.item() / dist.get_world_size(),
             lr=lr,
             grad_norm=float(grad_norm),
-            samples_per_s=self._num_samples * dist.get_world_size() / elapsed_s,
+            samples_per_s=samples / elapsed_s,
             data_wait=self._waited_s / elapsed_s,
             nonfinite_steps=state.nonfinite_steps,
-            left_out=int(left_out),
+            left_out=left_out,
         )
         self._clear()
         return metrics

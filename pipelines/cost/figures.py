@@ -153,8 +153,8 @@ def stage_figures(config: RunConfig, name: str) -> StageFigures:
 
 
 def worker_share(config: RunConfig, name: str) -> int:
-    """Samples of a step that one worker trains on."""
-    return max(1, config.stage(name).batch_size // config.cluster.train.num)
+    """Samples of a step that one worker trains on, at most."""
+    return -(-config.stage(name).batch_size // config.cluster.train.num)
 
 
 def latents_shape(config: RunConfig, name: str, samples: int) -> tuple[int, int, int, int]:

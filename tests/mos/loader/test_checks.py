@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mos.errors import UserError
+from mos.loader.batch import num_micro_batches
 from mos.loader.checks import check_share, check_tables, check_view, repeating_buckets
 from mos.loader.index import NO_ROW, SampleIndex
 from mos.model.mos import ModelConfig
@@ -101,12 +102,15 @@ def test_buckets_smaller_than_a_batch_are_told():
     assert repeating_buckets(index, 3) == {}
 
 
-def test_ranks_and_micro_batches_divide_the_batch():
-    check_share(batch_size=8, micro_batch_size=2, num_workers=2)
-    check_share(batch_size=6, micro_batch_size=None, num_workers=2)
-    with pytest.raises(UserError, match="batch_size = 8 is not a multiple of the 3 training workers"):
-        check_share(batch_size=8, micro_batch_size=None, num_workers=3)
-    with pytest.raises(UserError, match="micro_batch_size = 3 does not divide a worker's share of 4 samples"):
-        check_share(batch_size=8, micro_batch_size=3, num_workers=2)
-    with pytest.raises(UserError, match="does not divide a worker's share of 4"):
-        check_share(batch_size=8, micro_batch_size=8, num_workers=2)
+def test_every_rank_has_a_sample_for_each_of_its_micro_batches():
+    for batch_size, micro_batch_size, num_workers in ((8, 2, 2), (6, None, 2), (8, None, 3), (8, 3, 2), (8, 8, 2)):
+        check_share(batch_size=batch_size, micro_batch_size=micro_batch_size, num_workers=num_workers)
+    with pytest.raises(UserError, match="batch_size = 2 has no sample for each of the 3 training workers"):
+        check_share(batch_size=2, micro_batch_size=None, num_workers=3)
+    with pytest.raises(UserError, match=r"micro_batch_size = 1 makes 3 micro batches .* has 2 samples: set it to 2"):
+        check_share(batch_size=8, micro_batch_size=1, num_workers=3)
+
+
+@pytest.mark.parametrize(("micro_batch_size", "expected"), [(None, 1), (1, 3), (2, 2), (3, 1), (9, 1)])
+def test_all_ranks_have_as_many_micro_batches_as_the_largest_share_needs(micro_batch_size, expected):
+    assert num_micro_batches(8, 3, micro_batch_size) == expected

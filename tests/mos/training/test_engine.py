@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mos.loader.batch import num_micro_batches
 from mos.training.checksums import Checksum
 from mos.training.engine import Engine, build_engine
 from mos.training.loop import sample_losses
@@ -28,7 +29,7 @@ def built(config: Fsdp2Config, *, recompute: bool = False, **optimizer: float) -
 
 def backward(engine: Engine, micro_batch_size: int | None = None, factor: float = 1.0) -> None:
     """Gradients of the mean loss of a batch of 8."""
-    parts = list(tiny_batch(0).split(micro_batch_size))
+    parts = list(tiny_batch(0).split(num_micro_batches(8, 1, micro_batch_size)))
     for number, part in enumerate(parts):
         loss = sample_losses(engine.model, part).sum() / 8
         engine.backward(factor * loss, last=number == len(parts) - 1)

@@ -84,6 +84,21 @@ def check_two_ranks_equal_one_process(folder: Path) -> None:
         tiny_model().load_state_dict(exported)
 
 
+def check_ranks_that_do_not_divide_the_batch(folder: Path) -> None:
+    """Shares of 2, 3 and 3 of 8 samples, in one, two and one micro batches, train as one process does."""
+    for micro_batch_size in (None, 2, 3):
+        stage = tiny_stage(micro_batch_size=micro_batch_size)
+        engine, _, _, lines = train_ranks(stage, folder / str(micro_batch_size))
+        expected, losses = plain_training(stage, stage.steps)
+        assert [line.loss for line in lines] == pytest.approx(losses, rel=1e-5)
+        for name, tensor in whole(engine, engine.weights()).items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_ranks_need_not_divide_the_batch(tmp_path):
+    run_ranks(check_ranks_that_do_not_divide_the_batch, 3, tmp_path)
+
+
 def check_copies_of_shards(folder: Path) -> None:
     """Two copies over two ranks each train as one process does, and any gang goes on from their checkpoints."""
     copies = FLOAT32.model_copy(update={"mesh": MeshConfig(replicate=2)})

@@ -66,12 +66,12 @@ def test_a_sample_that_is_left_out_does_not_count(group):
         losses = sample_losses(engine.model, batch)
         outcomes.append(losses.detach())
         for size in (None, 2):
-            result = update(tiny_engine(tiny_stage()), batch, 1e-3, size)
+            result = update(tiny_engine(tiny_stage()), batch, 1e-3, micro_batch_size=size)
             assert result.loss.item() == pytest.approx(losses.sum().item() / 8)
     plain, weighed = outcomes
     assert torch.equal(weighed, plain * torch.tensor([1.0, 1, 0, 1, 1, 1, 1, 1]))
     assert (tiny_batch(0).num_left_out, batch.num_left_out) == (0, 1)
-    assert [part.num_left_out for part in batch.split(2)] == [0, 1, 0, 0]
+    assert [part.num_left_out for part in batch.split(4)] == [0, 1, 0, 0]
 
 
 class NothingIsRead(TorchDispatchMode):

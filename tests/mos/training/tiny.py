@@ -3,6 +3,7 @@
 import torch
 
 from mos.loader.batch import Batch
+from mos.loader.builder import Share
 from mos.loader.randomness import ExplorationRule, SampleKey, draw_noise, draw_uniform
 from mos.model.context import Context
 from mos.model.fusion import RoutedFusion
@@ -49,8 +50,7 @@ def tiny_engine(stage: StageConfig) -> Engine:
 
 def tiny_batch(step: int, rank: int = 0, world_size: int = 1, batch_size: int = 8) -> Batch:
     """One rank's share of a global batch that does not depend on the world size."""
-    size = batch_size // world_size
-    keys = [SampleKey(0, 0, step * batch_size + position) for position in range(rank * size, (rank + 1) * size)]
+    keys = [SampleKey(0, 0, step * batch_size + position) for position in Share(rank, world_size).columns(batch_size)]
     rule = ExplorationRule(num_blocks=2, num_layers=3, top_k=2, epsilon=0.5)
     noise = torch.stack([draw_noise(key, (4, 4, 6)) for key in keys])
     lengths = [2 + key.position % 4 for key in keys]
