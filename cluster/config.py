@@ -4,7 +4,7 @@ from pydantic import Field
 
 from cluster.resources import available_cores
 from mos.config import StrictConfig
-from mos.workers import WorkerConfig
+from mos.workers import GangConfig, WorkerConfig
 
 
 class ClusterConfig(StrictConfig):
@@ -17,8 +17,8 @@ class ClusterConfig(StrictConfig):
     """Shared memory of a local Ray, in MiB."""
     hub_downloads: bool = False
     """Let workers fetch pinned weights from the Hugging Face hub; off, they only read local paths and caches."""
-    train: WorkerConfig = WorkerConfig()
-    """The training gang: `num` is the world size."""
+    train: GangConfig = GangConfig()
+    """The training gang: `num` is the world size, the smallest one where `max_num` is set."""
     max_failures: int = Field(default=3, ge=-1)
     """Restarts of a training gang that lost a worker, before the step fails; -1: without end."""
     generate: WorkerConfig = WorkerConfig()

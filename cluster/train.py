@@ -18,18 +18,22 @@ from cluster.resources import actor_options
 from cluster.room import refuse_too_many, told_while_waiting
 from mos.errors import UserError
 from mos.files import written_whole
-from mos.workers import WorkerConfig
+from mos.workers import GangConfig
 
 Job = TypeVar("Job")
 
+LOOK_FOR_ROOM_S = 300.0
+"""Between looks for room that a gang may grow into: each growth costs a start and the steps since a checkpoint."""
+
 
 def run_workers(
-    worker: Callable[[Job, torch.device], None], job: Job, workers: WorkerConfig, *, folder: Path, max_failures: int
+    worker: Callable[[Job, torch.device], None], job: Job, workers: GangConfig, *, folder: Path, max_failures: int
 ) -> None:
     """Run `worker(job, device)` on every worker, inside one torch process group: NCCL with GPUs, gloo without.
 
-    When a worker dies, Ray Train stops the others and starts the whole gang again; `worker` is expected to go on from
-    its own checkpoints. After a user's mistake the gang that is started again ends at once.
+    When a worker dies, Ray Train stops the others and starts the whole gang again, with as many as there is room for
+    where the gang may have several sizes; it does so, too, where there is room for more. `worker` is expected to go on
+    from its own checkpoints. After a user's mistake the gang that is started again ends at once.
 
     Args:
         worker: a function of an importable module.
@@ -64,7 +68,8 @@ def run_workers(
         },
         torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=workers.num,
+            num_workers=workers.num if workers.max_num is None else (workers.num, workers.max_num),
+            elastic_resize_monitor_interval_s=LOOK_FOR_ROOM_S,
             use_gpu=workers.gpus > 0,
             resources_per_worker=resources,
             label_selector=dict(workers.labels) or None,

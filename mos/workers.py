@@ -36,6 +36,25 @@ class WorkerConfig(WorkerResources):
     """Workers at the same time; `auto` where the section says so."""
 
 
+class GangConfig(WorkerConfig):
+    """A training gang of equal workers, of one size or of a range of sizes."""
+
+    max_num: int | None = Field(default=None, ge=1)
+    """The gang grows up to here where the cluster has room, and goes on with as few as `num` where workers are lost;
+    None: it has `num` workers always. A change of size goes back to the last checkpoint."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_num is not None and self.max_num < self.num:
+            raise ValueError(f"max_num = {self.max_num} is less than num = {self.num}")
+        return self
+
+    @property
+    def sizes(self) -> range:
+        """Numbers of workers that it may have."""
+        return range(self.num, (self.max_num or self.num) + 1)
+
+
 class PoolBounds(StrictConfig):
     """Fewest and most workers of a pool that grows while work is waiting."""
 

@@ -30,7 +30,7 @@ COMMAND = Command(__name__, __doc__, section="codec")
 from cluster.session import ray_session
 from cluster.train import run_workers
 from mos.autoencoder.train import CodecJob, train_codec
-from mos.loader.checks import check_share
+from mos.errors import UserError
 from mos.tables.lance import TableVersion
 from mos.training.metrics import latest_metrics
 from pipelines.run.steps import Run
@@ -49,9 +49,12 @@ def main(run: Run, args: Namespace) -> None:
         if args.force:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        codec, gang = config.codec, config.cluster.train
+        codec, gang = config.codec, config.cluster.train.model_copy(update={"max_num": None})
         assert codec is not None, "step() asks for the section"
-        check_share(batch_size=codec.batch_size, micro_batch_size=None, num_workers=gang.num)
+        if codec.batch_size % gang.num:  # its ranks average what each of them has summed
+            raise UserError(
+                f"codec.batch_size = {codec.batch_size} is not a multiple of cluster.train.num = {gang.num}"
+            )
         samples = TableVersion(**run.require("curate").outputs["samples"])
         job = CodecJob(codec, config.seed, samples, config.curate.image, folder)
         print(f"codec: {codec.total_steps} steps of {codec.batch_size} pictures at {codec.resolution} px", flush=True)

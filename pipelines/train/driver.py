@@ -122,11 +122,12 @@ def train(step: Step, run: Run, anew: bool) -> None:
 
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     """Check that tables, model and stage fit, and leave the joined view in the stage's folder."""
-    stage, workers = job.stage, config.cluster.train.num
+    stage, gang = job.stage, config.cluster.train
     check_installed(stage.engine)
-    if isinstance(stage.engine, Fsdp2Config):
-        stage.engine.mesh.num_shards(workers)
-    check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=workers)
+    for size in gang.sizes:
+        if isinstance(stage.engine, Fsdp2Config):
+            stage.engine.mesh.num_shards(size)
+        check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=size)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
     if isinstance(stage.start, GivenWeights) and not newest_step(job):
@@ -182,4 +183,5 @@ def describe_gang(job: StageJob, config: RunConfig) -> str:
     each = f"{workers.gpus:g} GPU" if workers.gpus else f"{workers.cpus:g} CPU core"
     each += "" if each.startswith("1 ") else "s"
     sets = "" if workers.gpus else f" ({', '.join(instruction_sets())})"
-    return f"{workers.num} worker{'s' * (workers.num > 1)} of {each}{sets} in {precision.compute}"
+    num = f"{workers.num}" if workers.max_num is None else f"{workers.num} to {workers.max_num}"
+    return f"{num} worker{'s' * (workers.sizes[-1] > 1)} of {each}{sets} in {precision.compute}"

@@ -1,6 +1,8 @@
 """Training gangs under a real Ray Train: what is tried again and what is not, and gangs that never fit."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import torch
 import torch.distributed as dist
 
 from cluster.train import run_workers
+from mos.checkout import CLONE
 from mos.errors import UserError
-from mos.workers import WorkerConfig
+from mos.workers import GangConfig
 
-TWO = WorkerConfig(num=2, cpus=1)
+TWO = GangConfig(num=2, cpus=1)
 
 
 def note(folder: Path) -> int:
@@ -44,7 +47,7 @@ def fails_always(folder: Path, device: torch.device) -> None:
     raise RuntimeError("no luck")
 
 
-def run(worker, tmp_path: Path, max_failures: int, workers: WorkerConfig = TWO) -> Path:
+def run(worker, tmp_path: Path, max_failures: int, workers: GangConfig = TWO) -> Path:
     attempts = tmp_path / "attempts"
     attempts.mkdir()
     run_workers(worker, attempts, workers, folder=tmp_path / "ray", max_failures=max_failures)
@@ -61,8 +64,16 @@ def test_a_users_mistake_is_not_tried_again(local_ray, tmp_path):
 @pytest.mark.slow
 def test_a_lost_gang_is_started_again_on_the_cores_that_it_had(local_ray, tmp_path):
     """Of four cores three: a second gang has room only where the first one's are free again."""
-    attempts = run(fails_once, tmp_path, max_failures=3, workers=WorkerConfig(num=3, cpus=1))
+    attempts = run(fails_once, tmp_path, max_failures=3, workers=GangConfig(num=3, cpus=1))
     assert len(list(attempts.iterdir())) >= 4
+
+
+@pytest.mark.slow
+def test_a_gang_grows_when_a_node_comes(tmp_path):
+    script = CLONE / "tests" / "cluster" / "growing_gang.py"
+    environment = {**os.environ, "PYTHONPATH": str(CLONE)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=150)
+    assert "sizes 1 2" in done.stdout, done.stderr[-2000:]
 
 
 @pytest.mark.slow
@@ -74,7 +85,7 @@ def test_a_gang_that_always_fails_is_given_up(local_ray, tmp_path):
 
 @pytest.mark.parametrize(
     "workers",
-    [WorkerConfig(num=5, cpus=1), WorkerConfig(num=1, cpus=5), WorkerConfig(gpus=1), WorkerConfig(labels={"a": "b"})],
+    [GangConfig(num=5, cpus=1), GangConfig(num=1, cpus=5), GangConfig(gpus=1), GangConfig(labels={"a": "b"})],
 )
 def test_a_gang_that_never_fits_ends_at_once(local_ray, tmp_path, workers):
     with pytest.raises(UserError, match=r"\d workers of .* \(cluster.train.num\) do not fit .* does not grow: lower"):

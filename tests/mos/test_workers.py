@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from mos.workers import PoolBounds, PoolConfig, WorkerConfig
+from mos.workers import GangConfig, PoolBounds, PoolConfig, WorkerConfig
 
 
 def test_models_live_where_the_worker_has_a_device():
@@ -25,3 +25,10 @@ def test_names_of_before_are_answered_with_those_of_today(old: str):
     with pytest.raises(ValidationError, match=rf"it is called {PoolConfig.renamed[old]} today"):
         PoolConfig(**{old: 1})
     assert PoolConfig.renamed[old] in PoolConfig.model_fields
+
+
+def test_a_gang_has_one_size_or_a_range_of_them():
+    assert list(GangConfig(num=3).sizes) == [3]
+    assert list(GangConfig(num=2, max_num=4).sizes) == [2, 3, 4]
+    with pytest.raises(ValueError, match="max_num = 1 is less than num = 2"):
+        GangConfig(num=2, max_num=1)
