@@ -53,7 +53,8 @@ def main(run: Run, args: Namespace) -> None:
         assert codec is not None, "step() asks for the section"
         if codec.batch_size % gang.num:  # its ranks average what each of them has summed
             raise UserError(
-                f"codec.batch_size = {codec.batch_size} is not a multiple of cluster.train.num = {gang.num}"
+                f"codec.batch_size = {codec.batch_size} is not a multiple of cluster.train.num = {gang.num}: set it to "
+                f"{-(-codec.batch_size // gang.num) * gang.num}"
             )
         samples = TableVersion(**run.require("curate").outputs["samples"])
         job = CodecJob(codec, config.seed, samples, config.curate.image, folder)

@@ -54,5 +54,7 @@ def test_a_run_without_the_section_has_no_such_step(tmp_path: Path):
 
 
 def test_a_batch_that_workers_cannot_share_is_refused_before_they_start(tmp_path: Path):
-    with pytest.raises(UserError, match="codec.batch_size = 4 is not a multiple of cluster.train.num = 3: set it to 6"):
+    with pytest.raises(
+        UserError, match=r"codec\.batch_size = 4 is not a multiple of cluster\.train\.num = 3: set it to 6"
+    ):
         codec.main(Run(curated(tmp_path, CODEC, "cluster.train={num=3}")), ARGS)
