@@ -48,7 +48,8 @@ def run_workers(
     """
     options = actor_options(workers)
     refuse_too_many("cluster.train.num", workers.num, options)
-    if len(ray.nodes()) == 1:  # one process less to start: a lone node that is taken away takes the gang with it
+    if len(ray.nodes()) == 1 and workers.max_num is None:
+        # One process less to start: a lone node that is taken away takes the gang with it.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     resources: dict[str, float] = {"CPU": workers.cpus}
     if workers.gpus:

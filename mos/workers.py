@@ -41,7 +41,8 @@ class GangConfig(WorkerConfig):
 
     max_num: int | None = Field(default=None, ge=1)
     """The gang grows up to here where the cluster has room, and goes on with as few as `num` where workers are lost;
-    None: it has `num` workers always. A change of size goes back to the last checkpoint."""
+    None: it has `num` workers always. A change of size goes back to the last checkpoint, and a node that is lost
+    without notice counts among `cluster.max_failures`. For clusters whose nodes are alike and do nothing else."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

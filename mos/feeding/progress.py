@@ -49,6 +49,12 @@ class StreamProgress:
         path = self._folder / "failed.txt"
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
+    def keep_ranks(self, num: int) -> None:
+        """Forget ranks that a smaller gang than before does not have: they would hold the window where they left."""
+        for path in self._folder.glob("rank-*.json"):
+            if int(path.stem.removeprefix("rank-")) >= num:
+                path.unlink(missing_ok=True)
+
     def ranks(self) -> list[RankProgress]:
         """Every rank that has reported."""
         return [

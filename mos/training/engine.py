@@ -36,7 +36,7 @@ class Engine(Protocol):
     def step(self, lr: float) -> Tensor:
         """Clip, update and clear the gradients; returns their global norm before clipping, on the device.
 
-        A norm that is not finite is returned too, and then no weight has changed. Never waits for the device.
+        A norm that is not finite is returned too, and then no weight has changed. FSDP2 never waits for the device.
         """
         ...
 

@@ -38,6 +38,7 @@ class Span:
     """Seconds of them that batches were waited for; the next two likewise."""
     checkpoints: float
     looks: float
+    workers: int = 1
     ended: bool = False
     """The attempt's last: it left in order, because the stage was at its end or was told to stop."""
 
@@ -45,18 +46,19 @@ class Span:
 class Clock:
     """Takes the time of one attempt; a full disk does not stop it."""
 
-    def __init__(self, folder: Path | None, began: float, first_step: int) -> None:
+    def __init__(self, folder: Path | None, began: float, first_step: int, workers: int = 1) -> None:
         """Begin the first span of updates.
 
         Args:
             folder: of the stage; None on ranks that write nothing.
             began: when this attempt began, in seconds since 1970.
             first_step: updates that earlier attempts have done.
+            workers: of this attempt's gang.
         """
         self._file = None if folder is None else AppendedFile(folder / FILE)
-        self._attempt, self._step = began, first_step
+        self._attempt, self._step, self._workers = began, first_step, workers
         self._clear()
-        self._write(Span(began, time.time(), first_step, 0, time.time() - began, 0.0, 0.0, 0.0))
+        self._write(Span(began, time.time(), first_step, 0, time.time() - began, 0.0, 0.0, 0.0, workers))
 
     @contextmanager
     def spent_on(self, cause: Cause) -> Iterator[None]:
@@ -92,6 +94,7 @@ class Clock:
             data=spent["data"],
             checkpoints=spent["checkpoints"],
             looks=spent["looks"],
+            workers=self._workers,
         )
 
     def _clear(self) -> None:
@@ -119,6 +122,8 @@ class Goodput:
     down: float
     """Between the last line of an attempt that did not leave in order and the begin of the next."""
     attempts: int
+    worker_seconds: float
+    """Of all workers, but for the time between attempts: what is paid for."""
 
     @property
     def wall(self) -> float:
@@ -189,4 +194,5 @@ def goodput(spans: Sequence[Span]) -> Goodput | None:
             sums["redone"] += worked * again
         resumed_at = min(resumed_at, attempt[0].step - attempt[0].updates)
         next_began = attempt[0].attempt
-    return Goodput(**sums, attempts=len(ordered))
+    worked_for = sum(span.seconds * span.workers for span in spans)
+    return Goodput(**sums, attempts=len(ordered), worker_seconds=worked_for)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader
@@ -48,7 +49,7 @@ class Pieces:
         try:
             stored = self._reader.read_metadata().state_dict_metadata
         except Exception as error:  # pickle, OSError: as torch.distributed.checkpoint reports them
-            raise CheckpointException("reading the metadata", {0: (error, None)}) from error  # type: ignore[dict-item]
+            raise CheckpointException("reading the metadata", {_rank(): (error, None)}) from error  # type: ignore[dict-item]
         self._of: dict[str, list[_Stored]] = {}
         for key, tensor in stored.items():
             if isinstance(tensor, TensorStorageMetadata):
@@ -86,7 +87,7 @@ class Pieces:
             reached = piece.stop
         if reached < part.stop:
             missing = KeyError(f"{name} has no numbers from {reached} to {part.stop}")
-            raise CheckpointException("looking for a weight", {0: (missing, None)})  # type: ignore[dict-item]
+            raise CheckpointException("looking for a weight", {_rank(): (missing, None)})  # type: ignore[dict-item]
         return found
 
 
@@ -96,6 +97,10 @@ def _cut(part: slice, pieces: Iterable[tuple[int, Tensor]]) -> Tensor:
         first, last = max(start, part.start), min(start + piece.numel(), part.stop)
         values[first - part.start : last - part.start] = piece.flatten()[first - start : last - start]
     return values
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 class _Reader(FileSystemReader):

@@ -58,8 +58,7 @@ class ZeroConfig(StrictConfig):
 
     type: Annotated[Literal["deepspeed"], HOW] = "deepspeed"
     stage: Annotated[Literal[1, 2, 3], HOW] = 2
-    """What is sharded: 1 the optimizer and its float32 master weights, 2 gradients as well, 3 weights, too. Gradients
-    of several micro batches are added up in float32, in stage 1 in the dtype of compute."""
+    """What is sharded: 1 the optimizer and its float32 master weights, 2 gradients as well, 3 weights, too."""
     precision: Annotated[PrecisionConfig, NUMBERS] = PrecisionConfig()
     """Dtypes of compute and of gradient reduction."""
     options: Annotated[dict[str, Any], HOW] = Field(default_factory=dict)
@@ -71,6 +70,8 @@ class ZeroConfig(StrictConfig):
     def _are_deepspeeds(cls, options: dict[str, Any]) -> dict[str, Any]:
         if "stage" in options:
             raise ValueError("options.stage: set `stage` of the engine instead")
+        if "compute_grad_norm" in options:
+            raise ValueError("options.compute_grad_norm: leave it out, metrics and skipped steps need the norm")
         on_disk = [name for name, value in options.items() if isinstance(value, dict) and value.get("device") == "nvme"]
         if on_disk:
             raise ValueError(

@@ -43,9 +43,9 @@ class StageConfig(StrictConfig):
     steps: Annotated[int, HOW_FAR] = Field(gt=0)
     """Optimiser updates."""
     batch_size: Annotated[int, NUMBERS] = Field(gt=0)
-    """Samples of one update over all ranks; the number of ranks must divide it."""
+    """Samples of one update over all ranks; their shares differ by a sample at most."""
     micro_batch_size: Annotated[int | None, HOW] = Field(None, gt=0)
-    """Samples per forward pass on one rank; None: the rank's whole share at once. Must divide that share."""
+    """Samples per forward pass on one rank at most; None: the rank's whole share at once."""
     timesteps: Annotated[TimestepConfig, NUMBERS] = LogitNormalTimesteps()
     """Distribution of training timesteps: logit-normal in stage 1, mode sampling later (Appendix A)."""
     caption_dropout: Annotated[float, NUMBERS] = Field(0.1, ge=0, le=1)
@@ -81,7 +81,8 @@ class StageConfig(StrictConfig):
     """Updates between measurements of the loss on samples that the run's `held_out` keeps from training, with the EMA
     weights; None: never."""
     held_out_samples: Annotated[int, HOW] = Field(512, gt=0)
-    """Samples of one measurement, rounded up to whole batches; always the same ones."""
+    """Samples of one measurement, rounded up to whole batches of 16; always the same ones, in any stage and run that
+    holds the same ones out."""
     loader: Annotated[LoaderConfig, HOW] = LoaderConfig()
     states: Annotated[StatesConfig, HOW] = CacheStates()
     """Source of hidden states, by `type`: `cache` (the table that encode fills), `stream` (produced while they are
@@ -94,6 +95,16 @@ class StageConfig(StrictConfig):
             raise ValueError(
                 f"keep_checkpoints_every = {every} is no multiple of checkpoint_every = {self.checkpoint_every}, after "
                 f"which checkpoints are written: set it to {-(-every // self.checkpoint_every) * self.checkpoint_every}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_adds_up_in_float32(self) -> Self:
+        zero1 = isinstance(self.engine, ZeroConfig) and self.engine.stage == 1
+        if zero1 and self.micro_batch_size is not None and self.engine.precision.compute == "bfloat16":
+            raise ValueError(
+                "engine.stage = 1 of deepspeed adds up the gradients of micro batches in bfloat16: use stage = 2, or "
+                "leave micro_batch_size out"
             )
         return self
 

@@ -8,6 +8,7 @@ DeepSpeed looks at every gradient for NaN and infinity before a step, and waits 
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -19,8 +20,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from mos.errors import UserError
 from mos.model.execution import recompute_blocks
 from mos.model.mos import MoS
 from mos.precision import resolve_dtype
@@ -63,6 +66,7 @@ class ZeroEngine:
         self.device = device
         settings = zero_settings(config, optimizer, device)
         deepspeed = _start_deepspeed(device)
+        check_options(settings["zero_optimization"])
         if config.stage == 3 and _is_meta(model):
             # Each weight is cut as its module is made; what was given serves as the drawing.
             with deepspeed.zero.Init(config_dict_or_path=settings):
@@ -219,6 +223,32 @@ def zero_settings(config: ZeroConfig, optimizer: OptimizerConfig, device: torch.
         "data_types": {"grad_accum_dtype": "bf16" if bfloat16 and config.stage == 1 else "fp32"},
         "communication_data_type": reduce,
     }
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Make sure that DeepSpeed knows its options.
+
+    Raises:
+        UserError: it does not.
+    """
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    try:
+        DeepSpeedZeroConfig(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"engine.options.{key}: DeepSpeed does not take it ({first['msg']}): see its `zero_optimization` settings"
+        ) from error
+
+
+def end_deepspeed() -> None:
+    """Forget the process group that is about to be destroyed, where the package was used in it: it keeps its own."""
+    if "deepspeed" in sys.modules:
+        from deepspeed.utils import groups
+
+        groups._release_process_group_references(group=None)
 
 
 def _start_deepspeed(device: torch.device) -> Any:

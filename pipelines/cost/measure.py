@@ -21,6 +21,8 @@ from mos.tables.payloads import RowCache, StateTable
 from mos.tables.schema import TASK_EDIT
 from mos.training.engine import build_engine
 from mos.training.loop import update
+from mos.training.sharding import Fsdp2Config, MeshConfig
+from mos.training.zero import end_deepspeed
 from pipelines.cost.figures import StageFigures, latents_shape, stage_figures, tower_params, worker_share
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import current_states_uri
@@ -85,12 +87,16 @@ def step_seconds(config: RunConfig, name: str, figures: StageFigures, device: to
     try:
         model = MoS(config.model)
         model.init_weights()
-        engine = build_engine(stage.engine, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
+        setting = stage.engine
+        if isinstance(setting, Fsdp2Config):  # one worker has no copies
+            setting = setting.model_copy(update={"mesh": MeshConfig()})
+        engine = build_engine(setting, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
         batch = random_batch(config, name, figures)
         batch = batch.pin() if device.type == "cuda" else batch
         run = partial(update, engine, batch, lr=1e-4, micro_batch_size=stage.micro_batch_size)
         return _seconds(run, device, at_least_s)
     finally:
+        end_deepspeed()
         dist.destroy_process_group()
 
 

@@ -66,7 +66,7 @@ class RunConfig(StrictConfig):
         """Numbers in place of `auto` in `cluster.train`, `cluster.generate` and `encode.actors`: what the cores of this
         machine are good for.
 
-        All stages train on one gang, so its size divides every batch.
+        All stages train on one gang, and the size that is chosen here divides every batch.
         """
         if not isinstance(tree, dict) or not isinstance(tree.get("cluster", {}), dict):
             return tree

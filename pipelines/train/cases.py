@@ -24,9 +24,7 @@ from mos.evaluation.scores import score_pictures
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
 from mos.loader.batch import Batch
-from mos.loader.builder import Share
 from mos.loader.index import EncodedTables, SampleIndex, build_index
-from mos.loader.plan import make_plan
 from mos.sampling import MosPipeline
 from mos.sampling.export import read_export
 from mos.shapes.render import render
@@ -37,13 +35,11 @@ from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 from pipelines.run.views import held_out_view
 from pipelines.train.driver import train_stage
-from pipelines.train.held_out import SEED, held_out_batches
+from pipelines.train.held_out import BATCH, held_out_batches, num_batches
 from pipelines.train.job import make_job, stage_folder
 
 MEASURE_VERSION = 1
 """Raise it when the same weights come to other figures."""
-MEASURE_BATCH = 16
-"""Held-out samples of one forward pass, for every case alike."""
 LOOK_EVERY_S, TELL_EVERY_S = 1.0, 30.0
 
 
@@ -82,6 +78,8 @@ def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
     first = config.stages()[0]
     if first != settings.stage:
         raise UserError(f"ablate.stage = {settings.stage!r} has {first} before it: leave the stages before it out")
+    if config.cluster.train.max_num is not None:
+        raise UserError("cluster.train.max_num: variants train side by side and may not grow: leave it out")
     cases: list[Case] = []
     for seed in settings.seeds:
         for name, overrides in settings.variants.items():
@@ -279,11 +277,10 @@ def measured_batches(
     Raises:
         UserError: they do not fill a batch.
     """
-    plan = make_plan(index.group, index.source, batch_size=MEASURE_BATCH, seed=SEED)
-    steps = plan.first_step(settings.passes)
-    if not steps:
+    num = num_batches(index, settings.passes)
+    if not num:
         raise UserError(
-            f"{len(index)} held-out samples fill no batch of {MEASURE_BATCH}: raise ablate.held_out or ablate.passes"
+            f"{len(index)} held-out samples fill no batch of {BATCH}: raise ablate.held_out or ablate.passes"
         )
-    for batch, source in held_out_batches(index, tables, case.config.model, MEASURE_BATCH, steps, Share(0, 1)):
+    for batch, source in held_out_batches(index, tables, case.config.model, range(num)):
         yield batch.to(device), source

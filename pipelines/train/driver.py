@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 from cluster.session import ray_session
 from cluster.train import run_workers
+from mos.errors import UserError
 from mos.feeding.config import StreamStates
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
@@ -19,8 +20,9 @@ from mos.training.given_weights import check_fit
 from mos.training.goodput import goodput, read_spans
 from mos.training.held_out import best_step, read_held_out
 from mos.training.metrics import latest_metrics, read_metrics
-from mos.training.sharding import Fsdp2Config, check_installed
+from mos.training.sharding import Fsdp2Config, MeshConfig, check_installed
 from mos.training.start import GivenWeights
+from mos.workers import GangConfig
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run, Step, start_identity, start_note
 from pipelines.run.views import view_of
@@ -106,24 +108,26 @@ def train(step: Step, run: Run, anew: bool) -> None:
             "steps": reached,
             "final_loss": None if latest is None else latest.loss,
             "time": None if spent is None else asdict(spent),
-            "held_out": None if not measured else {"loss": measured[-1].loss, "best_step": best_step(measured)},
+            "held_out": {"by_step": {line.step: line.loss for line in measured}, "best_step": best_step(measured)},
             "num_params": num_parameters(job.model),
         }
     )
     loss = "" if latest is None else f", loss {latest.loss:.4f}"
-    if measured:
+    if measured and measured[-1].step == reached:
         loss += f", held out {measured[-1].loss:.4f} (lowest at step {best_step(measured)})"
     print(f"{job.name}: {reached} steps{loss}; weights in {job.folder / 'export'}", flush=True)
     if spent is not None:
         workers, price = config.cluster.train, config.plan.machine_for(config.cluster.train.gpus).train_hour
-        money = spent.wall / 3600 * workers.num * price
-        print(f"{job.name}: {spent.text()}; {workers.num} x {price:g} $/h come to {money:.2f} $", flush=True)
+        hours = spent.worker_seconds / 3600 * (1 if workers.gpus else workers.cpus)
+        unit = "GPU hours" if workers.gpus else "core hours"
+        print(f"{job.name}: {spent.text()}; {hours:.2f} {unit} at {price:g} $ are {hours * price:.2f} $", flush=True)
 
 
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     """Check that tables, model and stage fit, and leave the joined view in the stage's folder."""
     stage, gang = job.stage, config.cluster.train
     check_installed(stage.engine)
+    check_range(job, gang)
     for size in gang.sizes:
         if isinstance(stage.engine, Fsdp2Config):
             stage.engine.mesh.num_shards(size)
@@ -144,6 +148,28 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
         with written_whole(note) as partial:
             partial.write_text(start_identity(config, stage.start), encoding="utf-8")
     return index
+
+
+def check_range(job: StageJob, gang: GangConfig) -> None:
+    """Raise `UserError` where a gang may have several sizes and something of the stage wants one.
+
+    Ray sizes such a gang by all cores or devices of the cluster, whatever their labels and whoever holds them.
+    """
+    if gang.max_num is None:
+        return
+    mesh = job.stage.engine.mesh if isinstance(job.stage.engine, Fsdp2Config) else None
+    reasons = {
+        "cluster.train.labels, which Ray does not look at when it sizes a gang": bool(gang.labels),
+        "states.type = 'stream', whose producers hold cores that Ray would give to the gang": isinstance(
+            job.states, StreamStates
+        ),
+        "engine.mesh, which lays out one number of workers": mesh is not None and mesh != MeshConfig(),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UserError(
+                f"cluster.train.max_num = {gang.max_num} does not go with {reason}: leave max_num out, or change that"
+            )
 
 
 def describe(job: StageJob, index: SampleIndex, config: RunConfig) -> None:

@@ -33,7 +33,9 @@ def open_states(job: StageJob, samples: StageSamples, cache: RowCache, device: t
         case StreamStates(timeout_s=timeout_s) as settings:
             states = StreamedStates(job.queue, samples.contexts(0), layers, cache, timeout_s=timeout_s)
             demand = stage_demand(job, samples, settings)
-            states.report_to(StreamProgress(job.folder / "stream"), dist.get_rank(), demand)
+            progress = StreamProgress(job.folder / "stream")
+            progress.keep_ranks(dist.get_world_size())
+            states.report_to(progress, dist.get_rank(), demand)
             return states
 
 

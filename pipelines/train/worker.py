@@ -74,7 +74,7 @@ def train_worker(job: StageJob, device: torch.device) -> None:
             held_out=held_out,
             stop=stop,
             decay_steps=job.decay_steps,
-            clock=Clock(job.folder if dist.get_rank() == 0 else None, began, state.step),
+            clock=Clock(job.folder if dist.get_rank() == 0 else None, began, state.step, dist.get_world_size()),
         )
     if state.step < stage.steps:
         return

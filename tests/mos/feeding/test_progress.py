@@ -52,3 +52,11 @@ def test_the_last_report_is_that_of_the_rank_which_spoke_last(progress: StreamPr
     for name, second in ("rank-0.json", 900), ("rank-1.json", 500), ("failed.txt", 1000):
         os.utime(tmp_path / "runs" / "stream" / name, (second, second))
     assert progress.reported_at() == 900
+
+
+def test_ranks_that_a_smaller_gang_does_not_have_are_forgotten(tmp_path):
+    progress = StreamProgress(tmp_path)
+    for rank in (0, 1, 11):
+        progress.report(rank, RankProgress(rank, 0.0))
+    progress.keep_ranks(2)
+    assert [found.step for found in progress.ranks()] == [0, 1]

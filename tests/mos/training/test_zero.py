@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from mos.errors import UserError
 from mos.model.mos import MoS
 from mos.training.checkpoint import newest_checkpoint
 from mos.training.checkpoint_format import TrainState
@@ -18,7 +19,7 @@ from mos.training.loop import sample_losses, train
 from mos.training.metrics import StepMetrics
 from mos.training.precision import PrecisionConfig
 from mos.training.sharding import ZeroConfig
-from mos.training.zero import zero_settings
+from mos.training.zero import check_options, zero_settings
 from tests.mos.training.gloo import run_ranks
 from tests.mos.training.tiny import MODEL, OPTIMIZER, tiny_batch, tiny_engine, tiny_model, tiny_stage
 
@@ -120,6 +121,8 @@ def check_goes_on(stage, folder: Path, other: Path) -> None:
 
 def check_average_is_lent(engine: Engine, ema: Ema) -> None:
     batch = tiny_batch(0)
+    with ema.swapped_into(engine), torch.inference_mode():  # as previews draw
+        sample_losses(engine.model, batch)
     with torch.no_grad():
         own = sample_losses(engine.model, batch)
         expected = tiny_model()
@@ -187,3 +190,9 @@ def test_options_reach_deepspeed_under_its_names() -> None:
     expected = {"stage": 2, "overlap_comm": False, "offload_optimizer": {"device": "cpu"}}
     assert settings["zero_optimization"] == expected
     assert settings["gradient_clipping"] == OPTIMIZER.clip_norm
+
+
+def test_an_option_that_deepspeed_does_not_know_is_named() -> None:
+    check_options({"stage": 2, "overlap_comm": False})
+    with pytest.raises(UserError, match=r"engine\.options\.overlap_com: DeepSpeed does not take it"):
+        check_options({"stage": 2, "overlap_com": False})

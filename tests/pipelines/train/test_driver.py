@@ -209,3 +209,18 @@ def test_a_gang_that_never_fits_is_refused(local_ray, small_run):
     config = encoded_run(small_run, *stage("stage1"), "cluster.train={num=8, cpus=1}", "stage1.micro_batch_size=1")
     with pytest.raises(UserError, match=r"8 workers of 1 CPU each \(cluster.train.num\) do not fit the cluster"):
         train_stage("stage1", Run(config), ARGS)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("cluster.train={num=1, max_num=2, labels={a='b'}}", "labels"),
+        ("stage1.engine={mesh={shard=1}}", "mesh"),
+        ("stage1.states={type='stream'}", "stream"),
+    ],
+)
+def test_a_gang_of_several_sizes_is_refused_where_one_is_wanted(small_run, override, reason):
+    config = encoded_run(small_run, *stage("stage1"), "cluster.train={num=1, max_num=2}", override)
+    job = make_job(Run(config).step("stage1"), Run(config))
+    with pytest.raises(UserError, match=f"cluster.train.max_num = 2 does not go with .*{reason}"):
+        prepare(job, config)
