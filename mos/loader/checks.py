@@ -67,9 +67,9 @@ def check_share(*, batch_size: int, micro_batch_size: int | None, num_workers: i
     if batch_size < num_workers:
         raise UserError(f"batch_size = {batch_size} has no sample for each of the {num_workers} training workers")
     share, parts = batch_size // num_workers, num_micro_batches(batch_size, num_workers, micro_batch_size)
-    if share < parts:
+    if micro_batch_size is not None and share < parts:
         raise UserError(
             f"micro_batch_size = {micro_batch_size} makes {parts} micro batches of the largest share of batch_size = "
             f"{batch_size}, and one of the {num_workers} training workers has {share} samples: set it to "
-            f"{micro_batch_size + 1 if micro_batch_size else None}, or batch_size to a multiple of the workers"
+            f"{micro_batch_size + 1}, or batch_size to a multiple of the workers"
         )

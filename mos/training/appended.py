@@ -1,6 +1,15 @@
-"""Bytes appended to a file of a running stage, for which a full disk is no reason to stop."""
+"""Bytes appended to a file of a running stage, for which a full disk is no reason to stop; records as JSON lines."""
 
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Record = TypeVar("Record", bound=DataclassInstance)
 
 
 class AppendedFile:
@@ -27,3 +36,28 @@ class AppendedFile:
                     self._unwritten = self._unwritten[file.write(self._unwritten) :]
         except OSError:
             return
+
+
+def line_of(record: "DataclassInstance") -> bytes:
+    """A record as a line."""
+    return f"{json.dumps(asdict(record))}\n".encode()
+
+
+def records_of(lines: Iterable[bytes], kind: type["Record"]) -> list["Record"]:
+    """Records of lines, without fields of a newer version; lines that are damaged are left out."""
+    names, records = {field.name for field in fields(kind)}, []
+    for line in lines:
+        try:
+            values = json.loads(line)
+            records.append(kind(**{name: values[name] for name in names if name in values}))
+        except (ValueError, TypeError):
+            continue
+    return records
+
+
+def read_records(path: Path, kind: type["Record"]) -> list["Record"]:
+    """All records of a file, in the order in which they were written; none where there is no file."""
+    if not path.is_file():
+        return []
+    data = path.read_bytes()
+    return records_of(data[: data.rfind(b"\n") + 1].splitlines(), kind)

@@ -33,18 +33,19 @@ class Ema:
     @contextmanager
     def swapped_into(self, engine: Engine) -> Iterator[None]:
         """The engine's model carries the average inside the block, and its own weights again after it. Collective."""
-        self._swap(engine)
+        weights = engine.weights()
+        self._swap(weights)
+        engine.sync()
         try:
             yield
         finally:
-            self._swap(engine)
+            self._swap(weights)
+            engine.sync()
 
     @torch.no_grad()
-    def _swap(self, engine: Engine) -> None:
-        weights = engine.weights()
+    def _swap(self, weights: dict[str, Tensor]) -> None:
         for name, average in self.average.items():
             mine, theirs = local(average), local(weights[name])
             kept = mine.clone()
             mine.copy_(theirs)
             theirs.copy_(kept)
-        engine.sync()

@@ -6,7 +6,6 @@ The same code runs on CPU over gloo and on CUDA over NCCL, at any world size inc
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from mos.model.execution import compile_blocks, recompute_blocks
 from mos.model.mos import MoS
 from mos.precision import resolve_dtype, torch_dtype
 from mos.training.checksums import Checksum
-from mos.training.local import local, own_rows
+from mos.training.local import local, own_numbers, own_rows
 from mos.training.optimizer import OptimizerConfig, Optimizers
 from mos.training.pieces import Pieces
 from mos.training.shard_writer import ShardSaver
@@ -76,7 +75,6 @@ class Fsdp2Engine:
 
     def weights(self) -> dict[str, Tensor]:
         """The sharded parameters, by name."""
-        self.sync()
         return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
 
     def sync(self) -> None:
@@ -122,7 +120,7 @@ class Fsdp2Engine:
         if pieces.are_flat:
             _read_flat(pieces, flatten_state_dict(state)[0])
         else:
-            dcp.load(state, checkpoint_id=folder)
+            dcp.load(state, storage_reader=pieces.reader)
         model_state = state["model"]
         if optimizer:
             set_state_dict(
@@ -139,10 +137,8 @@ def _read_flat(pieces: Pieces, state: dict[str, Any]) -> None:
     for key, tensor in state.items():
         if not isinstance(tensor, Tensor):  # settings of the optimizers, which are those of the config
             continue
-        rows, width = own_rows(tensor), prod(tensor.shape[1:])
-        first, last = (0, len(tensor)) if rows == slice(None) and tensor.ndim else (rows.start or 0, rows.stop or 1)
-        read = pieces.read({key: slice(first * width, last * width)})[key]
-        local(tensor).copy_(read.view_as(local(tensor)))
+        mine = local(tensor)
+        mine.copy_(pieces.read({key: own_numbers(tensor)})[key].view_as(mine))
 
 
 def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:

@@ -5,15 +5,14 @@ stage's folder, and no line is ever taken back: what was trained twice is known 
 began.
 """
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mos.training.appended import AppendedFile
+from mos.training.appended import AppendedFile, line_of, read_records
 
 FILE = "time.jsonl"
 
@@ -103,7 +102,7 @@ class Clock:
 
     def _write(self, span: Span) -> None:
         if self._file is not None:
-            self._file.add(f"{json.dumps(asdict(span))}\n".encode())
+            self._file.add(line_of(span))
 
 
 @dataclass(frozen=True)
@@ -156,16 +155,7 @@ class Goodput:
 
 def read_spans(folder: Path) -> list[Span]:
     """Lines of a stage in the order in which they were written; damaged ones are left out."""
-    path = folder / FILE
-    if not path.is_file():
-        return []
-    spans = []
-    for line in path.read_bytes().splitlines():
-        try:
-            spans.append(Span(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return spans
+    return read_records(folder / FILE, Span)
 
 
 def goodput(spans: Sequence[Span]) -> Goodput | None:

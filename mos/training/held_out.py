@@ -5,10 +5,9 @@ what was learned by heart looks like what was understood. Here all of that stand
 steps of a stage and between stages and runs with the same held-out samples.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,9 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mos.loader.batch import Batch
+from mos.loader.batch import Batch, num_micro_batches
 from mos.model.mos import MoS
-from mos.training.appended import AppendedFile
+from mos.training.appended import AppendedFile, line_of, read_records
 from mos.training.loop import sample_losses
 
 TIMESTEP_BINS = 4
@@ -62,22 +61,29 @@ class HeldOutLoss:
 
 @torch.no_grad()
 def sum_losses(
-    model: MoS, batches: Iterable[tuple[Batch, NDArray[np.integer]]], num_sources: int
+    model: MoS,
+    batches: Iterable[tuple[Batch, NDArray[np.integer]]],
+    num_sources: int,
+    device: torch.device,
+    micro_batch_size: int | None = None,
 ) -> Float64[Tensor, "rows 2"]:
     """Sum of the samples' losses (paper eq. 1) and their number, for each part of [0, 1] and then for each source.
 
     Args:
         model: computes in its own dtype, without exploration.
-        batches: on the model's device; with each the source number of every sample.
+        batches: on the CPU; with each the source number of every sample.
         num_sources: how many there are.
+        device: the model's.
+        micro_batch_size: samples of a forward pass at most; None: the whole batch.
     """
     model.eval()
     sums = torch.zeros(TIMESTEP_BINS + num_sources, 2, dtype=torch.float64)
     for batch, source in batches:
-        losses = sample_losses(model, batch).double().cpu()
-        counts = torch.ones_like(losses) if batch.weight is None else batch.weight.double().cpu()
+        parts = batch.split(num_micro_batches(len(batch), 1, micro_batch_size))
+        losses = torch.cat([sample_losses(model, part.to(device)) for part in parts]).double().cpu()
+        counts = torch.ones_like(losses) if batch.weight is None else batch.weight.double()
         found = torch.stack([losses, counts], dim=1)
-        part = (batch.timesteps.cpu() * TIMESTEP_BINS).long().clamp(max=TIMESTEP_BINS - 1)
+        part = (batch.timesteps * TIMESTEP_BINS).long().clamp(max=TIMESTEP_BINS - 1)
         sums.index_add_(0, part, found)
         sums.index_add_(0, TIMESTEP_BINS + torch.from_numpy(np.asarray(source, dtype=np.int64)), found)
     model.train()
@@ -93,7 +99,7 @@ class HeldOutFile:
 
     def write(self, measured: HeldOutLoss) -> None:
         """Add one line."""
-        self._lines.add(f"{json.dumps(asdict(measured))}\n".encode())
+        self._lines.add(line_of(measured))
         from torch.utils.tensorboard import SummaryWriter
 
         losses = {"loss": measured.loss}
@@ -106,16 +112,7 @@ class HeldOutFile:
 
 def read_held_out(folder: Path) -> list[HeldOutLoss]:
     """Lines of a stage by step; of a step that was done again after an interruption the last, damaged ones left out."""
-    path = folder / FILE
-    if not path.is_file():
-        return []
-    found: dict[int, HeldOutLoss] = {}
-    for line in path.read_bytes().splitlines():
-        try:
-            measured = HeldOutLoss(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        found[measured.step] = measured
+    found = {measured.step: measured for measured in read_records(folder / FILE, HeldOutLoss)}
     return [found[step] for step in sorted(found)]
 
 

@@ -1,5 +1,7 @@
 """What a rank holds of a tensor that may be sharded: shards are cut along the first dimension, as torch.chunk cuts."""
 
+from math import prod
+
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -17,3 +19,12 @@ def own_rows(tensor: Tensor) -> slice:
     rows = -(-tensor.shape[0] // tensor.device_mesh.size(dim))
     first = min(tensor.device_mesh.get_local_rank(dim) * rows, tensor.shape[0])
     return slice(first, first + len(tensor.to_local()))
+
+
+def own_numbers(tensor: Tensor) -> slice:
+    """Numbers of the whole tensor, laid flat, that this rank holds; a number without dimensions is one."""
+    if not tensor.ndim:
+        return slice(0, 1)
+    first, last, _ = own_rows(tensor).indices(tensor.shape[0])
+    width = prod(tensor.shape[1:])
+    return slice(first * width, last * width)

@@ -88,9 +88,11 @@ def train(
             checkpoints.poll()
             if saves:
                 checkpoints.save(engine, ema, state)
-        for every, look in ((stage.sample_every, sample_grid), (stage.held_out_every, held_out)):
-            if look is not None and every and _due(step, every, stage.steps):
-                with clock.spent_on("looks"), ema.swapped_into(engine):
+        lookers = ((stage.sample_every, sample_grid), (stage.held_out_every, held_out))
+        looks = [look for every, look in lookers if look is not None and every and _due(step, every, stage.steps)]
+        if looks:
+            with clock.spent_on("looks"), ema.swapped_into(engine):
+                for look in looks:
                     look(engine.model, step)
         if logs:
             clock.line(step)

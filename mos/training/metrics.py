@@ -1,9 +1,8 @@
 """Metrics of training: JSON lines and TensorBoard from rank 0, and a line for people made from them."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,12 @@ import torch.distributed as dist
 
 from mos.errors import UserError
 from mos.files import written_whole
-from mos.training.appended import AppendedFile
+from mos.training.appended import AppendedFile, line_of, read_records, records_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+FILE = "metrics.jsonl"
 TAIL_BYTES = 4096
 """More than one line of metrics.jsonl."""
 
@@ -43,9 +43,6 @@ class StepMetrics:
     """Samples of these updates that did not count, over all ranks: their latents or states are not finite."""
 
 
-FIELDS = tuple(field.name for field in fields(StepMetrics))
-
-
 class MetricsWriter:
     """Appends to `metrics.jsonl` and to TensorBoard event files in one folder.
 
@@ -59,10 +56,10 @@ class MetricsWriter:
             UserError: there is no room for the lines that are there.
         """
         self._folder = folder
-        path = folder / "metrics.jsonl"
+        path = folder / FILE
         self._lines = AppendedFile(path)
         self._board: SummaryWriter | None = None
-        kept = b"".join(_line(metrics) for metrics in read_metrics(folder) if metrics.step <= first_step)
+        kept = b"".join(line_of(metrics) for metrics in read_metrics(folder) if metrics.step <= first_step)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with written_whole(path) as partial:
@@ -73,7 +70,7 @@ class MetricsWriter:
 
     def write(self, metrics: StepMetrics) -> None:
         """Add one line; it is on disk when this returns, if there is room."""
-        self._lines.add(_line(metrics))
+        self._lines.add(line_of(metrics))
         if self._board is None:
             self._open_board(metrics.step - 1)
         self._show(metrics)
@@ -115,36 +112,18 @@ def metrics_of(folder: Path, step: int) -> Iterator[Callable[[StepMetrics], None
 
 def read_metrics(folder: Path) -> list[StepMetrics]:
     """All lines written so far; one that is still being written, or damaged, is left out."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    data = path.read_bytes()
-    lines = (_parse(line) for line in data[: data.rfind(b"\n") + 1].splitlines())
-    return [metrics for metrics in lines if metrics is not None]
+    return read_records(folder / FILE, StepMetrics)
 
 
 def latest_metrics(folder: Path) -> StepMetrics | None:
     """The last complete line; reads no more than the end of the file."""
-    path = folder / "metrics.jsonl"
+    path = folder / FILE
     if not path.is_file():
         return None
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        lines = file.read().rpartition(b"\n")[0].splitlines()
-    return next((metrics for line in reversed(lines) if (metrics := _parse(line)) is not None), None)
-
-
-def _line(metrics: StepMetrics) -> bytes:
-    return f"{json.dumps(asdict(metrics))}\n".encode()
-
-
-def _parse(line: bytes) -> StepMetrics | None:
-    """The metrics of a line, without fields of a newer version; None where the line is damaged."""
-    try:
-        values = json.loads(line)
-        return StepMetrics(**{name: values[name] for name in FIELDS if name in values})
-    except (ValueError, TypeError):
-        return None
+        lines = records_of(file.read().rpartition(b"\n")[0].splitlines(), StepMetrics)
+    return lines[-1] if lines else None
 
 
 def progress_line(metrics: StepMetrics, num_steps: int, batch_size: int) -> str:

@@ -45,9 +45,10 @@ class Pieces:
         Raises:
             CheckpointException: it cannot be read.
         """
-        self._reader = _Reader(folder)
+        self.reader = _Reader(folder)
+        """Reads the files, and what stands where no more."""
         try:
-            stored = self._reader.read_metadata().state_dict_metadata
+            stored = self.reader.read_metadata().state_dict_metadata
         except Exception as error:  # pickle, OSError: as torch.distributed.checkpoint reports them
             raise CheckpointException("reading the metadata", {_rank(): (error, None)}) from error  # type: ignore[dict-item]
         self._of: dict[str, list[_Stored]] = {}
@@ -74,7 +75,7 @@ class Pieces:
         if read:
             # Said where no process group is; each rank reads on its own here.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
-            dcp.load(read, storage_reader=self._reader, no_dist=True)
+            dcp.load(read, storage_reader=self.reader, no_dist=True)
         return {name: _cut(slices[name], ((one.start, read[one.key]) for one in wanted[name])) for name in slices}
 
     def _covering(self, name: str, part: slice) -> Iterable[_Stored]:

@@ -35,7 +35,7 @@ from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 from pipelines.run.views import held_out_view
 from pipelines.train.driver import train_stage
-from pipelines.train.held_out import BATCH, held_out_batches, num_batches
+from pipelines.train.held_out import BATCH, HeldOutBatches
 from pipelines.train.job import make_job, stage_folder
 
 MEASURE_VERSION = 1
@@ -231,8 +231,9 @@ def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
     model = read_export(export).model.to(device)
     tables = make_job(run.step(case.stage), run).tables
     index = build_index(tables, held_out_view(case.config, case.stage))
-    batches = measured_batches(index, tables, case, settings, device)
-    loss = HeldOutLoss.of(sum_losses(model, batches, len(index.sources)), index.sources, record.outputs["steps"]).loss
+    batches = measured_batches(index, tables, case, settings)
+    sums = sum_losses(model, batches, len(index.sources), device)
+    loss = HeldOutLoss.of(sums, index.sources, record.outputs["steps"]).loss
     scores, distances = judge_pictures(export, case, settings, device) if drawn else ({}, {})
     params = record.outputs["num_params"]
     figures = CaseFigures(case.variant, case.seed, loss, scores, distances, params, record.seconds)
@@ -270,17 +271,17 @@ def _stacked(pictures: Iterable[np.ndarray]) -> UInt8[Tensor, "num 3 height widt
 
 
 def measured_batches(
-    index: SampleIndex, tables: EncodedTables, case: Case, settings: AblateConfig, device: torch.device
+    index: SampleIndex, tables: EncodedTables, case: Case, settings: AblateConfig
 ) -> Iterator[tuple[Batch, NDArray[np.integer]]]:
     """The samples that no case trains on, `passes` times, with noise and timesteps that are the same for all cases.
 
     Raises:
         UserError: they do not fill a batch.
     """
-    num = num_batches(index, settings.passes)
+    batches = HeldOutBatches(index, tables, case.config.model)
+    num = batches.num(settings.passes)
     if not num:
         raise UserError(
             f"{len(index)} held-out samples fill no batch of {BATCH}: raise ablate.held_out or ablate.passes"
         )
-    for batch, source in held_out_batches(index, tables, case.config.model, range(num)):
-        yield batch.to(device), source
+    return batches.read(range(num))

@@ -1,6 +1,6 @@
 """The held-out loss of a stage: the samples that none trains on, joined by the driver, measured by all workers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from mos.errors import UserError
 from mos.flow.timestep import UniformTimesteps, timesteps
-from mos.loader.batch import Batch, num_micro_batches
+from mos.loader.batch import Batch
 from mos.loader.builder import BatchBuilder, DrawRule, Share
 from mos.loader.index import EncodedTables, SampleIndex, build_index
-from mos.loader.plan import BatchPlan, make_plan
+from mos.loader.left_out import LeftOutSamples
+from mos.loader.plan import make_plan
 from mos.model.mos import ModelConfig, MoS
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.training.held_out import HeldOutFile, HeldOutLoss, sum_losses
@@ -45,73 +46,62 @@ def join_held_out(job: StageJob, config: RunConfig) -> None:
     build_index(job.tables, held_out_view(config, job.name)).save(job.folder / INDEX)
 
 
+class HeldOutBatches:
+    """Batches of held-out samples: those of one number are the same for every run.
+
+    Timesteps are uniform, no caption is dropped and no layer is chosen at random.
+    """
+
+    def __init__(
+        self,
+        index: SampleIndex,
+        tables: EncodedTables,
+        model: ModelConfig,
+        leave_out: Callable[[int, str], None] | None = None,
+    ) -> None:
+        """`leave_out` as in `BatchBuilder`; `tables` have the samples' encodings, of which the model reads some."""
+        cache, rule = RowCache(0), DrawRule(SEED, partial(timesteps, UniformTimesteps()), 0.0, None)
+        states, latents = StateTable(tables.states, cache, model.hidden_states), LatentTable(tables.latents, cache)
+        plan = make_plan(index.group, index.source, batch_size=BATCH, seed=SEED)
+        self._index = index
+        self._builder = BatchBuilder(plan, index, states, latents, rule, Share(0, 1), leave_out)
+
+    def num(self, passes: int) -> int:
+        """Batches in so many passes over the samples; 0 where these do not fill one."""
+        return self._builder.plan.first_step(passes)
+
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[Batch, NDArray[np.integer]]]:
+        """Batches by their numbers, each with the source number of every sample."""
+        for number in numbers:
+            yield self._builder.build(number), self._index.source[self._builder.rows(number)]
+
+
 class HeldOutMeasure:
     """Measures with the model as it is when called; rank 0 writes."""
 
-    def __init__(self, job: StageJob, device: torch.device) -> None:
-        self._job, self._device = job, device
-        self._index = SampleIndex.load(job.folder / INDEX)
+    def __init__(self, job: StageJob, device: torch.device, say: Callable[[str], None]) -> None:
+        """`say` is told of a sample that cannot be measured on."""
+        self._stage, self._device = job.stage, device
+        index = SampleIndex.load(job.folder / INDEX)
+        left_out = LeftOutSamples(index, job.tables.samples, say)
+        self._sources = index.sources
+        self._batches = HeldOutBatches(index, job.tables, job.model, left_out.add)
+        # One pass over them, or a batch of what there is where a pass fills none.
+        self._num = min(-(-job.stage.held_out_samples // BATCH), max(1, self._batches.num(1)))
         self._file = HeldOutFile(job.folder) if dist.get_rank() == 0 else None
 
     def __call__(self, model: MoS, step: int) -> None:
         """Measure after so many updates. Collective: ranks take turns with whole batches, and as many each."""
-        stage, sources = self._job.stage, self._index.sources
-        rank, ranks = dist.get_rank(), dist.get_world_size()
-        # One pass over them, or a batch of what there is where a pass fills none.
-        num = min(-(-stage.held_out_samples // BATCH), max(1, num_batches(self._index, 1)))
-        turns = [turn + rank for turn in range(0, num, ranks)]
-        batches = held_out_batches(self._index, self._job.tables, self._job.model, [turn % num for turn in turns])
-        moved = (
-            (part.to(self._device) if turn < num else _uncounted(part).to(self._device), source)
-            for turn, (batch, batch_source) in zip(turns, batches, strict=True)
-            for part, source in _in_parts(batch, batch_source, stage.micro_batch_size)
-        )
-        sums = sum_losses(model, moved, len(sources)).to(self._device)
+        batches = self._turns(dist.get_rank(), dist.get_world_size())
+        sums = sum_losses(model, batches, len(self._sources), self._device, self._stage.micro_batch_size)
+        sums = sums.to(self._device)
         dist.all_reduce(sums)
         if self._file is not None:
-            self._file.write(HeldOutLoss.of(sums.cpu(), sources, step))
+            self._file.write(HeldOutLoss.of(sums.cpu(), self._sources, step))
 
-
-def num_batches(index: SampleIndex, passes: int) -> int:
-    """Batches in so many passes over held-out samples; 0 where they do not fill one."""
-    return _plan(index).first_step(passes)
-
-
-def held_out_batches(
-    index: SampleIndex, tables: EncodedTables, model: ModelConfig, steps: Iterable[int]
-) -> Iterator[tuple[Batch, NDArray[np.integer]]]:
-    """Batches of held-out samples and each sample's source: those of one number are the same for every run.
-
-    Timesteps are uniform, no caption is dropped and no layer is chosen at random.
-
-    Args:
-        index: the samples.
-        tables: where their encodings are.
-        model: which hidden states are read.
-        steps: numbers of the batches.
-    """
-    rule = DrawRule(SEED, partial(timesteps, UniformTimesteps()), 0.0, None)
-    cache = RowCache(0)
-    states, latents = StateTable(tables.states, cache, model.hidden_states), LatentTable(tables.latents, cache)
-    builder = BatchBuilder(_plan(index), index, states, latents, rule, Share(0, 1), lambda sample, reason: None)
-    for step in steps:
-        yield builder.build(step), index.source[builder.rows(step)]
-
-
-def _plan(index: SampleIndex) -> BatchPlan:
-    return make_plan(index.group, index.source, batch_size=BATCH, seed=SEED)
-
-
-def _in_parts(
-    batch: Batch, source: NDArray[np.integer], size: int | None
-) -> Iterator[tuple[Batch, NDArray[np.integer]]]:
-    """Micro batches of at most `size` samples."""
-    num, start = num_micro_batches(len(batch), 1, size), 0
-    for part in batch.split(num):
-        yield part, source[start : start + len(part)]
-        start += len(part)
-
-
-def _uncounted(batch: Batch) -> Batch:
-    """A batch that another rank counts: this one has its forward pass with the others, and nothing to measure."""
-    return replace(batch, weight=torch.zeros(len(batch)))
+    def _turns(self, rank: int, ranks: int) -> Iterator[tuple[Batch, NDArray[np.integer]]]:
+        """Every `ranks`-th batch; in the last turn, if there is none left for this rank, one that does not count."""
+        turns = [first + rank for first in range(0, self._num, ranks)]
+        for turn, (batch, source) in zip(turns, self._batches.read(turn % self._num for turn in turns), strict=True):
+            counts = turn < self._num
+            yield batch if counts else replace(batch, weight=torch.zeros(len(batch))), source

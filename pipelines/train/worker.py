@@ -46,10 +46,11 @@ def train_worker(job: StageJob, device: torch.device) -> None:
         return
     stage, began = job.stage, time.time()
     engine, ema, state = start_training(job, device)
-    source = StageBatches(job, draw_rule(job), device, Notices(job.folder))
+    notices = Notices(job.folder)
+    source = StageBatches(job, draw_rule(job), device, notices)
     source.begin(state.step)
     preview = make_preview(job, source, device) if stage.sample_every else None
-    held_out = HeldOutMeasure(job, device) if stage.held_out_every else None
+    held_out = HeldOutMeasure(job, device, notices.say) if stage.held_out_every else None
     checkpoints = Checkpoints(
         job.folder,
         job.provenance,

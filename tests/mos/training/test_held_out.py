@@ -12,6 +12,7 @@ from mos.training.loop import sample_losses
 from tests.mos.training.tiny import tiny_batch, tiny_model
 
 SOURCES = ("drawn", "found")
+CPU = torch.device("cpu")
 
 
 def measured(step: int, loss: float) -> HeldOutLoss:
@@ -23,7 +24,7 @@ def test_the_loss_is_the_mean_over_samples_and_over_each_part_of_them():
     batches = [(tiny_batch(0), np.array([0, 1] * 4)), (tiny_batch(1)[:3], np.array([1, 1, 0]))]
     with torch.no_grad():
         losses = torch.cat([sample_losses(model, batch) for batch, _ in batches]).numpy()
-    found = HeldOutLoss.of(sum_losses(model, iter(batches), 2), SOURCES, step=7)
+    found = HeldOutLoss.of(sum_losses(model, iter(batches), 2, CPU), SOURCES, step=7)
     times, source = torch.cat([b.timesteps for b, _ in batches]).numpy(), np.concatenate([s for _, s in batches])
     assert (found.step, found.samples, len(losses)) == (7, 11, 11)
     assert found.loss == pytest.approx(losses.mean(), rel=1e-6)
@@ -38,7 +39,7 @@ def test_the_loss_is_the_mean_over_samples_and_over_each_part_of_them():
 def test_a_sample_that_is_left_out_does_not_count():
     model, batch = tiny_model(), tiny_batch(0)
     weighted = dataclasses.replace(batch, weight=torch.tensor([1.0] * 7 + [0.0]))
-    found = HeldOutLoss.of(sum_losses(model, [(weighted, np.zeros(8, int))], 1), ("drawn",), 0)
+    found = HeldOutLoss.of(sum_losses(model, [(weighted, np.zeros(8, int))], 1, CPU, 3), ("drawn",), 0)
     with torch.no_grad():
         assert found.loss == pytest.approx(float(sample_losses(model, batch)[:7].mean()), rel=1e-6)
     assert found.samples == 7

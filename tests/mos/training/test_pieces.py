@@ -31,7 +31,7 @@ def test_what_is_there_is_known_without_reading_it(folder: Path):
     pieces = Pieces(folder)
     assert "model.w" in pieces
     assert "model.v" not in pieces
-    assert pieces.are_flat == any("@" in key for key in pieces._reader.read_metadata().state_dict_metadata)
+    assert pieces.are_flat == any("@" in key for key in pieces.reader.read_metadata().state_dict_metadata)
 
 
 def test_numbers_that_no_file_has_are_an_error(folder: Path):

@@ -35,7 +35,7 @@ def job_of(case: Case) -> StageJob:
 def batches_of(case: Case, settings: AblateConfig) -> list[Batch]:
     tables = job_of(case).tables
     index = build_index(tables, held_out_view(case.config, case.stage))
-    return [batch for batch, _ in measured_batches(index, tables, case, settings, torch.device("cpu"))]
+    return [batch for batch, _ in measured_batches(index, tables, case, settings)]
 
 
 @pytest.fixture

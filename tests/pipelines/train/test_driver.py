@@ -126,7 +126,7 @@ def test_a_longer_stage_goes_on_in_another_way(local_ray, small_run, capsys):
     [
         ("model.state_dim=16", "set model.state_dim = 12"),
         ("stage1.batch_size=42", "fewer than one batch"),
-        ("cluster.train={num=3, cpus=1}", "not a multiple of the 3 training workers"),
+        ("cluster.train={num=3, cpus=1}", "makes 3 micro batches of the largest share of batch_size = 8"),
         ('stage1.filter="sharpness > 9"', "of which 0 are encoded"),
     ],
 )

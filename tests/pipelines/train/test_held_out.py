@@ -14,7 +14,7 @@ from mos.model.mos import MoS
 from mos.training.held_out import read_held_out
 from pipelines.run.steps import Run
 from pipelines.train.driver import prepare
-from pipelines.train.held_out import INDEX, HeldOutMeasure, held_out_batches
+from pipelines.train.held_out import INDEX, HeldOutBatches, HeldOutMeasure
 from pipelines.train.job import StageJob, make_job
 from pipelines.train.samples import StageSamples
 from pipelines.train.worker import train_worker
@@ -53,7 +53,7 @@ def test_its_batches_are_the_same_every_time_and_for_any_number_of_ranks(job: St
     index = SampleIndex.load(job.folder / INDEX)
 
     def drawn(*steps: int) -> list[torch.Tensor]:
-        made = held_out_batches(index, job.tables, job.model, steps)
+        made = HeldOutBatches(index, job.tables, job.model).read(steps)
         return [torch.cat([batch.timesteps, batch.noise.flatten(), torch.from_numpy(source)]) for batch, source in made]
 
     assert all(torch.equal(one, other) for one, other in zip(drawn(0, 1), drawn(1, 0)[::-1], strict=True))
@@ -66,7 +66,7 @@ def measure(job: StageJob, folder: Path, micro_batch_size: int | None) -> None:
     model.init_weights(torch.Generator().manual_seed(0))
     shutil.copy(job.folder / INDEX, folder) if dist.get_rank() == 0 else None
     dist.barrier()
-    HeldOutMeasure(replace(job, stage=stage, folder=folder), torch.device("cpu"))(model, 3)
+    HeldOutMeasure(replace(job, stage=stage, folder=folder), torch.device("cpu"), print)(model, 3)
 
 
 def test_any_number_of_ranks_and_micro_batches_measure_the_same(job: StageJob, tmp_path: Path):
