@@ -149,7 +149,7 @@ def shard(model: MoS, config: Fsdp2Config, device: torch.device) -> None:
     # The router and the model return views; nothing downstream writes into them in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     ranks, copies = dist.get_world_size(), config.mesh.replicate
-    shards = config.mesh.num_shards(ranks)
+    shards = config.num_shards(ranks)
     if copies == 1:
         mesh = init_device_mesh(device.type, (ranks,))
     else:

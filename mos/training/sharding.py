@@ -1,7 +1,7 @@
 """Settings of the engines that shard a model over the ranks; `mos.training.engine` builds them."""
 
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
@@ -52,6 +52,33 @@ class Fsdp2Config(StrictConfig):
     compile: Annotated[bool, HOW] = False
     """Compile every block with torch.compile: minutes at the start, fewer passes over memory afterwards."""
 
+    def num_shards(self, num_workers: int) -> int:
+        """Ranks that share a copy of the model; `UserError` where the mesh is of another gang."""
+        return self.mesh.num_shards(num_workers)
+
+    @property
+    def is_of_one_size(self) -> bool:
+        """Whether it is laid out for one number of workers."""
+        return self.mesh != MeshConfig()
+
+    @property
+    def frees_weights(self) -> bool:
+        """Whether gathered weights are let go after a block's forward pass."""
+        return self.reshard_after_forward
+
+    @property
+    def blocks_gathered(self) -> int:
+        """Blocks whose weights are gathered together."""
+        return self.blocks_per_unit
+
+    def adds_up_whole_gradients(self, *, in_parts: bool) -> bool:
+        """Whether each rank holds the whole model's gradients until the step: those of several micro batches."""
+        return in_parts
+
+    def alone(self) -> Self:
+        """The same for one worker."""
+        return self.model_copy(update={"mesh": MeshConfig()})
+
 
 class ZeroConfig(StrictConfig):
     """DeepSpeed's ZeRO."""
@@ -79,6 +106,33 @@ class ZeroConfig(StrictConfig):
                 "to reach them: use device = 'cpu'"
             )
         return options
+
+    def num_shards(self, num_workers: int) -> int:
+        """Ranks that share the model: all."""
+        return num_workers
+
+    @property
+    def is_of_one_size(self) -> bool:
+        """Any number of workers will do."""
+        return False
+
+    @property
+    def frees_weights(self) -> bool:
+        """Weights are whole on every rank but in stage 3."""
+        return self.stage == 3
+
+    @property
+    def blocks_gathered(self) -> int:
+        """Weights are gathered as a module needs them."""
+        return 1
+
+    def adds_up_whole_gradients(self, *, in_parts: bool) -> bool:
+        """Stage 1 cuts gradients at the step, the others as they come, in however many parts."""
+        return self.stage == 1
+
+    def alone(self) -> Self:
+        """The same for one worker."""
+        return self
 
 
 def check_installed(config: "EngineConfig") -> None:

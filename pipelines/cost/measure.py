@@ -21,7 +21,6 @@ from mos.tables.payloads import RowCache, StateTable
 from mos.tables.schema import TASK_EDIT
 from mos.training.engine import build_engine
 from mos.training.loop import update
-from mos.training.sharding import Fsdp2Config, MeshConfig
 from mos.training.zero import end_deepspeed
 from pipelines.cost.figures import StageFigures, latents_shape, stage_figures, tower_params, worker_share
 from pipelines.run.config import RunConfig
@@ -87,10 +86,8 @@ def step_seconds(config: RunConfig, name: str, figures: StageFigures, device: to
     try:
         model = MoS(config.model)
         model.init_weights()
-        setting = stage.engine
-        if isinstance(setting, Fsdp2Config):  # one worker has no copies
-            setting = setting.model_copy(update={"mesh": MeshConfig()})
-        engine = build_engine(setting, stage.optimizer, model, device, recompute=stage.activation_checkpointing)
+        alone, recompute = stage.engine.alone(), stage.activation_checkpointing
+        engine = build_engine(alone, stage.optimizer, model, device, recompute=recompute)
         batch = random_batch(config, name, figures)
         batch = batch.pin() if device.type == "cuda" else batch
         run = partial(update, engine, batch, lr=1e-4, micro_batch_size=stage.micro_batch_size)

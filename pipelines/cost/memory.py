@@ -17,7 +17,6 @@ from mos.precision import resolve_dtype, torch_dtype
 from mos.tables.schema import TASK_EDIT
 from mos.training.fsdp import units
 from mos.training.optimizer import hidden_matrices
-from mos.training.sharding import Fsdp2Config
 from pipelines.cost.figures import StageFigures, latents_shape, worker_share
 from pipelines.run.config import RunConfig
 
@@ -60,23 +59,20 @@ def training_memory(config: RunConfig, name: str, figures: StageFigures) -> Trai
     engine, num = stage.engine, sum(weight.numel() for weight in model.parameters())
     sizes = [
         sum(weight.numel() for module in unit for weight in module.parameters())
-        for unit in units(model, engine.blocks_per_unit if isinstance(engine, Fsdp2Config) else 1)
+        for unit in units(model, engine.blocks_gathered)
     ]
-    compute = torch_dtype(resolve_dtype(stage.engine.precision.compute, workers.device))
+    compute = torch_dtype(resolve_dtype(engine.precision.compute, workers.device))
     width = compute.itemsize
     rest = num - sum(sizes)
     # The unit at work and the next one on its way, or all of them; the root is never let go.
-    frees = engine.reshard_after_forward if isinstance(engine, Fsdp2Config) else engine.stage == 3
-    gathered = rest + (sum(sorted(sizes)[-2:]) if frees else sum(sizes))
+    gathered = rest + (sum(sorted(sizes)[-2:]) if engine.frees_weights else sum(sizes))
     moments = 2 * num  # Muon keeps one of its matrices
     if stage.optimizer.type == "muon":
         moments -= sum(weight.numel() for weight in hidden_matrices(model))
-    reduce_width = torch_dtype(stage.engine.precision.reduce).itemsize
+    reduce_width = torch_dtype(engine.precision.reduce).itemsize
     share = worker_share(config, name)
-    shards = engine.mesh.num_shards(workers.num) if isinstance(engine, Fsdp2Config) else workers.num
-    # ZeRO's first stage keeps whole gradients to the step, the others cut them as they come.
-    in_parts = (stage.micro_batch_size or share) < share
-    adds_up = in_parts if isinstance(engine, Fsdp2Config) else engine.stage == 1
+    shards = engine.num_shards(workers.num)
+    adds_up = engine.adds_up_whole_gradients(in_parts=(stage.micro_batch_size or share) < share)
     reduced = max(sizes) * width + (num if adds_up else max(sizes)) * reduce_width
     return TrainingMemory(
         weights=2 * MASTER_BYTES * num / shards,

@@ -10,7 +10,6 @@ from mos.planning.recommend import Recommendation
 from mos.planning.sources import SourceName
 from mos.planning.units import bytes_text, hours_text, money
 from mos.tables.schema import TASK_EDIT
-from mos.training.sharding import Fsdp2Config
 from pipelines.cost.figures import StageFigures, latents_shape, worker_share
 from pipelines.cost.memory import MASTER_BYTES, TrainingMemory, training_memory
 from pipelines.run.config import RunConfig
@@ -96,8 +95,7 @@ def stage_needs(
         for_ever = stage.steps // stage.keep_checkpoints_every if stage.keep_checkpoints_every else 0
         num = for_ever + stage.keep_checkpoints + 1  # one of them being written
         # Copies of a sharded model are written once.
-        copies = stage.engine.mesh.replicate if isinstance(stage.engine, Fsdp2Config) else 1
-        checkpoints = num * known[shape].checkpoint * workers / copies
+        checkpoints = num * known[shape].checkpoint * stage.engine.num_shards(workers)
         needs.append(
             StageNeeds(
                 stage=item.stage,

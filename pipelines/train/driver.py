@@ -20,7 +20,7 @@ from mos.training.given_weights import check_fit
 from mos.training.goodput import goodput, read_spans
 from mos.training.held_out import best_step, read_held_out
 from mos.training.metrics import latest_metrics, read_metrics
-from mos.training.sharding import Fsdp2Config, MeshConfig, check_installed
+from mos.training.sharding import check_installed
 from mos.training.start import GivenWeights
 from mos.workers import GangConfig
 from pipelines.run.config import RunConfig
@@ -129,8 +129,7 @@ def prepare(job: StageJob, config: RunConfig) -> SampleIndex:
     check_installed(stage.engine)
     check_range(job, gang)
     for size in gang.sizes:
-        if isinstance(stage.engine, Fsdp2Config):
-            stage.engine.mesh.num_shards(size)
+        stage.engine.num_shards(size)
         check_share(batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size, num_workers=size)
     states, latents = StateTable(job.tables.states, RowCache(0)), LatentTable(job.tables.latents, RowCache(0))
     check_tables(states, latents, job.model, job.provenance["tower_id"], job.provenance["codec_id"])
@@ -157,13 +156,12 @@ def check_range(job: StageJob, gang: GangConfig) -> None:
     """
     if gang.max_num is None:
         return
-    mesh = job.stage.engine.mesh if isinstance(job.stage.engine, Fsdp2Config) else None
     reasons = {
         "cluster.train.labels, which Ray does not look at when it sizes a gang": bool(gang.labels),
         "states.type = 'stream', whose producers hold cores that Ray would give to the gang": isinstance(
             job.states, StreamStates
         ),
-        "engine.mesh, which lays out one number of workers": mesh is not None and mesh != MeshConfig(),
+        "engine.mesh, which lays out one number of workers": job.stage.engine.is_of_one_size,
     }
     for reason, holds in reasons.items():
         if holds:
