@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,13 @@ LOOK_FOR_ROOM_S = 300.0
 
 
 def run_workers(
-    worker: Callable[[Job, torch.device], None], job: Job, workers: GangConfig, *, folder: Path, max_failures: int
+    worker: Callable[[Job, torch.device], None],
+    job: Job,
+    workers: GangConfig,
+    *,
+    folder: Path,
+    max_failures: int,
+    timeout_s: float = 1800.0,
 ) -> None:
     """Run `worker(job, device)` on every worker, inside one torch process group: NCCL with GPUs, gloo without.
 
@@ -41,6 +48,7 @@ def run_workers(
         workers: size of the gang and of each worker.
         folder: where Ray Train keeps its own few files; seen by all nodes.
         max_failures: restarts before giving up; -1 never does.
+        timeout_s: seconds that a rank waits for the others in a collective.
 
     Raises:
         UserError: a worker raised it, or the cluster can never hold the gang.
@@ -67,7 +75,7 @@ def run_workers(
             "mistake": str(mistake),
             "begun": str(begun),
         },
-        torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo", timeout_s=ceil(timeout_s)),
         scaling_config=ScalingConfig(
             num_workers=workers.num if workers.max_num is None else (workers.num, workers.max_num),
             elastic_resize_monitor_interval_s=LOOK_FOR_ROOM_S,

@@ -1,7 +1,7 @@
 """Samples that cannot be trained on because a latent or a hidden state is not a number: named once, and counted."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mos.errors import UserError
 from mos.loader.index import SampleIndex
@@ -47,9 +47,14 @@ class LeftOutSamples:
         address = int(self._index.address[sample])
         fragment, row = address >> 32, address & 0xFFFFFFFF
         source = self._index.sources[self._index.source[sample]]
-        dataset = self._samples.open()
-        scanner = dataset.scanner(
-            columns=["sample_id"], filter=f"_rowaddr = {address}", fragments=[dataset.get_fragment(fragment)]
-        )
-        (sample_id,) = scanner.to_table().column("sample_id").to_pylist()
+        (sample_id,) = ids_at(self._samples, [address])
         return f"{sample_id} (source {source}, row {row} of fragment {fragment} of {self._samples.uri})"
+
+
+def ids_at(samples: TableVersion, addresses: Sequence[int]) -> list[str]:
+    """Ids of the samples at some row addresses, in the order of the table."""
+    dataset = samples.open()
+    fragments = [dataset.get_fragment(number) for number in sorted({address >> 32 for address in addresses})]
+    listed = ", ".join(map(str, addresses))
+    scanner = dataset.scanner(columns=["sample_id"], filter=f"_rowaddr IN ({listed})", fragments=fragments)
+    return scanner.to_table().column("sample_id").to_pylist()

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from mos.training.checksums import Checksum
 
 MARKER, STATE, METADATA = "COMPLETE.json", "state.json", "shards/.metadata"
-FORMAT = 2
-"""Of the marker. The first one held sizes alone."""
+FORMAT = 3
+"""Of the marker. The first one held sizes alone; before the third, states had no losses."""
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 Count = Annotated[int, Field(ge=0)]
@@ -27,6 +27,8 @@ class TrainState:
     """Batches consumed."""
     nonfinite_steps: Count = 0
     """Updates skipped for a non-finite gradient."""
+    losses: tuple[float, ...] = ()
+    """Of the latest updates, with which the next ones are compared (`mos.training.spikes`)."""
 
 
 class _Strict(BaseModel):

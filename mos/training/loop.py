@@ -1,7 +1,7 @@
 """The training loop of one stage, its step and its loss: batches in, weights, average, checkpoints, metrics out."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import torch
 import torch.distributed as dist
@@ -21,8 +21,11 @@ from mos.training.meter import Meter, StepResult
 from mos.training.metrics import StepMetrics
 from mos.training.nonfinite import SkippedUpdates
 from mos.training.optimizer import learning_rate
+from mos.training.slow_ranks import SlowRanks
+from mos.training.spikes import LossSpikeError, SpikeWatch
 from mos.training.stage import StageConfig
 from mos.training.stop import StopVote
+from mos.training.whereabouts import Doing
 
 WithAverage = Callable[[MoS, int], None]
 """Draws pictures or measures a loss with the model, which then carries the EMA weights, after so many steps. Every rank
@@ -43,6 +46,10 @@ def train(
     stop: StopVote | None = None,
     decay_steps: int | None = None,
     clock: Clock | None = None,
+    at: Callable[[int, Doing], None] = lambda step, doing: None,
+    slow: SlowRanks | None = None,
+    spikes: SpikeWatch | None = None,
+    left_out: Container[int] = (),
 ) -> TrainState:
     """Train from `state` to the end of the stage, or to where it is stopped. Collective.
 
@@ -61,29 +68,44 @@ def train(
         stop: says after which step to write a checkpoint and leave, if not at the end.
         decay_steps: updates over which the learning rate decays where the stage does not say; None: all of it.
         clock: takes the time of this attempt.
+        at: told what comes next, after so many updates.
+        slow: compares the ranks whenever a line of metrics is due.
+        spikes: judges the losses whenever a line of metrics or a checkpoint is due, before it is written.
+        left_out: steps whose batches are not trained on; they count as done.
 
     Returns:
         Counters of the last checkpoint; their step is less than `stage.steps` where training was stopped.
 
     Raises:
         UserError: more updates than the stage tolerates had a non-finite gradient.
+        LossSpikeError: the loss spiked, after the last checkpoint, which is written in full.
     """
     clock = clock or Clock(None, time.time(), state.step)
     meter, skipped = Meter(clock), SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device)
     step = state.step
+    at(step, "reading a batch")
     for batch in meter.watch(batches):
+        at(step, "updating")
         lr = learning_rate(stage.optimizer, step, decay_steps or stage.steps)
-        result = update(engine, batch, lr, batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size)
+        if step not in left_out:
+            result = update(engine, batch, lr, batch_size=stage.batch_size, micro_batch_size=stage.micro_batch_size)
+            ema.update(engine.weights())
+            skipped.add(result.grad_norm)
+            meter.add(batch, result)
+            if spikes is not None:
+                spikes.add(step, result.loss)
         step += 1
-        ema.update(engine.weights())
-        skipped.add(result.grad_norm)
-        meter.add(batch, result)
         stops = stop is not None and stop.is_settled()
         logs, saves = _due(step, stage.log_every, stage.steps), _due(step, stage.checkpoint_every, stage.steps) or stops
         if logs or saves:
-            state = TrainState(step, skipped.read(step))
-        if logs:
-            report(meter.line(state, lr))
+            _look_for_spikes(spikes, checkpoints, stop)
+            state = TrainState(step, skipped.read(step), () if spikes is None else spikes.recent)
+        if logs and meter.has_updates:
+            line = meter.line(state, lr)
+            report(line)
+            if slow is not None:
+                slow.see(line.data_wait)
+        at(step, "writing a checkpoint")
         with clock.spent_on("checkpoints"):
             checkpoints.poll()
             if saves:
@@ -91,6 +113,7 @@ def train(
         lookers = ((stage.sample_every, sample_grid), (stage.held_out_every, held_out))
         looks = [look for every, look in lookers if look is not None and every and _due(step, every, stage.steps)]
         if looks:
+            at(step, "looking at the average")
             with clock.spent_on("looks"), ema.swapped_into(engine):
                 for look in looks:
                     look(engine.model, step)
@@ -98,12 +121,26 @@ def train(
             clock.line(step)
         if stops:
             break
+        at(step, "reading a batch")
+    at(step, "ending")
     if stop is not None:
         stop.close()
     with clock.spent_on("checkpoints"):
         checkpoints.finish()
     clock.end(step)
     return state
+
+
+def _look_for_spikes(spikes: SpikeWatch | None, checkpoints: Checkpoints, stop: StopVote | None) -> None:
+    """Raise `LossSpikeError` where there is one, when nothing of this attempt is under way any more."""
+    try:
+        if spikes is not None:
+            spikes.look()
+    except LossSpikeError:
+        if stop is not None:
+            stop.close()
+        checkpoints.finish()
+        raise
 
 
 def update(

@@ -53,6 +53,11 @@ class Meter:
         self._num_left_out += batch.num_left_out
         self._latest = batch.epoch, result.grad_norm
 
+    @property
+    def has_updates(self) -> bool:
+        """True if there was one since the last line."""
+        return bool(self._losses)
+
     def line(self, state: TrainState, lr: float) -> StepMetrics:
         """The metrics since the last line. Collective: the loss is averaged over the ranks."""
         loss = torch.stack(self._losses).mean()

@@ -10,6 +10,7 @@ from mos.flow.timestep import LogitNormalTimesteps, TimestepConfig
 from mos.identity import HOW, HOW_FAR, NUMBERS
 from mos.training.optimizer import OptimizerConfig
 from mos.training.sharding import EngineConfig, Fsdp2Config, ZeroConfig
+from mos.training.spikes import SpikeConfig
 from mos.training.start import PreviousStage, StartConfig
 
 
@@ -60,6 +61,8 @@ class StageConfig(StrictConfig):
     max_nonfinite_steps: Annotated[int, HOW] = Field(10, ge=0)
     """Updates skipped for a non-finite gradient, over the whole stage, before training stops with an error;
     counted when a line of metrics or a checkpoint is due."""
+    spikes: Annotated[SpikeConfig | None, HOW] = SpikeConfig()
+    """Spikes of the loss: training goes back to its last checkpoint and leaves their batches out; None: it goes on."""
     checkpoint_every: Annotated[int, HOW] = Field(1000, gt=0)
     """Updates between checkpoints; the last update always writes one."""
     keep_checkpoints: Annotated[int, HOW] = Field(2, ge=1)
@@ -71,6 +74,9 @@ class StageConfig(StrictConfig):
     checkpoint_patience: Annotated[int, HOW] = Field(3, ge=0)
     """Checkpoints in a row that may fail for want of space or storage before training stops with an error; the last
     one of the stage may not."""
+    hung_after_s: Annotated[float, HOW] = Field(1800.0, gt=0)
+    """Seconds in which a rank gets nowhere, neither to the next step nor to another part of this one, after which the
+    gang ends and starts again from its last checkpoint. Longer than a checkpoint or a grid of pictures takes."""
     log_every: Annotated[int, HOW] = Field(10, gt=0)
     """Updates between lines of metrics."""
     sample_every: Annotated[int | None, HOW] = Field(None, gt=0)

@@ -1,5 +1,8 @@
 """The batches of one training worker, whichever samples its steps are of."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -7,7 +10,7 @@ from mos.feeding.recompute import RecomputedStates
 from mos.feeding.stream import StreamedStates
 from mos.loader.batch import Batch
 from mos.loader.builder import BatchBuilder, DrawRule, Share, StatesSource
-from mos.loader.left_out import LeftOutSamples
+from mos.loader.left_out import LeftOutSamples, ids_at
 from mos.loader.segments import Segment
 from mos.tables.payloads import LatentTable, RowCache
 from mos.training.notices import Notices
@@ -51,6 +54,17 @@ class StageBatches:
         if segment != self._segment:
             self._open(segment)
         return self._builder.build(step)
+
+    def sample_ids(self, steps: Sequence[int]) -> list[str]:
+        """Ids of all samples in the batches of some steps, of all ranks, in no particular order."""
+        ids: list[str] = []
+        for step in steps:
+            segment = self._segments.at(step)
+            index, plan = self._segments.load(segment)
+            epoch, position = plan.locate(step)
+            addresses = index.address[plan.epoch(epoch).rows[position]]
+            ids += ids_at(self.samples.tables(segment.samples).samples, np.unique(addresses).tolist())
+        return ids
 
     def _open(self, segment: Segment) -> None:
         number, job = segment.samples, self._job

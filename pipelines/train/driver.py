@@ -45,6 +45,9 @@ from pipelines.train.show_progress import shown_progress
 from pipelines.train.stopping import stopping_in_order
 from pipelines.train.worker import train_worker
 
+NAMED_FIRST_S = 300.0
+"""A gang that hangs is ended by its own watch, which names whom it waits for, so long before a collective gives up."""
+
 
 def train_stage(name: str, run: Run, args: Namespace) -> None:
     """Train one stage unless it is on record, from the newest checkpoint of an interrupted run where there is one."""
@@ -86,6 +89,7 @@ def train(step: Step, run: Run, anew: bool) -> None:
             config.cluster.train,
             folder=job.folder / "ray",
             max_failures=config.cluster.max_failures,
+            timeout_s=job.stage.hung_after_s + NAMED_FIRST_S,
         )
     reached = newest_step(job)
     if reached < job.stage.steps:

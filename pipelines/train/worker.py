@@ -30,8 +30,11 @@ from mos.training.goodput import Clock
 from mos.training.loop import train
 from mos.training.metrics import metrics_of
 from mos.training.notices import Notices
+from mos.training.slow_ranks import SlowRanks
+from mos.training.spikes import LossSpikeError, SkippedBatches, SpikeWatch
 from mos.training.start import GivenWeights
 from mos.training.stop import stoppable
+from mos.training.whereabouts import Whereabouts, watched
 from pipelines.train.batches import StageBatches
 from pipelines.train.held_out import HeldOutMeasure
 from pipelines.train.job import StageJob, preview_rows
@@ -44,9 +47,19 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     """
     if isinstance(job.states, StreamStates) and StreamProgress(job.folder / "stream").failure is not None:
         return
+    with watched(job.folder, job.stage.hung_after_s) as whereabouts:
+        while not _attempt(job, device, whereabouts):
+            pass
+
+
+def _attempt(job: StageJob, device: torch.device, whereabouts: Whereabouts) -> bool:
+    """Train from the newest checkpoint; False where that is to be done again, because the loss spiked."""
     stage, began = job.stage, time.time()
     engine, ema, state = start_training(job, device)
+    whereabouts.at(state.step, "starting")
     notices = Notices(job.folder)
+    watch = SpikeWatch(stage.spikes, state.losses) if stage.spikes is not None else None
+    left_out = SkippedBatches(job.folder, 0 if stage.spikes is None else stage.spikes.rewinds)
     source = StageBatches(job, draw_rule(job), device, notices)
     source.begin(state.step)
     preview = make_preview(job, source, device) if stage.sample_every else None
@@ -63,23 +76,33 @@ def train_worker(job: StageJob, device: torch.device) -> None:
     build = (lambda step: source.build(step).pin()) if device.type == "cuda" else source.build
     batches = prefetch(build, range(state.step, stage.steps), stage.loader.prefetch_batches)
     with closing(batches), metrics_of(job.folder, state.step) as report, stoppable(job.folder) as stop:
-        state = train(
-            engine,
-            ema,
-            batches,
-            stage,
-            state,
-            checkpoints=checkpoints,
-            report=report,
-            sample_grid=preview,
-            held_out=held_out,
-            stop=stop,
-            decay_steps=job.decay_steps,
-            clock=Clock(job.folder if dist.get_rank() == 0 else None, began, state.step, dist.get_world_size()),
-        )
-    if state.step < stage.steps:
-        return
-    write_export(job.folder / "export", engine, ema, job.export)
+        try:
+            state = train(
+                engine,
+                ema,
+                batches,
+                stage,
+                state,
+                checkpoints=checkpoints,
+                report=report,
+                sample_grid=preview,
+                held_out=held_out,
+                stop=stop,
+                decay_steps=job.decay_steps,
+                clock=Clock(job.folder if dist.get_rank() == 0 else None, began, state.step, dist.get_world_size()),
+                at=whereabouts.at,
+                slow=SlowRanks(device, notices.say),
+                spikes=watch,
+                left_out=left_out,
+            )
+        except LossSpikeError as spike:
+            left_out.add(spike, source.sample_ids)
+            if dist.get_rank() == 0:
+                notices.say(f"{spike}: goes back to its last checkpoint and leaves these batches out")
+            return False
+    if state.step == stage.steps:
+        write_export(job.folder / "export", engine, ema, job.export)
+    return True
 
 
 def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, TrainState]:

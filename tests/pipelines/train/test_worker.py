@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,18 @@ from mos.errors import UserError
 from mos.feeding.config import StreamStates
 from mos.feeding.progress import StreamProgress
 from mos.flow.timestep import timesteps
+from mos.loader.batch import Batch
 from mos.loader.randomness import ExplorationRule
 from mos.training.checkpoint import newest_readable
 from mos.training.checkpoint_format import TrainState
+from mos.training.goodput import goodput, read_spans
 from mos.training.metrics import StepMetrics, metrics_of, read_metrics
+from mos.training.notices import NewNotices
+from mos.training.spikes import Skipped, read_skipped
 from mos.training.stop import StopRequest, stoppable
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
+from pipelines.train.batches import StageBatches
 from pipelines.train.driver import prepare
 from pipelines.train.job import StageJob, make_job
 from pipelines.train.worker import draw_rule, start_training, train_worker
@@ -59,12 +64,12 @@ def test_a_stage_that_is_stopped_goes_on_as_if_it_had_not_been(small_run, group,
     train_worker(unbroken, CPU)
     StopRequest(broken.folder).ask()
     train_worker(broken, CPU)
-    assert newest_readable(broken.folder).state == TrainState(1)
+    assert newest_readable(broken.folder).state.step == 1
     assert not (broken.folder / "export").exists()
     assert not StopRequest(broken.folder).is_training()
     StopRequest(broken.folder).clear()
     train_worker(broken, CPU)
-    assert newest_readable(broken.folder).state == TrainState(6)
+    assert newest_readable(broken.folder).state.step == 6
     assert equal(exported(broken), exported(unbroken))
     assert [line.step for line in read_metrics(broken.folder)] == [2, 4, 6]
     about = json.loads((broken.folder / "export" / "config.json").read_text(encoding="utf-8"))
@@ -120,7 +125,7 @@ def test_a_stage_begins_with_the_weights_of_the_one_before_at_its_own_step_0(sma
     average = {name: tensor.full_tensor() for name, tensor in ema.average.items()}
     assert equal(average, exported(before))
     _, _, state = start_training(replace(job, folder=before.folder, start=tmp_path / "gone"), CPU)
-    assert state == TrainState(6)  # its own checkpoint comes first
+    assert state.step == 6  # its own checkpoint comes first
     with pytest.raises(UserError, match=r"gone cannot be used \(it is missing\): .*--force"):
         start_training(replace(job, start=tmp_path / "gone"), CPU)
 
@@ -164,6 +169,38 @@ def test_metrics_go_on_behind_the_step_that_training_begins_with(small_run, grou
     with metrics_of(job.folder, 2) as report:
         report(lines[2])
     assert read_metrics(tmp_path) == [lines[0], lines[2]]
+
+
+def test_a_spike_is_undone_and_its_batches_are_left_out(small_run, group, tmp_path: Path, monkeypatch):
+    spiking = ("stage1.steps=18", "stage1.log_every=6", "stage1.checkpoint_every=6", "stage1.spikes={window=10}")
+    config = encoded_run(small_run, *TINY, "stage1.sample_every=100", *spiking)
+    told = prepared(config, tmp_path / "told")
+    (told.folder / "skipped.json").write_text(json.dumps([asdict(Skipped(13, 14, 1.0, 1.0, []))]))
+    train_worker(told, CPU)
+
+    build = StageBatches.build
+
+    def poisoned(source: StageBatches, step: int) -> Batch:
+        batch = build(source, step)
+        return replace(batch, latents=1000 * batch.latents) if step == 14 else batch
+
+    monkeypatch.setattr(StageBatches, "build", poisoned)
+    found = prepared(config, tmp_path / "found")
+    notices = NewNotices(found.folder)
+    train_worker(found, CPU)
+    assert equal(exported(found), exported(told))
+    (skipped,) = read_skipped(found.folder)
+    assert (skipped.first, skipped.last) == (13, 14)
+    assert skipped.loss > 1000 * skipped.usual
+    assert 8 <= len(set(skipped.samples)) <= 16  # the smaller bucket repeats its samples within a batch
+    assert len(newest_readable(found.folder).state.losses) == 10
+    assert any("goes back to its last checkpoint" in line for line in notices.take())
+    spent = goodput(read_spans(found.folder))
+    assert spent.attempts == 2
+    never = (*spiking[:3], "stage1.spikes={window=10, rewinds=0}")
+    job = prepared(encoded_run(small_run, *TINY, "stage1.sample_every=100", *never), tmp_path / "never")
+    with pytest.raises(UserError, match=r"0 spikes before it were undone, as many as spikes\.rewinds = 0"):
+        train_worker(job, CPU)
 
 
 def test_a_stage_starts_from_the_export_of_another_run(small_run, group, tmp_path: Path):
