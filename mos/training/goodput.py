@@ -6,7 +6,7 @@ began.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +45,14 @@ class Span:
 class Clock:
     """Takes the time of one attempt; a full disk does not stop it."""
 
-    def __init__(self, folder: Path | None, began: float, first_step: int, workers: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        began: float,
+        first_step: int,
+        workers: int = 1,
+        told: Callable[["Span"], None] | None = None,
+    ) -> None:
         """Begin the first span of updates.
 
         Args:
@@ -53,9 +60,10 @@ class Clock:
             began: when this attempt began, in seconds since 1970.
             first_step: updates that earlier attempts have done.
             workers: of this attempt's gang.
+            told: given each span as it ends.
         """
         self._file = None if folder is None else AppendedFile(folder / FILE)
-        self._attempt, self._step, self._workers = began, first_step, workers
+        self._attempt, self._step, self._workers, self._told = began, first_step, workers, told
         self._clear()
         self._write(Span(began, time.time(), first_step, 0, time.time() - began, 0.0, 0.0, 0.0, workers))
 
@@ -103,6 +111,8 @@ class Clock:
     def _write(self, span: Span) -> None:
         if self._file is not None:
             self._file.add(line_of(span))
+        if self._told is not None:
+            self._told(span)
 
 
 @dataclass(frozen=True)

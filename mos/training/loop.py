@@ -81,7 +81,10 @@ def train(
         LossSpikeError: the loss spiked, after the last checkpoint, which is written in full.
     """
     clock = clock or Clock(None, time.time(), state.step)
-    meter, skipped = Meter(clock), SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device)
+    meter, skipped = (
+        Meter(clock, engine.model.config, engine.device),
+        SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device),
+    )
     step = state.step
     at(step, "reading a batch")
     for batch in meter.watch(batches):

@@ -39,6 +39,12 @@ class StepMetrics:
     """Share of the time that rank 0 waited for batches, in [0, 1]."""
     nonfinite_steps: int
     """Updates skipped for a non-finite gradient since the stage began."""
+    tokens_per_s: float = 0.0
+    """Of pictures and contexts, over all ranks."""
+    tflops: float = 0.0
+    """Model TFLOP/s of each rank (`mos.training.utilization`)."""
+    mfu: float | None = None
+    """Share of what its device can do at most, in [0, 1]; None where that is not known."""
     left_out: int = 0
     """Samples of these updates that did not count, over all ranks: their latents or states are not finite."""
 
@@ -93,7 +99,7 @@ class MetricsWriter:
             return
         try:
             for name, value in asdict(metrics).items():
-                if name != "step":
+                if name != "step" and value is not None:
                     self._board.add_scalar(f"train/{name}", value, metrics.step)
             self._board.flush()
         except OSError:  # after which it takes no more
@@ -129,7 +135,9 @@ def latest_metrics(folder: Path) -> StepMetrics | None:
 def progress_line(metrics: StepMetrics, num_steps: int, batch_size: int) -> str:
     """One line for people: where a stage stands and how long it will take."""
     left_s = (num_steps - metrics.step) * batch_size / metrics.samples_per_s
+    speed = f"{metrics.samples_per_s:.0f} samples/s"
+    speed += "" if metrics.mfu is None else f"  MFU {metrics.mfu:.0%}"
     return (
         f"step {metrics.step}/{num_steps}  loss {metrics.loss:.4f}  lr {metrics.lr:.1e}  "
-        f"grad norm {metrics.grad_norm:.2f}  {metrics.samples_per_s:.0f} samples/s  {left_s:.0f} s left"
+        f"grad norm {metrics.grad_norm:.2f}  {speed}  {left_s:.0f} s left"
     )

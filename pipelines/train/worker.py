@@ -1,6 +1,7 @@
 """What every training worker runs: tables, model, engine and loop put together for one stage."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
@@ -28,7 +29,7 @@ from mos.training.export import write_export
 from mos.training.given_weights import load_checkpoint, load_export
 from mos.training.goodput import Clock
 from mos.training.loop import train
-from mos.training.metrics import metrics_of
+from mos.training.metrics import StepMetrics, metrics_of
 from mos.training.notices import Notices
 from mos.training.slow_ranks import SlowRanks
 from mos.training.spikes import LossSpikeError, SkippedBatches, SpikeWatch
@@ -38,6 +39,7 @@ from mos.training.whereabouts import Whereabouts, watched
 from pipelines.train.batches import StageBatches
 from pipelines.train.held_out import HeldOutMeasure
 from pipelines.train.job import StageJob, preview_rows
+from pipelines.train.ray_metrics import RayMetrics, ray_metrics
 
 
 def train_worker(job: StageJob, device: torch.device) -> None:
@@ -59,6 +61,7 @@ def _attempt(job: StageJob, device: torch.device, whereabouts: Whereabouts) -> b
     whereabouts.at(state.step, "starting")
     notices = Notices(job.folder)
     watch = SpikeWatch(stage.spikes, state.losses) if stage.spikes is not None else None
+    ray_seen = ray_metrics(job.export["run"]["name"], job.name) if dist.get_rank() == 0 else None
     left_out = SkippedBatches(job.folder, 0 if stage.spikes is None else stage.spikes.rewinds)
     source = StageBatches(job, draw_rule(job), device, notices)
     source.begin(state.step)
@@ -84,12 +87,12 @@ def _attempt(job: StageJob, device: torch.device, whereabouts: Whereabouts) -> b
                 stage,
                 state,
                 checkpoints=checkpoints,
-                report=report,
+                report=told(report, ray_seen),
                 sample_grid=preview,
                 held_out=held_out,
                 stop=stop,
                 decay_steps=job.decay_steps,
-                clock=Clock(job.folder if dist.get_rank() == 0 else None, began, state.step, dist.get_world_size()),
+                clock=clock_of(job, began, state.step, ray_seen),
                 at=whereabouts.at,
                 slow=SlowRanks(device, notices.say),
                 spikes=watch,
@@ -103,6 +106,23 @@ def _attempt(job: StageJob, device: torch.device, whereabouts: Whereabouts) -> b
     if state.step == stage.steps:
         write_export(job.folder / "export", engine, ema, job.export)
     return True
+
+
+def told(report: Callable[[StepMetrics], None], seen: RayMetrics | None) -> Callable[[StepMetrics], None]:
+    """Lines of metrics to this rank's files, and to Ray where it is told."""
+
+    def both(line: StepMetrics) -> None:
+        report(line)
+        if seen is not None:
+            seen.see(line)
+
+    return both
+
+
+def clock_of(job: StageJob, began: float, step: int, seen: RayMetrics | None) -> Clock:
+    """The clock of an attempt; rank 0 keeps its time."""
+    folder = job.folder if dist.get_rank() == 0 else None
+    return Clock(folder, began, step, dist.get_world_size(), None if seen is None else seen.spent)
 
 
 def start_training(job: StageJob, device: torch.device) -> tuple[Engine, Ema, TrainState]:

@@ -27,7 +27,7 @@ from tests.chaos.interruptions import Interruption, arm, strike, updated
 from tests.chaos.stage import produced
 from tests.mos.training.gloo import process_group
 
-LAST_S = 90.0
+LAST_S = 180.0
 """An attempt that takes longer hangs."""
 OTHERS_S = 10.0
 """What is left of a gang so long after its first rank was lost is ended, as Ray does it."""

@@ -36,7 +36,7 @@ STAGE = {
     "keep_checkpoints": 2,
     "ema_decay": 0.9,
     "micro_batch_size": 2,
-    "hung_after_s": 25.0,
+    "hung_after_s": 30.0,
 }
 SETTINGS: dict[SourceName, dict[str, Any]] = {
     "cache": {"type": "cache"},

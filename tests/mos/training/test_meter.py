@@ -11,7 +11,7 @@ from mos.loader.batch import Batch
 from mos.training import goodput
 from mos.training.checkpoint_format import TrainState
 from mos.training.meter import Meter, StepResult
-from tests.mos.training.tiny import tiny_batch
+from tests.mos.training.tiny import MODEL, tiny_batch
 
 
 class Clock:
@@ -31,6 +31,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def new_meter() -> Meter:
+    return Meter(goodput.Clock(None, 0.0, 0), MODEL, torch.device("cpu"))
+
+
 def slow_batches(clock: Clock, *waits: float) -> Iterator[Batch]:
     for step, seconds in enumerate(waits):
         clock.now += seconds
@@ -42,7 +46,7 @@ def result(loss: float, grad_norm: float = 0.5) -> StepResult:
 
 
 def test_losses_are_averaged_and_the_rest_is_of_the_latest_update(group):
-    meter = Meter(goodput.Clock(None, 0.0, 0))
+    meter = new_meter()
     for step, loss in enumerate((1.0, 3.0)):
         meter.add(replace(tiny_batch(step), epoch=step + 5), result(loss, grad_norm=loss / 4))
     line = meter.line(TrainState(2, nonfinite_steps=1), 1e-3)
@@ -52,7 +56,7 @@ def test_losses_are_averaged_and_the_rest_is_of_the_latest_update(group):
 
 def test_time_spent_waiting_for_batches_is_told_from_time_spent_training(group, clock: Clock):
     """Waits of 1 s and 2 s, updates of 3 s each: 3 of 9 s waited, 16 samples in 9 s."""
-    meter = Meter(goodput.Clock(None, 0.0, 0))
+    meter = new_meter()
     for batch in meter.watch(slow_batches(clock, 1.0, 2.0)):
         clock.now += 3.0
         meter.add(batch, result(1.0))
@@ -62,7 +66,7 @@ def test_time_spent_waiting_for_batches_is_told_from_time_spent_training(group, 
 
 
 def test_a_line_begins_where_the_one_before_ended(group, clock: Clock):
-    meter = Meter(goodput.Clock(None, 0.0, 0))
+    meter = new_meter()
     lines = []
     for batch in meter.watch(slow_batches(clock, 4.0, 1.0)):
         weight = torch.tensor([0.0, 1, 1, 1, 1, 1, 1, 0]) if batch.step == 0 else None
@@ -77,6 +81,4 @@ def test_a_line_begins_where_the_one_before_ended(group, clock: Clock):
 
 def test_the_same_batches_come_in_the_same_order():
     batches = [tiny_batch(step) for step in range(3)]
-    assert all(
-        one is other for one, other in zip(Meter(goodput.Clock(None, 0.0, 0)).watch(batches), batches, strict=True)
-    )
+    assert all(one is other for one, other in zip(new_meter().watch(batches), batches, strict=True))
