@@ -59,10 +59,14 @@ class Place:
         """What tells who is behind whom."""
         return self.step, ORDER.index(self.doing)
 
+    @property
+    def name(self) -> str:
+        """Rank, host and process."""
+        return f"rank {self.rank} ({self.host}, process {self.pid})"
+
     def text(self, now: float) -> str:
-        """One clause for people."""
-        where = f"rank {self.rank} ({self.host}, process {self.pid})"
-        return f"{where} has been {self.doing} after step {self.step} for {now - self.since:.0f} s"
+        """Name and place, for people."""
+        return f"{self.name}, {self.doing} after step {self.step} for {now - self.since:.0f} s"
 
 
 class Whereabouts:
@@ -160,10 +164,8 @@ def hang_text(behind: list[Place], now: float, silent_since: float) -> str:
     if not behind:
         return "training hangs, and all ranks are at the same place: look at the network and the storage"
     told = [
-        place.text(now)
-        if place.heard >= silent_since
-        else f"rank {place.rank} ({place.host}, process {place.pid}) was last heard of {now - place.heard:.0f} s ago"
+        place.text(now) if place.heard >= silent_since else f"{place.name}, last heard of {now - place.heard:.0f} s ago"
         for place in behind[:8]
     ]
     more = f" and {len(behind) - 8} more" if len(behind) > 8 else ""
-    return f"training hangs, all wait for {'; '.join(told)}{more}"
+    return f"training hangs, all wait for: {'; '.join(told)}{more}"

@@ -79,11 +79,24 @@ def run_schedule(
     while account.num_interruptions < goal:
         name = f"stage-{account.stages}"
         job = stage_job(config, folder / name, schedule.source, schedule.engines[0], NUM_STEPS)
-        _train_through(job, schedule, draws, goal, account)
+        _train_through(job, schedule, draws, goal, account, _order(unbroken.folder))
         _compare(job.folder, unbroken.folder, schedule, account)
 
 
-def _train_through(job: StageJob, schedule: Schedule, draws: random.Random, goal: int, account: Account) -> None:
+def _order(unbroken: Path) -> list[tuple[int, int]]:
+    """Epoch and place of every step."""
+    (updates,) = read_updates(unbroken)
+    return sorted(updates)
+
+
+def _train_through(
+    job: StageJob,
+    schedule: Schedule,
+    draws: random.Random,
+    goal: int,
+    account: Account,
+    order: list[tuple[int, int]],
+) -> None:
     """One stage to its end."""
     number = 0
     while not (job.folder / "export" / "config.json").is_file():
@@ -92,7 +105,6 @@ def _train_through(job: StageJob, schedule: Schedule, draws: random.Random, goal
         if account.num_interruptions < goal:
             interruption = draw_interruption(draws, schedule.kinds, size, WITHIN)
         job = replace(job, stage=job.stage.model_copy(update={"engine": engine}))
-        before = _step(job.folder)
         attempt = run_gang(job, size, number, interruption)
         number += 1
         account.attempts += 1
@@ -100,8 +112,8 @@ def _train_through(job: StageJob, schedule: Schedule, draws: random.Random, goal
             continue
         account.interruptions[interruption.kind] = account.interruptions.get(interruption.kind, 0) + 1
         if interruption.is_warned:
-            done = len(list(read_updates(job.folder))[-1])
-            account.done_again_after_a_stop = max(account.done_again_after_a_stop, before + done - _step(job.folder))
+            reached = order.index(max(list(read_updates(job.folder))[-1])) + 1
+            account.done_again_after_a_stop = max(account.done_again_after_a_stop, reached - _step(job.folder))
         if interruption.kind == "the newest checkpoint is damaged":
             damage_newest(job.folder, interruption.draw)
 

@@ -52,4 +52,4 @@ def test_a_rank_that_hangs_is_named_and_a_stop_costs_nothing(config, tmp_path: P
     assert (account.lost, account.doubled, account.differing) == (0, 0, 0)
     assert account.done_again_after_a_stop <= 2
     said = "".join(path.read_text() for path in (tmp_path / "a rank hangs").rglob("notices/*.log"))
-    assert "was last heard of" in said
+    assert ", last heard of " in said

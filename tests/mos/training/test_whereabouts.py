@@ -23,7 +23,7 @@ def test_those_who_came_least_far_are_waited_for() -> None:
     places = [PLACE, replace(PLACE, rank=1, doing="reading a batch"), replace(PLACE, rank=2)]
     assert ranks_behind(places, NOW - 40) == [places[1]]
     assert hang_text([places[1]], NOW, NOW - 40) == (
-        "training hangs, all wait for rank 1 (node-a, process 11) has been reading a batch after step 7 for 90 s"
+        "training hangs, all wait for: rank 1 (node-a, process 11), reading a batch after step 7 for 90 s"
     )
     ahead = [places[0], replace(PLACE, rank=1, step=8, doing="reading a batch")]
     assert ranks_behind(ahead, NOW - 40) == [places[0]]
@@ -32,7 +32,7 @@ def test_those_who_came_least_far_are_waited_for() -> None:
 def test_a_silent_process_is_waited_for_wherever_it_was() -> None:
     silent = replace(PLACE, rank=1, step=9, heard=NOW - 300)
     assert ranks_behind([PLACE, silent], NOW - 40) == [silent]
-    assert hang_text([silent], NOW, NOW - 40).endswith("rank 1 (node-a, process 11) was last heard of 300 s ago")
+    assert hang_text([silent], NOW, NOW - 40).endswith("rank 1 (node-a, process 11), last heard of 300 s ago")
 
 
 def test_ranks_that_hang_together_are_told_apart_from_those_that_wait() -> None:
@@ -69,6 +69,6 @@ def test_a_rank_that_does_not_come_is_named_and_the_gang_ends(tmp_path: Path) ->
         run_ranks(hang, 2, tmp_path)
     assert ended.value.exit_code == EXIT_CODE
     (line,) = notices.take()
-    assert line.startswith("training hangs, all wait for rank 1 (")
-    assert "has been reading a batch after step 5" in line
+    assert line.startswith("training hangs, all wait for: rank 1 (")
+    assert ", reading a batch after step 5 for " in line
     assert line.endswith("the gang ends and starts again")
