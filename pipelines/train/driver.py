@@ -37,6 +37,7 @@ from pipelines.train.job import (
     stage_plan,
 )
 from pipelines.train.lock import stage_lock
+from pipelines.train.moving import leaving_drained_nodes
 from pipelines.train.produce_states import producing
 from pipelines.train.producer_stats import describe_balance
 from pipelines.train.refresh import NewerSamples, taking_newer
@@ -79,18 +80,22 @@ def train(step: Step, run: Run, anew: bool) -> None:
     with (
         ray_session(config.cluster),
         taking_newer(newer),
-        stopping_in_order(job.name, job.folder),
+        stopping_in_order(job.name, job.folder) as request,
+        leaving_drained_nodes(job.name, job.folder, request) as moves,
         shown_progress(job.name, job.folder, job.stage.steps, job.stage.batch_size),
         producing(job, index, config) as produced,
     ):
-        run_workers(
-            train_worker,
-            job,
-            config.cluster.train,
-            folder=job.folder / "ray",
-            max_failures=config.cluster.max_failures,
-            timeout_s=job.stage.hung_after_s + NAMED_FIRST_S,
-        )
+        while True:
+            run_workers(
+                train_worker,
+                job,
+                config.cluster.train,
+                folder=job.folder / "ray",
+                max_failures=config.cluster.max_failures,
+                timeout_s=job.stage.hung_after_s + NAMED_FIRST_S,
+            )
+            if not moves.take() or newest_step(job) >= job.stage.steps:
+                break
     reached = newest_step(job)
     if reached < job.stage.steps:
         print(f"{job.name}: stopped at step {reached} of {job.stage.steps}; run it again to go on", flush=True)
