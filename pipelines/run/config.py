@@ -16,6 +16,7 @@ from mos.curation.config import CurateConfig
 from mos.encoders.encoding import EncodeConfig
 from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
+from mos.losses.config import LossesConfig
 from mos.model.mos import ModelConfig
 from mos.planning.config import PlanConfig
 from mos.precision import resolve_dtype
@@ -57,6 +58,8 @@ class RunConfig(StrictConfig):
     evaluate: EvaluateConfig
     cluster: ClusterConfig = ClusterConfig()
     plan: PlanConfig = PlanConfig()
+    losses: LossesConfig = LossesConfig()
+    """How `pipelines/losses.py` measures the loss of a stage on each sample."""
     ablate: AblateConfig | None = None
     """Variants that `pipelines/ablate.py` trains and compares."""
 
