@@ -28,6 +28,9 @@ def write_columns(base: TableVersion, columns: Mapping[str, pa.Table]) -> TableV
         TableMovedError: somebody else changed the table meanwhile; nothing is committed.
     """
     dataset, newest = base.open(), open_table(base.uri)
+    newer_rows = not _same_rows(dataset, newest)
+    if newer_rows:
+        dataset.restore()  # a commit that adds columns keeps the rows of the version before it
     values = {name: _sorted(table) for name, table in columns.items()}
     fragments, schema = [], None
     for fragment in dataset.get_fragments():
@@ -40,8 +43,9 @@ def write_columns(base: TableVersion, columns: Mapping[str, pa.Table]) -> TableV
         fragments.append(metadata)
     try:
         merged = lance.LanceOperation.Merge(fragments, schema)
-        after = lance.LanceDataset.commit(base.uri, merged, read_version=newest.version, max_retries=0)
-        if not _same_rows(dataset, newest):
+        before = dataset.version if newer_rows else newest.version
+        after = lance.LanceDataset.commit(base.uri, merged, read_version=before, max_retries=0)
+        if newer_rows:
             newest.restore()
     except CommitConflictError as error:
         raise TableMovedError(f"table {base.uri} was changed by another run since version {newest.version}") from error

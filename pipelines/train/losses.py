@@ -93,7 +93,7 @@ class StageLosses:
         return build_index(pinned, encoded_view(self.run.config, self.stage))
 
     def measure(self, index: SampleIndex) -> pa.Table:
-        """MEASURED of `mos.losses.parts` for every sample of the index, by address; parts on disk are not done again."""
+        """MEASURED of `mos.losses.parts` for every sample of the index, by address; no part on disk is done again."""
         known = self.parts.read()
         todo = tasks_of(index, known)
         if len(known):
