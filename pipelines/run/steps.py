@@ -26,11 +26,15 @@ TRAINING = (*STAGES, "edit")
 """The steps that train."""
 
 LOSSES = "losses"
-"""Measuring the loss of a stage on each sample: no step of every run, but recorded as one, for each stage apart."""
+"""Measuring the loss of a stage on each sample: recorded as a step is, for each stage apart."""
 
-CODE_VERSIONS = {"shapes": 4, "curate": 1, "codec": 1, "encode": 1, LOSSES: 1, "sample": 1, "evaluate": 1}
-CODE_VERSIONS |= dict.fromkeys(TRAINING, 3)
+CODE_VERSIONS = {"shapes": 4, "curate": 1, "codec": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(
+    TRAINING, 3
+)
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
+
+LOSSES_VERSION = 1
+"""The same for the losses of stages."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ class Run:
         """Of a stage's losses on the samples of a curation."""
         upstream = {name: self._require(name, curation).outputs["identity"] for name in ("curate", stage)}
         parts = numbers_of(self.config.losses) | {"stage": stage}
-        return fingerprint(step=LOSSES, code=CODE_VERSIONS[LOSSES], parts=parts, upstream=upstream)
+        return fingerprint(step=LOSSES, code=LOSSES_VERSION, parts=parts, upstream=upstream)
 
     def _require(self, name: str, curation: StepRecord | None) -> StepRecord:
         remedy = f"python pipelines/{name}.py <config>"
