@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from cluster.config import ClusterConfig
 from cluster.resources import available_cores, leaves_open, positive, share_cores
 from mos.ablation.config import AblateConfig
+from mos.ablation.mixing import MixConfig
 from mos.autoencoder.config import CodecConfig
 from mos.checkout import CLONE
 from mos.config import StrictConfig
@@ -62,6 +63,8 @@ class RunConfig(StrictConfig):
     """How `pipelines/losses.py` measures the loss of a stage on each sample."""
     ablate: AblateConfig | None = None
     """Variants that `pipelines/ablate.py` trains and compares."""
+    mix: MixConfig | None = None
+    """Mixing ratios that `pipelines/mix.py` tries."""
 
     @model_validator(mode="before")
     @classmethod
