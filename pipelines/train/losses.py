@@ -201,7 +201,8 @@ class Progress:
 
     def __init__(self, num: int) -> None:
         self._num, self._done, self._left_out, self._sum = num, 0, 0, 0.0
-        self._started_at = self._printed_at = time.monotonic()
+        self._printed_at = time.monotonic()
+        self._first: tuple[int, float] | None = None
 
     def advance(self, batch: pa.Table) -> None:
         """Count what `MeasureLosses` returned."""
@@ -209,6 +210,8 @@ class Progress:
             self._done += part["num"]
             self._left_out += part["left_out"]
             self._sum += part["sum"]
+        if self._first is None:  # until then the actors started
+            self._first = self._done, time.monotonic()
         if time.monotonic() - self._printed_at >= TELL_EVERY_S:
             self._print()
 
@@ -218,10 +221,13 @@ class Progress:
 
     def _print(self) -> None:
         self._printed_at = time.monotonic()
-        rate = self._done / max(1e-9, self._printed_at - self._started_at)
-        left = (self._num - self._done) / max(1e-9, rate)
         mean = self._sum / max(1, self._done - self._left_out)
-        print(
-            f"losses: {self._done}/{self._num} samples, mean {mean:.4f}, {rate:.0f} samples/s, {left:.0f} s left",
-            flush=True,
-        )
+        print(f"losses: {self._done}/{self._num} samples, mean {mean:.4f}{self._speed()}", flush=True)
+
+    def _speed(self) -> str:
+        """Of all parts but the first, in words."""
+        done, at = self._first or (0, self._printed_at)
+        if self._done == done or self._printed_at == at:
+            return ""
+        rate = (self._done - done) / (self._printed_at - at)
+        return f", {rate:.1f} samples/s, {(self._num - self._done) / rate:.0f} s left"

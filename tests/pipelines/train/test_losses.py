@@ -1,5 +1,6 @@
 """The loss of a stage on each sample, as a column that a later stage chooses by: what holds, what is refused."""
 
+import time
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 from pipelines.train.driver import prepare, train_stage
 from pipelines.train.job import make_job
-from pipelines.train.losses import StageLosses, measure_losses, tasks_of
+from pipelines.train.losses import Progress, StageLosses, measure_losses, tasks_of
 from tests.pipelines.growing_run import curate_more
 from tests.pipelines.measured_run import NUM, STAGE2, finish_encode, finish_stage, measured_config
 
@@ -177,3 +178,16 @@ def test_a_stage_measures_what_its_filter_names_before_it_trains(tmp_path: Path,
     assert Run(config).is_finished("stage2")
     assert StageLosses(Run(config), "stage1").find() is not None
     assert len(MeasuredParts(StageLosses(Run(config), "stage1").parts.folder).read()) == NUM
+
+
+def test_its_speed_is_that_of_all_parts_but_the_first(monkeypatch, capsys):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress = Progress(40)
+    for at, left_out in ((160.0, 0), (165.0, 1), (170.0, 0)):
+        clock[0] = at
+        progress.advance(pa.table({"num": [10], "sum": [5.0], "left_out": [left_out]}))
+    progress.close()
+    first, _, _, last = capsys.readouterr().out.splitlines()
+    assert first == "losses: 10/40 samples, mean 0.5000"
+    assert last == "losses: 30/40 samples, mean 0.5172, 2.0 samples/s, 5 s left"
