@@ -50,7 +50,7 @@ from operators.score_alignment import ScoreAlignment
 from operators.write_samples import WriteSamples
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
-from pipelines.run.views import view_of
+from pipelines.run.views import view_before_losses
 
 TASKS_PER_CORE = 3
 """Ray Data looks for finished tasks ten times a second, so many short ones leave cores waiting; few long ones end
@@ -164,7 +164,7 @@ def _score(
 
 def dry_run(config: RunConfig, record: StepRecord | None) -> None:
     """Print counts and buckets of every stage's view: of the finished table, or of what curation would keep."""
-    views = {name: view_of(config, name) for name in config.stages()}
+    views = {name: view_before_losses(config, name) for name in config.stages()}
     if record is not None:
         samples = CurationOutputs.from_outputs(record.outputs).samples.open()
         print_views({name: count_view(samples, view) for name, view in views.items()})

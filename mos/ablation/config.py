@@ -1,6 +1,6 @@
-"""Config of `pipelines/ablate.py`: variants, seeds, and the comparisons made between them."""
+"""Configs of runs that train one stage in several variants: `pipelines/ablate.py` and what it compares."""
 
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -23,16 +23,20 @@ class Comparison(StrictConfig):
     """The same; of one variant under two samplers the scores alone are compared."""
 
 
-class AblateConfig(StrictConfig):
+class CasesConfig(StrictConfig):
     """One stage, trained once for each variant and seed; everything that a variant does not name is the run's."""
+
+    section: ClassVar[str] = "ablate"
+    """Of the run's config, for what is printed."""
 
     stage: StageToTrain = "stage1"
     """Stage that is trained; the run has none before it."""
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=2)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     """Seeds of the run: weights, order, noise. Variants are compared seed by seed."""
+    jobs: int | None = Field(None, ge=1)
+    """Trainings at the same time at most; null: as many as the cluster has room for."""
     variants: dict[str, tuple[str, ...]] = Field(min_length=2)
     """Name -> overrides of the run, `section.key=value` as on the command line; `[]` is the run as it is."""
-    comparisons: tuple[Comparison, ...] = ()
     held_out: float = Field(0.05, gt=0, le=0.5)
     """Share of the samples, chosen by their id, that no variant is trained on."""
     passes: int = Field(4, ge=1)
@@ -41,6 +45,28 @@ class AblateConfig(StrictConfig):
     """Held-out prompts of each category that are drawn and checked; only runs on drawn scenes have any."""
     samplers: dict[str, SamplerConfig] = Field(min_length=1)
     """Name -> how pictures are drawn from each variant."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)} name one twice")
+        return self
+
+    def key_of(self, variant: str) -> str:
+        """Where a variant's overrides stand in the config."""
+        return f"{self.section}.variants.{variant}"
+
+    def samplers_of(self, variant: str) -> dict[str, SamplerConfig]:
+        """Name -> how pictures are drawn from a variant."""
+        return self.samplers
+
+
+class AblateConfig(CasesConfig):
+    """Variants, and the comparisons made between them."""
+
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=2)
+    """Seeds of the run: weights, order, noise. Variants are compared seed by seed."""
+    comparisons: tuple[Comparison, ...] = ()
     further_samplers: dict[str, SamplerConfig] = Field(default_factory=dict)
     """Name -> how pictures are drawn, beside, from the variants that a comparison names with it."""
 
@@ -65,8 +91,6 @@ class AblateConfig(StrictConfig):
                         )
             if comparison.better == comparison.worse:
                 raise ValueError(f"comparison {comparison.claim!r} compares {comparison.better!r} with itself")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)} name one twice")
         return self
 
     def parts(self, side: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Figures of the trained variants in, verdicts on the comparisons out: as data, as a table, as a figure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class CaseFigures:
     num_params: int
     seconds: float
     """Of training."""
+    by_source: dict[str, float] = field(default_factory=dict)
+    """Source -> held-out loss on its samples."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from PIL import Image
 
 from mos.evaluation.theme import Theme, new_figure
@@ -43,6 +43,13 @@ def picture_grid(pictures: Sequence[Captioned], theme: Theme, columns: int = 6) 
     rows = -(-len(pictures) // columns)
     cell = GRID_WIDTH / columns
     figure = new_figure(GRID_WIDTH, rows * (cell + 0.5))
+    fill_grid(figure, pictures, theme, columns, cell)
+    return figure
+
+
+def fill_grid(figure: FigureBase, pictures: Sequence[Captioned], theme: Theme, columns: int, cell: float) -> None:
+    """The grid in a figure, or in a part of one; a cell is so many inches wide."""
+    rows = -(-len(pictures) // columns)
     for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         if index >= len(pictures):
             axes.set_visible(False)
@@ -50,7 +57,6 @@ def picture_grid(pictures: Sequence[Captioned], theme: Theme, columns: int = 6) 
         picture = pictures[index]
         _show(axes, picture.image, theme)
         _caption(axes, _wrapped(picture.prompt, cell), picture.correct, theme)
-    return figure
 
 
 def edit_grid(examples: Sequence[EditExample], theme: Theme, per_row: int = 3) -> Figure:

@@ -49,6 +49,8 @@ class SampleIndex:
     """Row address of the sample in the samples table, Lance's `_rowaddr`."""
     num_left_out: int = 0
     """Samples of the view without encodings, which are not here."""
+    num_without_states: int = 0
+    """Those of them whose hidden states are in no table; the others lack a latent."""
 
     def __len__(self) -> int:
         return len(self.group)
@@ -72,7 +74,7 @@ class SampleIndex:
             values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
         for name in ("groups", "sources"):
             values[name] = tuple(values[name].tolist())
-        return cls(**values | {"num_left_out": int(values["num_left_out"])})
+        return cls(**values | {name: int(values[name]) for name in ("num_left_out", "num_without_states")})
 
 
 @dataclass(frozen=True)
@@ -117,15 +119,16 @@ def build_index(tables: EncodedTables, view: View, contexts: pa.Table | None = N
         "reference": _find(_latent_keys(references, bucket, tables.codec_id), image_keys),
     }
     is_edit = np.array([reference is not None for reference in references], dtype=bool)
-    kept = np.minimum.reduce([columns["state"], columns["null_state"], columns["latent"]]) != NO_ROW
-    kept &= ~is_edit | (columns["reference"] != NO_ROW)
+    told = np.minimum(columns["state"], columns["null_state"]) != NO_ROW
+    kept = told & (columns["latent"] != NO_ROW) & (~is_edit | (columns["reference"] != NO_ROW))
     if not kept.any():
         raise UserError(
             f"the view {view.predicate()!r} has {len(kept)} samples in {tables.samples.uri}, of which 0 are encoded: "
             "loosen the filter, add larger images, or run pipelines/encode.py"
         )
     arrays: dict[str, Any] = {name: values[kept] for name, values in columns.items()}
-    return SampleIndex(groups=groups, sources=sources, num_left_out=int((~kept).sum()), **arrays)
+    arrays |= {"num_left_out": int((~kept).sum()), "num_without_states": int((~told).sum())}
+    return SampleIndex(groups=groups, sources=sources, **arrays)
 
 
 def _scan(samples: TableVersion, view: View) -> pa.Table:

@@ -17,7 +17,8 @@ TASK_EDIT = "edit"
 def samples_schema(resolutions: tuple[int, ...]) -> pa.Schema:
     """One row per kept sample; every score is a column so that a stage's view is a filter expression.
 
-    `bucket_<resolution>` is `"<height>x<width>"` in pixels, or null where the image is too small for it.
+    `bucket_<resolution>` is `"<height>x<width>"` in pixels, or null where the image is too small for it. Some versions
+    have `loss_<stage>` behind these (float32, null where none was measured): see `mos.losses.column`.
     """
     columns = [
         pa.field("sample_id", pa.string(), nullable=False),  # 64 hex: sha256 of image, reference and caption

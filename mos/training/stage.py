@@ -32,7 +32,8 @@ class StageConfig(StrictConfig):
     resolution: Annotated[int, NUMBERS] = Field(gt=0)
     """Buckets of this resolution are trained on: column `bucket_<resolution>` of the samples table."""
     filter: Annotated[str, NUMBERS] = ""
-    """View of the samples table: a Lance SQL expression over its columns; empty keeps every row."""
+    """View of the samples table: a Lance SQL expression over its columns, among them `loss_<stage>` of stages before
+    this one (`pipelines/losses.py`); empty keeps every row."""
     tasks: Annotated[tuple[Literal["generate", "edit"], ...], NUMBERS] = ("generate",)
     """Kinds of sample to train on; a batch never mixes them."""
     sources: Annotated[dict[str, float], NUMBERS] = Field(default_factory=dict)

@@ -26,7 +26,7 @@ from mos.tables.views import count_view
 from mos.workers import PoolBounds
 from pipelines.run.config import RunConfig
 from pipelines.run.states_table import current_states_uri
-from pipelines.run.views import view_of
+from pipelines.run.views import view_before_losses
 
 FORMATS: tuple[FormatName, ...] = ("bf16", "int8", "int4")
 COUNTED_CAPTIONS = 2_000
@@ -218,7 +218,7 @@ def _counted(config: RunConfig, name: str) -> Contexts:
     """Samples, distinct contexts and tokens of the view as the samples table has it."""
     stage, tower = config.stage(name), config.encode.anchored(CLONE).tower
     samples = open_table(config.samples_uri())
-    view = view_of(config, name)
+    view = view_before_losses(config, name)
     rows = count_view(samples, view).rows
     if rows == 0:
         raise UserError(f"the view of {name} holds no sample: loosen {view.predicate()!r}")

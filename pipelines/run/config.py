@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from cluster.config import ClusterConfig
 from cluster.resources import available_cores, leaves_open, positive, share_cores
 from mos.ablation.config import AblateConfig
+from mos.ablation.mixing import MixConfig
 from mos.autoencoder.config import CodecConfig
 from mos.checkout import CLONE
 from mos.config import StrictConfig
@@ -16,6 +17,7 @@ from mos.curation.config import CurateConfig
 from mos.encoders.encoding import EncodeConfig
 from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
+from mos.losses.config import LossesConfig
 from mos.model.mos import ModelConfig
 from mos.planning.config import PlanConfig
 from mos.precision import resolve_dtype
@@ -57,8 +59,12 @@ class RunConfig(StrictConfig):
     evaluate: EvaluateConfig
     cluster: ClusterConfig = ClusterConfig()
     plan: PlanConfig = PlanConfig()
+    losses: LossesConfig = LossesConfig()
+    """How `pipelines/losses.py` measures the loss of a stage on each sample."""
     ablate: AblateConfig | None = None
     """Variants that `pipelines/ablate.py` trains and compares."""
+    mix: MixConfig | None = None
+    """Mixing ratios that `pipelines/mix.py` tries."""
 
     @model_validator(mode="before")
     @classmethod

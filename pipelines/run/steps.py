@@ -13,6 +13,7 @@ from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.identity import numbers_of
 from mos.ledger import StepLedger, StepRecord
+from mos.losses.names import loss_column, stages_named
 from mos.training.checkpoint_format import is_complete, step_folders
 from mos.training.start import GivenWeights, PreviousStage
 from pipelines.run.config import STAGES, RunConfig
@@ -24,10 +25,16 @@ STEPS = ("shapes", "curate", "codec", "encode", *STAGES, "edit", "sample", "eval
 TRAINING = (*STAGES, "edit")
 """The steps that train."""
 
+LOSSES = "losses"
+"""Measuring the loss of a stage on each sample: recorded as a step is, for each stage apart."""
+
 CODE_VERSIONS = {"shapes": 4, "curate": 1, "codec": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(
     TRAINING, 3
 )
 """Raise a step's number when its code starts to give other outputs for the same inputs."""
+
+LOSSES_VERSION = 1
+"""The same for the losses of stages."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,21 @@ class Run:
         length = self.config.stage(name).steps if name in TRAINING else 0
         return Step(name, identity, self.ledger, identity, curation, length)
 
+    def losses(self, stage: str, step: Step | None = None) -> Step:
+        """The measuring of a finished stage's loss on each sample, about to start or found finished.
+
+        Args:
+            stage: whose loss.
+            step: one that chooses samples by it, on whose curation it stands; None: that of the finished stage.
+
+        Raises:
+            UserError: the stage is not finished.
+        """
+        standing = self._curations if step is None else [step.curation]
+        curation = next((one for one in standing if self._stands_finished(stage, one)), standing[0])
+        identity = self._losses_fingerprint(stage, curation)
+        return Step(LOSSES, identity, self.ledger, identity, curation)
+
     def require_for(self, step: Step, name: str) -> StepRecord:
         """The record of a finished step that another one stands on.
 
@@ -197,6 +219,19 @@ class Run:
             return True
         return False
 
+    def _stands_finished(self, name: str, curation: StepRecord | None) -> bool:
+        """True if a step is finished for a curation."""
+        with suppress(UserError):
+            self._require(name, curation)
+            return True
+        return False
+
+    def _losses_fingerprint(self, stage: str, curation: StepRecord | None) -> str:
+        """Of a stage's losses on the samples of a curation."""
+        upstream = {name: self._require(name, curation).outputs["identity"] for name in ("curate", stage)}
+        parts = numbers_of(self.config.losses) | {"stage": stage}
+        return fingerprint(step=LOSSES, code=LOSSES_VERSION, parts=parts, upstream=upstream)
+
     def _require(self, name: str, curation: StepRecord | None) -> StepRecord:
         remedy = f"python pipelines/{name}.py <config>"
         if name in TRAINING:
@@ -224,7 +259,9 @@ class Run:
     def _identities(self, name: str, curation: StepRecord | None) -> dict[str, str]:
         """Of the outputs of each upstream step."""
         outputs = {step: self._require(step, curation).outputs for step in upstream(name, self.config)}
-        return {step: found.get("seen_by", {}).get(name, found["identity"]) for step, found in outputs.items()}
+        seen = {step: found.get("seen_by", {}).get(name, found["identity"]) for step, found in outputs.items()}
+        named = measured_stages(self.config, name) if name in TRAINING else ()
+        return seen | {loss_column(stage): self._losses_fingerprint(stage, curation) for stage in named}
 
     def _fingerprint(self, name: str, curation: StepRecord | None) -> str:
         """64 hex digits over code version, deciding config and upstream identities; the raw data left out."""
@@ -256,6 +293,22 @@ def configured_steps(config: RunConfig) -> tuple[str, ...]:
     return tuple(name for name in STEPS if getattr(config, name) is not None)
 
 
+def measured_stages(config: RunConfig, name: str) -> tuple[str, ...]:
+    """The stages by whose losses a stage's filter chooses samples.
+
+    Raises:
+        UserError: one of them does not come before it.
+    """
+    named, before = stages_named(config.stage(name).filter), config.stages()[: config.stages().index(name)]
+    for stage in named:
+        if stage not in before:
+            raise UserError(
+                f"{name}.filter names {loss_column(stage)}, but {stage} does not come before {name}: name the loss of "
+                f"{' or '.join(before) or 'no stage'}"
+            )
+    return named
+
+
 def upstream(name: str, config: RunConfig) -> tuple[str, ...]:
     """The configured steps whose outputs a step reads, in the order they run."""
     before = configured_steps(config)[: configured_steps(config).index(name)]
@@ -275,8 +328,10 @@ def upstream(name: str, config: RunConfig) -> tuple[str, ...]:
             named = config.evaluate.stage
             return ("curate", "encode", named) if named else ("curate", "encode", *trained, "sample")
         case _:
-            previous = isinstance(config.stage(name).start, PreviousStage)
-            return ("encode", *trained[-1:]) if previous else ("encode",)
+            read = {*measured_stages(config, name)}
+            if isinstance(config.stage(name).start, PreviousStage):
+                read.update(trained[-1:])
+            return ("encode", *(step for step in trained if step in read))
 
 
 def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:

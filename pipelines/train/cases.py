@@ -1,4 +1,4 @@
-"""The cases of an ablation: variants x seeds of one stage, trained beside one another and measured alike."""
+"""Variants x seeds of one stage, trained beside one another and measured alike: for comparisons and searches."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.resources import actor_options
-from mos.ablation.config import AblateConfig
+from mos.ablation.config import CasesConfig
 from mos.ablation.results import CaseFigures
 from mos.errors import UserError
 from mos.evaluation.cases import scored_prompts
@@ -32,7 +32,7 @@ from mos.training.held_out import HeldOutLoss, sum_losses
 from mos.training.metrics import latest_metrics
 from mos.training.stop import StopRequest
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import Run
+from pipelines.run.steps import TRAINING, Run, upstream
 from pipelines.run.views import held_out_view
 from pipelines.train.driver import train_stage
 from pipelines.train.held_out import BATCH, HeldOutBatches
@@ -68,38 +68,42 @@ class Case:
         return Run(self.config, self.curation)
 
 
-def variant_cases(config: RunConfig, settings: AblateConfig) -> list[Case]:
+def variant_cases(config: RunConfig, settings: CasesConfig) -> list[Case]:
     """Every variant with every seed, seed by seed.
 
     Raises:
         UserError: an override of a variant does not fit the run or changes what all variants share, two variants are
             the same, or there are stages before the one that is trained.
     """
-    first = config.stages()[0]
-    if first != settings.stage:
-        raise UserError(f"ablate.stage = {settings.stage!r} has {first} before it: leave the stages before it out")
+    key = f"{settings.section}.stage"
     if config.cluster.train.max_num is not None:
         raise UserError("cluster.train.max_num: variants train side by side and may not grow: leave it out")
     cases: list[Case] = []
     for seed in settings.seeds:
         for name, overrides in settings.variants.items():
             if any(text.startswith(f"{settings.stage}.filter") for text in overrides):
-                raise UserError(f"ablate.variants.{name} has a filter of its own: all variants see the same samples")
+                raise UserError(f"{settings.key_of(name)} has a filter of its own: all variants see the same samples")
             try:
                 changed = config.changed((*overrides, f"seed={seed}", f"held_out={settings.held_out}"))
             except UserError as error:
-                raise UserError(f"ablate.variants.{name}: {error}") from error
+                raise UserError(f"{settings.key_of(name)}: {error}") from error
+            before = [stage for stage in upstream(settings.stage, changed) if stage in TRAINING]
+            if before:
+                raise UserError(
+                    f"{key} = {settings.stage!r} has {before[0]} before it: leave the stages before it out, or set "
+                    f"{settings.stage}.start to weights"
+                )
             shared = ("root", "tables", "shapes", "curate", "codec", "encode", "cluster")
             encode = changed.encode.model_copy(update={"tower": config.encode.tower})  # states may be another tower's
             alike = changed.model_copy(update={"encode": encode})
             moved = [key for key in shared if getattr(alike, key) != getattr(config, key)]
             if moved:
                 raise UserError(
-                    f"ablate.variants.{name} changes {moved}, which all variants share: use a run of its own"
+                    f"{settings.key_of(name)} changes {moved}, which all variants share: use a run of its own"
                 )
             same = [case.variant for case in cases if case.config == changed]
             if same:
-                raise UserError(f"ablate.variants.{name} is the same as {same[0]}: change it, or leave it out")
+                raise UserError(f"{settings.key_of(name)} is the same as {same[0]}: change it, or leave it out")
             cases.append(Case(name, seed, changed, settings.stage))
     return cases
 
@@ -123,7 +127,7 @@ def on_one_curation(cases: Sequence[Case], anew: bool) -> list[Case]:
     return settled
 
 
-def run_cases(cases: Sequence[Case], settings: AblateConfig, *, force: bool = False) -> list[CaseFigures]:
+def run_cases(cases: Sequence[Case], settings: CasesConfig, *, force: bool = False) -> list[CaseFigures]:
     """Train and measure what is not on record, as many at a time as the cluster has room for.
 
     Raises:
@@ -131,8 +135,8 @@ def run_cases(cases: Sequence[Case], settings: AblateConfig, *, force: bool = Fa
     """
     waiting = list(cases)
     running: dict[ray.ObjectRef, Case] = {}
-    room = gangs_at_a_time(cases[0].config)
-    print(f"ablate: {len(cases)} cases, {min(room, len(cases))} at a time", flush=True)
+    section, room = settings.section, min(gangs_at_a_time(cases[0].config), settings.jobs or len(cases), len(cases))
+    print(f"{section}: {len(cases)} cases, {room} at a time", flush=True)
     run_case = ray.remote(num_cpus=0, max_retries=0)(_run_case)
     done: dict[str, CaseFigures] = {}
     told = time.monotonic()
@@ -145,15 +149,15 @@ def run_cases(cases: Sequence[Case], settings: AblateConfig, *, force: bool = Fa
             for task in ready:
                 case = running.pop(task)
                 done[str(case)] = _outcome(task, case)
-                print(f"ablate: {len(done)}/{len(cases)} {_in_words(done[str(case)])}", flush=True)
+                print(f"{section}: {len(done)}/{len(cases)} {_in_words(done[str(case)])}", flush=True)
             if time.monotonic() - told > TELL_EVERY_S:
                 told = time.monotonic()
                 for line in _progress(running.values()):
-                    print(f"ablate: {line}", flush=True)
+                    print(f"{section}: {line}", flush=True)
     except KeyboardInterrupt:
         for case in running.values():
             StopRequest(case.folder).ask()
-        print("ablate: ends with a checkpoint of each training; interrupt again to end at once", flush=True)
+        print(f"{section}: ends with a checkpoint of each training; interrupt again to end at once", flush=True)
         ray.wait(list(running), num_returns=len(running), timeout=60)
         raise
     return [done[str(case)] for case in cases]
@@ -193,7 +197,7 @@ def _progress(running: Iterable[Case]) -> Iterator[str]:
             yield f"{case}: step {latest.step}/{case.config.stage(case.stage).steps} loss {latest.loss:.4f}"
 
 
-def _run_case(case: Case, settings: AblateConfig, force: bool) -> CaseFigures | None:
+def _run_case(case: Case, settings: CasesConfig, force: bool) -> CaseFigures | None:
     """Train where needed, then measure, on a device of one worker's where it has any; None where it was stopped."""
     try:
         train_stage(case.stage, case.run, Namespace(force=force))
@@ -206,7 +210,7 @@ def _run_case(case: Case, settings: AblateConfig, force: bool) -> CaseFigures | 
     return figures
 
 
-def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
+def measure_case(case: Case, settings: CasesConfig) -> CaseFigures:
     """Held-out loss and scores of a trained case, from its record or anew."""
     run = case.run
     record = run.require(case.stage)
@@ -223,7 +227,8 @@ def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
     path = Path(record.outputs["folder"], f"ablation-{fingerprint(parts=parts)[:12]}.json")
     if path.is_file():
         known = CaseFigures(**json.loads(path.read_text(encoding="utf-8")))
-        return replace(known, variant=case.variant)
+        if known.by_source:  # an earlier version of the code left it out
+            return replace(known, variant=case.variant)
     workers = case.config.cluster.train
     if not workers.gpus:
         torch.set_num_threads(workers.threads)
@@ -233,17 +238,33 @@ def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
     index = build_index(tables, held_out_view(case.config, case.stage))
     batches = measured_batches(index, tables, case, settings)
     sums = sum_losses(model, batches, len(index.sources), device)
-    loss = HeldOutLoss.of(sums, index.sources, record.outputs["steps"]).loss
+    held_out = HeldOutLoss.of(sums, index.sources, record.outputs["steps"])
     scores, distances = judge_pictures(export, case, settings, device) if drawn else ({}, {})
     params = record.outputs["num_params"]
-    figures = CaseFigures(case.variant, case.seed, loss, scores, distances, params, record.seconds)
+    figures = CaseFigures(
+        case.variant, case.seed, held_out.loss, scores, distances, params, record.seconds, held_out.by_source
+    )
     with written_whole(path) as partial_file:
         partial_file.write_text(json.dumps(asdict(figures), indent=2), encoding="utf-8")
     return figures
 
 
+def refuse_unmeasured(case: Case, settings: CasesConfig) -> None:
+    """Raise `UserError` where a source has no sample among those that cases are measured on: before any is trained."""
+    tables = make_job(case.run.step(case.stage), case.run).tables
+    index = build_index(tables, held_out_view(case.config, case.stage))
+    batches = HeldOutBatches(index, tables, case.config.model)
+    counts = batches.counts(range(batches.num(settings.passes)))
+    lacking = [source for source in case.config.stage(case.stage).sources if not counts.get(source)]
+    if lacking:
+        raise UserError(
+            f"the held-out samples of {', '.join(lacking)} fill no batch of {BATCH} in any bucket: raise "
+            f"{settings.section}.held_out or {settings.section}.passes"
+        )
+
+
 def judge_pictures(
-    export: str, case: Case, settings: AblateConfig, device: torch.device
+    export: str, case: Case, settings: CasesConfig, device: torch.device
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Sampler -> mean of the categories' shares of right pictures, and Fréchet distance from scenes drawn for the same
     prompts; prompts and seeds are the same for all cases.
@@ -271,7 +292,7 @@ def _stacked(pictures: Iterable[np.ndarray]) -> UInt8[Tensor, "num 3 height widt
 
 
 def measured_batches(
-    index: SampleIndex, tables: EncodedTables, case: Case, settings: AblateConfig
+    index: SampleIndex, tables: EncodedTables, case: Case, settings: CasesConfig
 ) -> Iterator[tuple[Batch, NDArray[np.integer]]]:
     """The samples that no case trains on, `passes` times, with noise and timesteps that are the same for all cases.
 
@@ -282,6 +303,7 @@ def measured_batches(
     num = batches.num(settings.passes)
     if not num:
         raise UserError(
-            f"{len(index)} held-out samples fill no batch of {BATCH}: raise ablate.held_out or ablate.passes"
+            f"{len(index)} held-out samples fill no batch of {BATCH}: raise {settings.section}.held_out or "
+            f"{settings.section}.passes"
         )
     return batches.read(range(num))

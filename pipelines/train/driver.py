@@ -24,7 +24,7 @@ from mos.training.sharding import check_installed
 from mos.training.start import GivenWeights
 from mos.workers import GangConfig
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import Run, Step, start_identity, start_note
+from pipelines.run.steps import Run, Step, measured_stages, start_identity, start_note
 from pipelines.run.views import view_of
 from pipelines.train.held_out import join_held_out
 from pipelines.train.job import (
@@ -38,6 +38,7 @@ from pipelines.train.job import (
 )
 from pipelines.train.lock import stage_lock
 from pipelines.train.moving import leaving_drained_nodes
+from pipelines.train.losses import StageLosses, measure_losses
 from pipelines.train.produce_states import producing
 from pipelines.train.producer_stats import describe_balance
 from pipelines.train.refresh import NewerSamples, taking_newer
@@ -58,6 +59,8 @@ def train_stage(name: str, run: Run, args: Namespace) -> None:
     step = run.step(name, args.force)
     with stage_lock(stage_folder(step, config)):
         if not step.already_finished(args.force):
+            for stage in measured_stages(config, name):
+                measure_losses(StageLosses(run, stage, step))
             train(step, run, args.force)
         # Here too where the stage finished before: that run may have been killed before it came to this, and one
         # that reads a table now may have streamed at first.

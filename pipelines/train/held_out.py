@@ -70,6 +70,12 @@ class HeldOutBatches:
         """Batches in so many passes over the samples; 0 where these do not fill one."""
         return self._builder.plan.first_step(passes)
 
+    def counts(self, numbers: Iterable[int]) -> dict[str, int]:
+        """Samples of each source in some batches, those of several batches as often."""
+        rows = np.concatenate([np.empty(0, dtype=np.int64), *(self._builder.rows(number) for number in numbers)])
+        counts = np.bincount(self._index.source[rows], minlength=len(self._index.sources))
+        return dict(zip(self._index.sources, counts.tolist(), strict=True))
+
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[Batch, NDArray[np.integer]]]:
         """Batches by their numbers, each with the source number of every sample."""
         for number in numbers:

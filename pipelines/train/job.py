@@ -1,7 +1,7 @@
 """What one training stage is given: finished records and config in, one plain `StageJob` for every worker out."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mos.fingerprint import fingerprint
 from mos.images.decode import ImageLimits
 from mos.loader.index import EncodedTables, SampleIndex
 from mos.loader.plan import BatchPlan, make_plan
+from mos.losses.names import loss_column
 from mos.model.mos import ModelConfig, MoS
 from mos.planning.sources import SourceName
 from mos.sampling.config import SamplerConfig
@@ -28,7 +29,7 @@ from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.stage import StageConfig
 from mos.training.start import PreviousStage
 from pipelines.run.config import RunConfig
-from pipelines.run.steps import TRAINING, Run, Step, upstream
+from pipelines.run.steps import LOSSES, TRAINING, Run, Step, measured_stages, upstream
 
 FIRST_LENGTH = "began.json"
 """File of a stage's folder."""
@@ -74,6 +75,7 @@ def make_job(step: Step, run: Run) -> StageJob:
     name, stage = step.name, config.stage(step.name)
     encoded = run.require_for(step, "encode").outputs
     tables = encoded_tables(run.require_for(step, "curate").outputs, encoded)
+    tables = replace(tables, samples=with_losses(step, run, tables.samples))
     encode = config.encode.anchored(CLONE)
     about = {
         "name": config.name,
@@ -125,6 +127,26 @@ def encoded_tables(curated: dict[str, Any], encoded: dict[str, Any]) -> EncodedT
         latents=TableVersion(**encoded["latents"]),
         codec_id=encoded["codec_id"],
         sees_images=encoded["sees_images"],
+    )
+
+
+def with_losses(step: Step, run: Run, samples: TableVersion) -> TableVersion:
+    """The samples table of a stage's curation with the columns of losses that its filter names; as it is without any.
+
+    Raises:
+        UserError: one of them was not measured yet.
+    """
+    measured = {stage: run.losses(stage, step) for stage in measured_stages(run.config, step.name)}
+    wanted = {loss_column(stage): losses.fingerprint for stage, losses in measured.items()}
+    if not wanted:
+        return samples
+    for record in run.ledger.records(LOSSES):
+        if record.outputs["base"] == asdict(samples) and wanted.items() <= record.outputs["columns"].items():
+            return TableVersion(**record.outputs["samples"])
+    commands = " and ".join(f"`python pipelines/losses.py <config> stage={stage}`" for stage in measured)
+    raise UserError(
+        f"{step.name}.filter names {', '.join(wanted)}, which no version of {samples.uri} has for this config: run "
+        f"{commands} first"
     )
 
 

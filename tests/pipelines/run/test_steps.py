@@ -277,6 +277,25 @@ def test_samples_that_are_held_out_name_other_stages_and_the_same_encoding(confi
     assert view_of(held_out, "stage1").filter != view_of(config, "stage1").filter == config.stage("stage1").filter
 
 
+def test_a_stage_stands_on_the_losses_that_its_filter_names(config: RunConfig):
+    finish(config, "shapes", "curate", "encode", "stage1", "stage2")
+    chosen = config.changed(["stage3.filter=loss_stage1 < 0.8", "stage3.start={type='new'}"])
+    assert upstream("stage3", chosen) == ("encode", "stage1")
+    assert upstream("stage3", config.changed(["stage3.filter=loss_stage1 < 0.8"])) == ("encode", "stage1", "stage2")
+    finish(chosen, "encode")
+    stage3 = Run(chosen).step("stage3")
+    losses = Run(chosen).losses("stage1", stage3)
+    assert losses.fingerprint == Run(chosen).losses("stage1").fingerprint != Run(chosen).losses("stage2").fingerprint
+    assert losses.curation == stage3.curation
+    closer = chosen.changed(["losses.num_timesteps=16"])
+    assert Run(closer).step("stage3").fingerprint != stage3.fingerprint
+    for other in ("losses.samples_per_part=1", "losses.stage=stage2"):
+        assert Run(chosen.changed([other])).step("stage3").fingerprint == stage3.fingerprint
+    assert Run(closer).step("stage2").fingerprint == Run(config).step("stage2").fingerprint
+    finish(closer, "stage3")
+    assert Run(closer).step("stage3").already_finished()
+
+
 def test_a_stage_that_ended_earlier_than_asked_is_not_finished(config: RunConfig):
     finish(config, "shapes", "curate", "encode", "stage1")
     asked = config.stage("stage1").steps
