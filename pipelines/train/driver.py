@@ -37,8 +37,8 @@ from pipelines.train.job import (
     stage_plan,
 )
 from pipelines.train.lock import stage_lock
-from pipelines.train.moving import leaving_drained_nodes
 from pipelines.train.losses import StageLosses, measure_losses
+from pipelines.train.moving import leaving_drained_nodes
 from pipelines.train.produce_states import producing
 from pipelines.train.producer_stats import describe_balance
 from pipelines.train.refresh import NewerSamples, taking_newer
