@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import ray
@@ -24,7 +25,8 @@ from mos.evaluation.scores import score_pictures
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
 from mos.loader.batch import Batch
-from mos.loader.index import EncodedTables, SampleIndex, build_index
+from mos.loader.index import EncodedTables, SampleIndex
+from mos.loader.join import build_index
 from mos.sampling import MosPipeline
 from mos.sampling.export import read_export
 from mos.shapes.render import render
@@ -230,9 +232,10 @@ def measure_case(case: Case, settings: AblateConfig) -> CaseFigures:
     export, device = record.outputs["export"], torch.device(workers.device)
     model = read_export(export).model.to(device)
     tables = make_job(run.step(case.stage), run).tables
-    index = build_index(tables, held_out_view(case.config, case.stage))
-    batches = measured_batches(index, tables, case, settings)
-    sums = sum_losses(model, batches, len(index.sources), device)
+    with TemporaryDirectory() as folder:
+        index = build_index(tables, held_out_view(case.config, case.stage), Path(folder, "index"))
+        batches = measured_batches(index, tables, case, settings)
+        sums = sum_losses(model, batches, len(index.sources), device)
     loss = HeldOutLoss.of(sums, index.sources, record.outputs["steps"]).loss
     scores, distances = judge_pictures(export, case, settings, device) if drawn else ({}, {})
     params = record.outputs["num_params"]
