@@ -26,7 +26,7 @@ from mos.states.keys import context_key
 from mos.tables.key_columns import Keys, context_keys, from_hex, key_columns, latent_keys
 from mos.tables.schema import TASK_EDIT
 from mos.tables.views import View, check_filter
-from mos.tables.workspace import BATCH_ROWS, Columns, fill, fill_keys, key_fields, same_key, workspace
+from mos.tables.workspace import BATCH_ROWS, Columns, fill, fill_keys, key_fields, number_of, same_key, workspace
 
 VIEW_ROWS = pa.schema(
     [
@@ -62,7 +62,7 @@ def build_index(tables: EncodedTables, view: View, folder: Path, contexts: pa.Ta
         fill(database, "view_rows", VIEW_ROWS, _view_rows(tables, view, groups, sources))
         fill_keys(database, "states", tables.states if contexts is None else contexts)
         fill_keys(database, "latents", tables.latents)
-        in_view = _scalar(database, "SELECT count(*) FROM view_rows") or 0
+        in_view = number_of(database, "SELECT count(*) FROM view_rows") or 0
         kept = _write(partial_folder, _joined(database), {"group": groups.ranks(), "source": sources.ranks()})
         if not kept:
             raise UserError(
@@ -153,7 +153,7 @@ def _joined(database: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
         )
     words = key_columns("k", from_hex(pa.array([context_key("")])))
     chosen = " AND ".join(f"{name} = {value[0]}" for name, value in words.items())
-    null_row = _scalar(database, f"SELECT min(row) FROM states WHERE {chosen}")
+    null_row = number_of(database, f"SELECT min(row) FROM states WHERE {chosen}")
     plain = "NULL" if null_row is None else str(null_row)
     found = database.sql(
         f"""
@@ -195,12 +195,6 @@ def _write_cells(folder: Path) -> None:
     group, source = map_column(folder / "group.npy"), map_column(folder / "source.npy")
     cells = sort_into_cells(group, source, partial(new_column, folder / "by_cell.npy"))
     np.save(folder / "cells.npy", cells.cells)
-
-
-def _scalar(database: duckdb.DuckDBPyConnection, query: str) -> int | None:
-    """The one number that a query gives."""
-    ((value,),) = database.execute(query).fetchall()
-    return value
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Keys of `mos.states.keys` as columns: 32 bytes each, as four 64-bit words [keys, 4], made and read a batch at a time.
 
 What a table holds as 64 hex digits is compared and joined in this form: a whole sha256, so nothing is left to chance.
+The first word is the first 16 digits: keys are in the same order either way.
 """
 
 import hashlib
@@ -49,7 +50,7 @@ def from_hex(keys: pa.StringArray) -> Keys:
 
 def to_hex(keys: Keys) -> pa.StringArray:
     """Keys as 64 hex digits each."""
-    digits = hexlify(keys.tobytes())
+    digits = hexlify(keys.astype(">u8").tobytes())
     offsets = np.arange(len(keys) + 1, dtype=np.int64) * HEX_DIGITS
     text = pa.Array.from_buffers(pa.large_string(), len(keys), [None, pa.py_buffer(offsets), pa.py_buffer(digits)])
     return text.cast(pa.string())
@@ -60,12 +61,17 @@ def key_columns(prefix: str, keys: Keys) -> dict[str, NDArray[np.uint64]]:
     return {f"{prefix}{word}": np.ascontiguousarray(keys[:, word]) for word in range(4)}
 
 
+def keys_of_columns(prefix: str, batch: pa.RecordBatch) -> Keys:
+    """Keys from the columns of their words."""
+    return np.stack([batch.column(f"{prefix}{word}").to_numpy() for word in range(4)], axis=1)
+
+
 def _hashed(texts: Iterable[bytes]) -> Keys:
     return _words(b"".join([hashlib.sha256(text).digest() for text in texts]))
 
 
 def _words(digests: bytes) -> Keys:
-    return np.frombuffer(digests, np.uint64).reshape(-1, 4)
+    return np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 4)
 
 
 def _json(image: str | None) -> str:

@@ -51,6 +51,18 @@ def fill(database: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, bat
     database.unregister("incoming")
 
 
+def create(database: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> None:
+    """Create a table without rows."""
+    fill(database, table, schema, [])
+
+
+def append(database: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, columns: Columns) -> None:
+    """Append a batch of columns to a table."""
+    database.register("incoming", pa.record_batch([pa.array(columns[name]) for name in schema.names], schema=schema))
+    database.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+    database.unregister("incoming")
+
+
 def key_fields(prefix: str) -> list[pa.Field]:
     """Fields `<prefix>0` to `<prefix>3` of a key (`mos.tables.key_columns`); null where a row has none."""
     return [pa.field(f"{prefix}{word}", pa.uint64()) for word in range(4)]
@@ -66,6 +78,12 @@ def fill_keys(database: duckdb.DuckDBPyConnection, table: str, held: TableVersio
     """
     schema = pa.schema([*key_fields("k"), pa.field("row", pa.int64())])
     fill(database, table, schema, _numbered(_key_arrays(held)))
+
+
+def number_of(database: duckdb.DuckDBPyConnection, query: str) -> int | None:
+    """The one number that a query gives."""
+    ((value,),) = database.execute(query).fetchall()
+    return value
 
 
 def same_key(left: str, right: str) -> str:

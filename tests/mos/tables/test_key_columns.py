@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from mos.states.keys import context_key, latent_key
-from mos.tables.key_columns import context_keys, from_hex, key_columns, latent_keys, to_hex
+from mos.tables.key_columns import context_keys, from_hex, key_columns, keys_of_columns, latent_keys, to_hex
 
 TEXTS = ["", "a red circle", 'quoted " and \\ and /', "déjà vu", "图", "😀", "tab\t nul\x00 \u2028 \x7f", "a" * 5000]
 IMAGES = [None, "ab" * 32, None, "0" * 64, None, None, "f" * 64, None]
@@ -26,7 +26,9 @@ def test_hex_and_back(count):
         keys = from_hex(part)
         assert keys.shape == (len(part), 4)
         assert to_hex(keys).equals(part)
-        assert np.array_equal(np.stack(list(key_columns("k", keys).values()), axis=1), keys)
+        assert np.array_equal(keys_of_columns("k", pa.record_batch(key_columns("k", keys))), keys)
+        in_order = np.lexsort(keys.T[::-1])
+        assert part.take(in_order).to_pylist() == sorted(part.to_pylist())
 
 
 @pytest.mark.parametrize("keys", [["ab"], ["ab" * 32, None], ["zz" * 32]])
