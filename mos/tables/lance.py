@@ -141,9 +141,9 @@ def read_written(uri: str, fragment: str) -> pa.Table:
 
 
 def write_table(uri: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> TableVersion:
-    """Write a table of light rows, one batch in memory at a time, in place of one that is there."""
+    """Write a new table of light rows, one batch in memory at a time."""
     reader = pa.RecordBatchReader.from_batches(schema, batches)
-    dataset = lance.write_dataset(reader, uri, mode="overwrite")
+    dataset = lance.write_dataset(reader, uri, mode="create")
     return TableVersion(uri, dataset.version, dataset.count_rows())
 
 

@@ -6,6 +6,7 @@ import pytest
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.load import describe_codec
 from mos.tables.encode_plan import plan_latents
+from mos.tables.lance import commit_fragments
 from mos.tables.task_table import task_table
 from operators.encode_latents import EncodeLatents
 from operators.encode_pieces import EncodePieces
@@ -24,7 +25,8 @@ def test_pieces_of_a_table_of_tasks_are_encoded_as_the_tasks_themselves(tmp_path
     with task_table(str(tmp_path), tasks.schema, iter(tasks.to_batches(2))) as table:
         operator = EncodePieces(table, EncodeLatents, config, samples, other, LIMITS)
         starts, stops = zip(*pieces, strict=True)
-        written = list(operator(pa.table({"start": starts, "stop": stops})))
-    assert [len(row["keys"]) for part in written for row in part.to_pylist()] == [b - a for a, b in pieces]
-    assert commit(other, iter(written))[0] == whole
-    assert len(whole) == 6
+        written = [row for part in operator(pa.table({"start": starts, "stop": stops})) for row in part.to_pylist()]
+    assert [len(row["keys"]) for row in written] == [stop - start for start, stop in pieces]
+    table = commit_fragments(other, [row["fragment"] for row in written], 6).open()
+    rows = table.scanner(blob_handling="all_binary").to_table().to_pylist()
+    assert {row["latent_key"]: row for row in rows} == whole
