@@ -37,10 +37,10 @@ def workspace() -> Iterator[duckdb.DuckDBPyConnection]:
             "memory_limit": f"{MEMORY_MB}MB",
             "temp_directory": f"{folder}/spilled",
             "preserve_insertion_order": False,
-            "enable_progress_bar": False,
             "threads": min(MOST_THREADS, len(os.sched_getaffinity(0))),
         }
         with duckdb.connect(str(Path(folder, "rows.db")), config=settings) as database:
+            database.execute("SET enable_progress_bar = false")
             yield database
 
 
