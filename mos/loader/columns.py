@@ -1,4 +1,4 @@
-"""Columns of numbers in files of their own: written from batches, mapped rather than read."""
+"""Columns of numbers, or of records of them, in files of their own: written from batches, mapped rather than read."""
 
 from io import BufferedWriter
 from pathlib import Path
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 class ColumnWriter:
     """One column, written a batch at a time as an `.npy` file; a context manager, the file is whole when it is left."""
 
-    def __init__(self, path: Path, kind: type[np.generic]) -> None:
-        self._kind = np.dtype(kind)
+    def __init__(self, path: Path, kind: np.dtype) -> None:
+        self._kind = kind
         self._length = 0
         self._file: BufferedWriter = path.open("wb")
         self._head()

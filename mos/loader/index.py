@@ -1,12 +1,12 @@
 """A stage's view, joined: for every sample the rows of its states, latent and reference. Built once per stage.
 
-The index is what the batch plan and every rank work from: 44 bytes a sample, as columns in a folder beside the stage's
-checkpoints. Ranks neither scan tables nor compute keys: they map the columns, so that those of one machine share one
-copy of what was looked at and opening it takes no time, however many samples there are.
+The index is what the batch plan and every rank work from: 44 bytes a sample, in files of a folder beside the stage's
+checkpoints. Ranks neither scan tables nor compute keys: they map the files, so that those of one machine share one copy
+of what was looked at and opening it takes no time, however many samples there are. What belongs to one sample lies
+together: a sample that nobody on a machine has looked at costs one read of a page.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +19,18 @@ from mos.tables.lance import TableVersion
 
 NO_ROW = -1
 """Row of a reference where a sample has none."""
-COLUMNS: Mapping[str, type[np.signedinteger]] = {
-    "group": np.int16,
-    "source": np.int16,
-    "state": np.int64,
-    "null_state": np.int64,
-    "latent": np.int64,
-    "reference": np.int64,
-    "address": np.int64,
-}
-"""Files `<name>.npy` of an index; beside them `by_cell.npy` and `cells.npy`, and `names.json` of what is numbered."""
+SAMPLE = np.dtype(
+    [
+        ("state", np.int64),
+        ("null_state", np.int64),
+        ("latent", np.int64),
+        ("reference", np.int64),
+        ("address", np.int64),
+        ("group", np.int16),
+        ("source", np.int16),
+    ]
+)
+"""One sample in `samples.npy`; beside it `by_cell.npy` and `cells.npy`, and `names.json` of what is numbered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +85,13 @@ class SampleIndex:
     def load(cls, folder: Path) -> "SampleIndex":
         """The index that `mos.loader.join.build_index` left in a folder, its columns mapped."""
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        samples = map_column(folder / "samples.npy")
         return cls(
             groups=tuple(names["groups"]),
             sources=tuple(names["sources"]),
             num_left_out=names["num_left_out"],
             cells=CellRows(map_column(folder / "by_cell.npy"), np.load(folder / "cells.npy")),
-            **{name: map_column(folder / f"{name}.npy") for name in COLUMNS},
+            **{name: samples[name] for name in SAMPLE.fields or ()},
         )
 
 

@@ -1,14 +1,14 @@
 """How an index is built: the view, with keys, is joined with the rows of states and latents, in bounded memory.
 
 A view's rows pass once, in batches; what is joined and put in order again stands in a database on disk
-(`mos.tables.workspace`), and the index is written column by column as its rows come out.
+(`mos.tables.workspace`), and the index is written as its rows come out.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mos.errors import UserError
 from mos.loader.cells import sort_into_cells
 from mos.loader.columns import ColumnWriter, map_column, new_column
-from mos.loader.index import COLUMNS, NO_ROW, EncodedTables, SampleIndex
+from mos.loader.index import NO_ROW, SAMPLE, EncodedTables, SampleIndex
 from mos.states.keys import context_key
 from mos.tables.key_columns import Keys, context_keys, from_hex, key_columns, latent_keys
 from mos.tables.schema import TASK_EDIT
@@ -174,26 +174,25 @@ def _joined(database: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
 
 
 def _write(folder: Path, rows: Iterator[pa.RecordBatch], ranks: dict[str, NDArray[np.int16]]) -> int:
-    """Write the columns of an index; returns its length."""
+    """Write the samples of an index; returns how many."""
     kept, last = 0, -1
-    with ExitStack() as stack:
-        files = {
-            name: stack.enter_context(ColumnWriter(folder / f"{name}.npy", kind)) for name, kind in COLUMNS.items()
-        }
+    with ColumnWriter(folder / "samples.npy", SAMPLE) as file:
         for batch in rows:
             place = batch.column("place").to_numpy()
             is_first = np.diff(place, prepend=last) != 0
-            for name, file in files.items():
+            samples = np.empty(int(is_first.sum()), SAMPLE)
+            for name in SAMPLE.fields or ():
                 values = batch.column(name).to_numpy()[is_first]
-                file.add(ranks[name][values] if name in ranks else values)
-            kept, last = kept + int(is_first.sum()), int(place[-1])
+                samples[name] = ranks[name][values] if name in ranks else values
+            file.add(samples)
+            kept, last = kept + len(samples), int(place[-1])
     return kept
 
 
 def _write_cells(folder: Path) -> None:
-    """Write the rows by cell, from the columns that are there."""
-    group, source = map_column(folder / "group.npy"), map_column(folder / "source.npy")
-    cells = sort_into_cells(group, source, partial(new_column, folder / "by_cell.npy"))
+    """Write the rows by cell, from the samples that are there."""
+    samples = map_column(folder / "samples.npy")
+    cells = sort_into_cells(samples["group"], samples["source"], partial(new_column, folder / "by_cell.npy"))
     np.save(folder / "cells.npy", cells.cells)
 
 

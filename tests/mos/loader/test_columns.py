@@ -8,7 +8,7 @@ from mos.loader.columns import ColumnWriter, map_column, new_column
 @pytest.mark.parametrize("kind", [np.int16, np.int64])
 def test_what_is_written_in_batches_is_one_column(tmp_path, sizes, kind):
     values = np.arange(sum(sizes))
-    with ColumnWriter(tmp_path / "column.npy", kind) as column:
+    with ColumnWriter(tmp_path / "column.npy", np.dtype(kind)) as column:
         for end, size in zip(np.cumsum(sizes, dtype=int), sizes, strict=True):
             column.add(values[end - size : end])
     assert np.load(tmp_path / "column.npy").dtype == kind

@@ -10,7 +10,7 @@ import pytest
 from mos.errors import UserError
 from mos.feeding.contexts import list_contexts
 from mos.loader import join
-from mos.loader.index import COLUMNS, EncodedTables, SampleIndex
+from mos.loader.index import SAMPLE, EncodedTables, SampleIndex
 from mos.loader.join import build_index
 from mos.tables import workspace
 from mos.tables.lance import TableVersion, commit_fragments, latest_version, open_table, write_rows
@@ -24,7 +24,7 @@ BOTH = View(RESOLUTION, tasks=("generate", "edit"))
 
 def assert_as_plain(tables: EncodedTables, view: View, folder: Path, contexts: pa.Table | None = None) -> SampleIndex:
     index, plain = build_index(tables, view, folder / "index", contexts), plain_index(tables, view, contexts)
-    for name, kind in COLUMNS.items():
+    for name, (kind, _) in SAMPLE.fields.items():
         column = getattr(index, name)
         assert column.dtype == kind
         assert column.tolist() == plain[name].tolist(), name
