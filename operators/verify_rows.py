@@ -14,7 +14,7 @@ from mos.images.decode import ImageLimits
 from mos.states.packed import PackedStates
 from mos.states.quantise import dequantise
 from mos.tables.blobs import plain_schema
-from mos.tables.encode_tasks import plan_contexts, plan_latents
+from mos.tables.encode_plan import plan_contexts, plan_latents
 from mos.tables.lance import TableVersion, commit_fragments, create_table, read_column
 from mos.tables.lost_files import refuse_lost_files
 from mos.tables.payloads import REMEDY, LatentTable, RowCache, StateTable

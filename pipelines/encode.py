@@ -14,10 +14,11 @@ Writes  tables/states/<tower>-<format>-<identity>.lance and tables/latents/<code
 
 import sys
 from argparse import Namespace
-from collections.abc import Collection
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,7 +26,6 @@ from pipelines.run.cli import Command
 
 COMMAND = Command(__name__, __doc__, section="encode")
 
-import pyarrow as pa
 import ray.data
 from ray.data import Dataset
 
@@ -41,15 +41,18 @@ from mos.states.calibration import Calibration
 from mos.states.payload import StateCodec
 from mos.states.quality import QualityReport, check_quality, total
 from mos.tables.committer import Committer, latents_schema
-from mos.tables.encode_tasks import keep_missing, num_pieces, plan_contexts, plan_latents
-from mos.tables.lance import TableVersion, create_table, read_column
+from mos.tables.encode_plan import EncodePlan, Tasks, planned
+from mos.tables.encode_tasks import cut_pieces, num_pieces
+from mos.tables.expected import SortedKeys
+from mos.tables.lance import TableVersion, create_table
 from mos.tables.lost_files import drop_lost, refuse_lost_files
 from mos.tables.payloads import REMEDY
 from mos.tables.runs import register_run
 from mos.tables.state_tables import agree_on_calibration, calibration_name, states_name, states_schema
-from mos.tables.views import View
+from mos.tables.task_table import task_table
 from operators.calibrate_states import CalibrateStates
 from operators.encode_latents import EncodeLatents
+from operators.encode_pieces import EncodePieces
 from operators.encode_states import EncodeStates
 from pipelines.cost.choose_source import choose_sources
 from pipelines.run.config import RunConfig
@@ -57,7 +60,7 @@ from pipelines.run.states_table import current_codec
 from pipelines.run.steps import Run
 from pipelines.run.views import encoded_views, measured_views
 
-Operator = type[EncodeStates] | type[EncodeLatents] | type[CalibrateStates]
+Operator = type[EncodeStates] | type[EncodeLatents]
 
 
 def main(run: Run, args: Namespace) -> None:
@@ -76,30 +79,26 @@ def main(run: Run, args: Namespace) -> None:
 
     sources = choose_sources(config)
     views = encoded_views(config)
-    contexts = plan_contexts(samples, views.values(), tower.sees_images)
-    cached = cached_contexts(config, sources, samples, contexts, tower)
-    images = plan_latents(samples, views.values(), codec.codec_id)
     with ExitStack() as stack:
-        state_codec = choose_codec(config, tower, samples, contexts, stack)
+        plan = stack.enter_context(plan_of(config, samples, tower, codec))
+        cached = cached_contexts(config, sources, plan)
+        state_codec = choose_codec(config, tower, samples, plan.contexts, stack)
         register_run(config.tables_folder(), config.root, config.name)
         states, latents = open_tables(config, tower, state_codec, codec, args.force)
-        new_contexts, new_images = missing("states", cached, states), missing("latents", images, latents)
+        new_contexts, new_images = missing("states", cached, states), missing("latents", plan.latents, latents)
         if new_contexts.num_rows + new_images.num_rows:
             stack.enter_context(ray_session(config.cluster))
         quality = run_pool(config, samples, EncodeStates, new_contexts, states)
         run_pool(config, samples, EncodeLatents, new_images, latents)
-    failures = states.failures | latents.failures
-    report(failures, quality)
-    lacking = {*contexts.column(0).to_pylist()} - {*cached.column(0).to_pylist()}
-    keys = {*contexts.column(0).to_pylist(), *images.column(0).to_pylist()} - failures.keys()
-    refuse_lost(keys - lacking, states.table, latents.table)
+        failures = states.failures | latents.failures
+        report(failures, quality)
+        refuse_lost(failures, (cached, states.table), (plan.latents, latents.table))
+        sums = plan.sums(failures)
     made = {"states": states_name(tower.tower_id, state_codec), "codec": codec.codec_id}
-    seen_by = {
-        name: fingerprint(**made, keys=keys_of(view, samples, tower, codec, failures)) for name, view in views.items()
-    }
+    seen_by = {name: fingerprint(**made, keys=sums.of([name])) for name in views}
     step.finish(
         {
-            "identity": fingerprint(**made, keys=sorted(keys)),
+            "identity": fingerprint(**made, keys=sums.of(views)),
             "seen_by": seen_by | dict.fromkeys(("sample", "evaluate"), fingerprint(**made)),
             "states": asdict(states.table),
             "latents": asdict(latents.table),
@@ -139,46 +138,46 @@ def refuse_misfit(config: RunConfig, tower: TowerSpec, codec: CodecSpec) -> None
             )
 
 
-def cached_contexts(
-    config: RunConfig, sources: dict[str, SourceName], samples: TableVersion, contexts: pa.Table, tower: TowerSpec
-) -> pa.Table:
+def plan_of(
+    config: RunConfig, samples: TableVersion, tower: TowerSpec, codec: CodecSpec
+) -> AbstractContextManager[EncodePlan]:
+    """What the stages ask for; a stage's held-out half is a view of its own."""
+    halves = {held_out_of(name): view for name, view in measured_views(config).items()}
+    return planned(samples, encoded_views(config) | halves, tower.sees_images, codec.codec_id)
+
+
+def held_out_of(name: str) -> str:
+    """Name of the view of what a stage measures its held-out loss on."""
+    return f"{name}, held out"
+
+
+def cached_contexts(config: RunConfig, sources: dict[str, SourceName], plan: EncodePlan) -> Tasks:
     """Of all contexts those that some stage reads from the table; streams and towers in workers make their own but for
     what a held-out loss is measured on.
     """
-    cached = {name for name, source in sources.items() if source == "cache"}
+    cached = [name for name, source in sources.items() if source == "cache"]
     if len(cached) == len(sources):
-        return contexts
-    views = [view for name, view in encoded_views(config).items() if name in cached]
-    views += [view for name, view in measured_views(config).items() if name not in cached]
-    if not views:
+        return plan.contexts
+    measured = [held_out_of(name) for name in measured_views(config) if name not in cached]
+    if not cached and not measured:
         print("states: none to encode, no stage reads them from the table", flush=True)
-        return contexts.slice(0, 0)
-    return plan_contexts(samples, views, tower.sees_images)
-
-
-def keys_of(
-    view: View, samples: TableVersion, tower: TowerSpec, codec: CodecSpec, failures: Collection[str]
-) -> list[str]:
-    """Keys of what a stage reads that is encoded, sorted."""
-    contexts, images = plan_contexts(samples, [view], tower.sees_images), plan_latents(samples, [view], codec.codec_id)
-    return sorted({*contexts.column(0).to_pylist(), *images.column(0).to_pylist()} - {*failures})
+        return plan.no_contexts
+    return plan.contexts_of([*cached, *measured])
 
 
 def choose_codec(
-    config: RunConfig, tower: TowerSpec, samples: TableVersion, contexts: pa.Table, stack: ExitStack
+    config: RunConfig, tower: TowerSpec, samples: TableVersion, contexts: Tasks, stack: ExitStack
 ) -> StateCodec:
-    """The codec of the states table: the one a run of this tower and format has settled, or a newly calibrated one.
-
-    The sample is the contexts of the smallest keys: a fixed choice, and, the keys being hashes, a random one.
-    """
+    """The codec of the states table: the one a run of this tower and format has settled, or a newly calibrated one."""
     encode = config.encode
     standing = current_codec(config, tower)
     if standing is not None:
         return standing
     stack.enter_context(ray_session(config.cluster))
-    sample = contexts.sort_by("context_key").slice(0, encode.calibration_contexts)
+    sample = contexts.by_key(encode.calibration_contexts)
     print(f"states: calibrating {encode.state_format} with {sample.num_rows} contexts", flush=True)
-    actor = run_actors(config, CalibrateStates, sample, 1, (encode, samples, config.curate.image))
+    rows = ray.data.from_items(sample.to_pylist(), override_num_blocks=1)
+    actor = run_actors(config, CalibrateStates, rows, 1, (encode, samples, config.curate.image))
     (row,) = actor.take_all()
     if row["failure"]:
         raise UserError(f"not one of {sample.num_rows} contexts could be encoded: {row['failure']}")
@@ -218,52 +217,65 @@ def whole(table: TableVersion, drop: bool) -> TableVersion:
     return left
 
 
-def missing(name: str, tasks: pa.Table, committer: Committer) -> pa.Table:
+def missing(name: str, tasks: Tasks, committer: Committer) -> Tasks:
     """The tasks whose key the table does not hold, after committing what a killed run wrote into it."""
     recovered = committer.recover()
     if recovered:
         print(f"{name}: {recovered} rows that an earlier run wrote and did not commit", flush=True)
-    todo = keep_missing(tasks, read_column(committer.table, tasks.column_names[0]))
+    todo = tasks.missing(committer.table)
     print(f"{name}: {todo.num_rows} rows to encode, {tasks.num_rows - todo.num_rows} already there", flush=True)
     return todo
 
 
 def run_pool(
-    config: RunConfig, samples: TableVersion, operator: Operator, tasks: pa.Table, committer: Committer
+    config: RunConfig, samples: TableVersion, operator: Operator, tasks: Tasks, committer: Committer
 ) -> QualityReport | None:
     """Run the tasks through a pool of actors and commit the fragments they write; returns what the format lost."""
-    committer.expect(tasks.column(0).to_pylist())
     if not tasks.num_rows:
         return None
+    quality = None
+    with TemporaryDirectory(prefix="mos-expected-") as folder:
+        committer.expect_all(SortedKeys(Path(folder), tasks.sorted_keys()))
+        for rows in run_pieces(config, samples, operator, tasks, committer.table.uri):
+            fresh = [QualityReport.from_json(row["quality"]) for row in rows if row["quality"]]
+            for one in fresh:
+                check_quality(one, config.encode.quality, config.encode.state_format)
+            committer.add(rows)
+            quality = total([*fresh, *([] if quality is None else [quality])])
+            print(f"{operator.__name__}: {committer.num_encoded}/{tasks.num_rows} rows", flush=True)
+        committer.finish()
+    return quality
+
+
+def run_pieces(
+    config: RunConfig, samples: TableVersion, operator: Operator, tasks: Tasks, uri: str
+) -> Iterator[list[dict]]:
+    """ENCODED rows, as a pool of actors writes the fragments of a table.
+
+    The tasks go into a table of their own, from which each actor reads its piece; it goes with the work.
+    """
     pieces = num_pieces(tasks.num_rows, config.encode.rows_per_fragment, config.encode.actors.max)
-    arguments = (config.encode, samples, committer.table.uri, config.curate.image)
-    reports: list[QualityReport] = []
-    manifests = run_actors(config, operator, tasks, pieces, arguments)
-    for batch in manifests.iter_batches(batch_size=None, batch_format="pyarrow"):
-        rows = batch.to_pylist()
-        fresh = [QualityReport.from_json(row["quality"]) for row in rows if row["quality"]]
-        for quality in fresh:
-            check_quality(quality, config.encode.quality, config.encode.state_format)
-        committer.add(rows)
-        reports += fresh
-        print(f"{operator.__name__}: {committer.num_encoded}/{tasks.num_rows} rows", flush=True)
-    committer.finish()
-    return total(reports)
+    places = [{"start": piece.start, "stop": piece.stop} for piece in cut_pieces(tasks.num_rows, pieces)]
+    with task_table(config.tables_folder(), tasks.schema, tasks.in_order()) as table:
+        rows = ray.data.from_items(places, override_num_blocks=pieces)
+        arguments = (table, operator, config.encode, samples, uri, config.curate.image)
+        manifests = run_actors(config, EncodePieces, rows, pieces, arguments)
+        for batch in manifests.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield batch.to_pylist()
 
 
-def run_actors(config: RunConfig, operator: Operator, tasks: pa.Table, pieces: int, arguments: tuple) -> Dataset:
-    """The tasks, cut into pieces, through a pool of actors that are each made with these arguments."""
+def run_actors(config: RunConfig, operator: type, rows: Dataset, pieces: int, arguments: tuple) -> Dataset:
+    """Rows, in so many blocks, through a pool of actors that are each made with these arguments."""
     actors = config.encode.actors
     bounds = min(actors.min, pieces), min(actors.max, pieces)
-    rows = ray.data.from_items(tasks.to_pylist(), override_num_blocks=pieces)
     return map_on_actors(rows, operator, arguments, actors, bounds, key="encode.actors.min")
 
 
-def refuse_lost(keys: set[str], *tables: TableVersion) -> None:
-    """Raise `UserError` where a row that this run found or wrote has been removed since."""
-    lost = keys.difference(*(read_column(table, table.open().schema.names[0]) for table in tables))
+def refuse_lost(failures: Collection[str], *held: tuple[Tasks, TableVersion]) -> None:
+    """Raise `UserError` where a row that this run found in a table or wrote has been removed since."""
+    lost = sum(tasks.num_missing(table, failures) for tasks, table in held)
     if lost:
-        raise UserError(f"{len(lost)} rows were removed from the tables while this run was at work: start it again")
+        raise UserError(f"{lost} rows were removed from the tables while this run was at work: start it again")
 
 
 def report(failures: dict[str, str], quality: QualityReport | None) -> None:

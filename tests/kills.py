@@ -25,7 +25,7 @@ from mos.encoders.load import describe_codec, describe_tower
 from mos.tables import append_once
 from mos.tables import committer as encoded
 from mos.tables.committer import Committer
-from mos.tables.encode_tasks import plan_contexts, plan_latents
+from mos.tables.encode_plan import Tasks
 from mos.tables.journal import Journal
 from mos.tables.lance import TableVersion, open_table
 from operators.encode_latents import EncodeLatents
@@ -34,7 +34,6 @@ from pipelines import encode
 from pipelines.run.config import RunConfig, load_run
 from pipelines.run.states_table import current_codec
 from pipelines.run.steps import Run
-from pipelines.run.views import encoded_views
 from tests.pipelines.tiny_run import LLAMA, tiny_config
 from tests.samples import Pair, append_samples, picture
 from tests.towers import save_llama
@@ -122,14 +121,12 @@ def encode_without_ray(config: RunConfig, rows_per_fragment: int) -> tuple[Table
     """The encode step, its operators called one fragment after another in this process."""
     samples = TableVersion(**Run(config).require("curate").outputs["samples"])
     tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
-    contexts = plan_contexts(samples, encoded_views(config).values(), tower.sees_images)
-    images = plan_latents(samples, encoded_views(config).values(), codec.codec_id)
     state_codec = current_codec(config, tower)
     assert state_codec is not None
     states, latents = encode.open_tables(config, tower, state_codec, codec)
 
-    def run(name: str, operator: type, tasks: Any, committer: Committer) -> TableVersion:
-        todo = encode.missing(name, tasks, committer)
+    def run(name: str, operator: type, tasks: Tasks, committer: Committer) -> TableVersion:
+        todo = encode.missing(name, tasks, committer).table()
         committer.expect(todo.column(0).to_pylist())
         actor = operator(config.encode, samples, committer.table.uri, config.curate.image) if todo.num_rows else None
         for start in range(0, todo.num_rows, rows_per_fragment):
@@ -137,7 +134,8 @@ def encode_without_ray(config: RunConfig, rows_per_fragment: int) -> tuple[Table
                 committer.add(written.to_pylist())
         return committer.finish()
 
-    return run("states", EncodeStates, contexts, states), run("latents", EncodeLatents, images, latents)
+    with encode.plan_of(config, samples, tower, codec) as plan:
+        return run("states", EncodeStates, plan.contexts, states), run("latents", EncodeLatents, plan.latents, latents)
 
 
 def run_job(config_path: Path, rows_per_fragment: int, kill: Kill | None, parent: Connection) -> None:

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mos.files import written_whole
-from mos.tables.encode_tasks import distinct_contexts
+from mos.tables.encode_plan import distinct_contexts
 from mos.tables.lance import TableVersion
-from mos.tables.views import View, count_view
+from mos.tables.views import View
 
 
 def list_contexts(samples: TableVersion, view: View, sees_images: bool) -> pa.Table:
@@ -17,8 +17,7 @@ def list_contexts(samples: TableVersion, view: View, sees_images: bool) -> pa.Ta
     Raises:
         UserError: the view's resolution or filter does not fit the samples table.
     """
-    count_view(samples.open(), view)  # explains what is wrong with a view
-    return distinct_contexts(samples, view.predicate(), sees_images)
+    return distinct_contexts(samples, view, sees_images)
 
 
 def with_newer(contexts: pa.Table, newer: pa.Table) -> pa.Table:

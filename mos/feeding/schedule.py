@@ -3,13 +3,11 @@
 Trainer and producers compute it each on their own, so no word about it passes between them.
 """
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mos.loader.builder import choose_contexts
-from mos.loader.plan import BatchPlan
+from mos.loader.plan import OneEpoch
 from mos.loader.randomness import SampleKey
 from mos.loader.segments import Segments
 
@@ -40,7 +38,7 @@ class Demand:
         self._caption_dropout = caption_dropout
         self._steps = steps
         self._window_steps = window_steps
-        self._epoch = lru_cache(maxsize=1)(BatchPlan.epoch)
+        self._epoch = OneEpoch()
 
     def window_of(self, step: int) -> int:
         """The window of a step."""
@@ -61,4 +59,4 @@ class Demand:
         epoch, position = plan.locate(step)
         first = position * plan.batch_size
         keys = [SampleKey(self._seed, epoch, first + column) for column in range(plan.batch_size)]
-        return choose_contexts(index, self._epoch(plan, epoch).rows[position], keys, self._caption_dropout)
+        return choose_contexts(index, self._epoch.of(plan, epoch).batch(position), keys, self._caption_dropout)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from mos.loader.batch import Batch
 from mos.loader.index import NO_ROW, SampleIndex
-from mos.loader.plan import BatchPlan
+from mos.loader.plan import BatchPlan, OneEpoch
 from mos.loader.prefetch import prefetch
 from mos.loader.randomness import ExplorationRule, SampleKey, draw_noise, draw_uniform, drops_caption
 from mos.model.context import Context
@@ -108,7 +107,7 @@ class BatchBuilder:
         self._rule = rule
         self._share = share
         self._leave_out = leave_out
-        self._epoch = lru_cache(maxsize=1)(plan.epoch)
+        self._epoch = OneEpoch()
 
     def stream(self, first: int, last: int, depth: int) -> Generator[Batch, None, None]:
         """Batches of steps first..last - 1, counted from the start of training, read `depth` ahead."""
@@ -118,7 +117,7 @@ class BatchBuilder:
         """Samples of the index in this rank's share of one step."""
         epoch, position = self.plan.locate(step)
         columns = self._share.columns(self.plan.batch_size)
-        return self._epoch(epoch).rows[position, columns.start : columns.stop]
+        return self._epoch.of(self.plan, epoch).batch(position)[columns.start : columns.stop]
 
     def build(self, step: int) -> Batch:
         """The batch of one step, counted from the start of training."""

@@ -12,6 +12,9 @@ How rows become batches:
    never dropped.
 4. The batches of an epoch are shuffled over the buckets.
 
+An epoch's order is held whole: 4 bytes a row, and up to 7 more while it is made where a bucket has several sources.
+The rows of the cells may be mapped from a file that the ranks of a node share.
+
 Nothing is remembered between epochs: what is carried into an epoch is computed from the ends of the epochs before it,
 so any epoch is planned at once. The plan does not know how many ranks there are: each takes its slice of every batch.
 Row order follows numpy's Philox and `permutation`; it is the same on every machine with the same numpy.
@@ -25,7 +28,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.signedinteger]
+from mos.loader.cells import CellRows, Rows
 
 _PASS, _MIX, _BATCHES = range(3)
 """What a random stream is for; part of its key."""
@@ -55,13 +58,29 @@ class Cell:
 class EpochPlan:
     """The global batches of one epoch, in training order."""
 
-    rows: Rows
-    """Row numbers [batches, batch_size]; rank r of w takes columns [r * batch_size / w, (r + 1) * batch_size / w)."""
+    queues: tuple[Rows, ...]
+    """Row numbers of each bucket's batches [batches, batch_size], before they are shuffled over the buckets."""
+    order: NDArray[np.int64]
+    """Training order [batches]: numbers into the batches of all queues, one queue behind the other."""
     buckets: NDArray[np.int32]
     """Bucket of each batch [batches]."""
 
     def __len__(self) -> int:
-        return len(self.buckets)
+        return len(self.order)
+
+    def batch(self, position: int) -> Rows:
+        """Row numbers [batch_size] of one batch; rank r of w takes [r * batch_size / w, (r + 1) * batch_size / w)."""
+        number = int(self.order[position])
+        for queue in self.queues:
+            if number < len(queue):
+                return queue[number]
+            number -= len(queue)
+        raise IndexError(f"batch {position} of an epoch of {len(self)}")
+
+    @property
+    def rows(self) -> Rows:
+        """Row numbers of all batches [batches, batch_size], copied."""
+        return np.concatenate(self.queues)[self.order]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +126,10 @@ class BatchPlan:
 
     def epoch(self, epoch: int) -> EpochPlan:
         """Plan one epoch."""
-        parts = {bucket: self._batches(bucket, epoch) for bucket in self.buckets}
-        rows = np.concatenate(list(parts.values()))
-        buckets = np.repeat(np.array(list(parts), dtype=np.int32), [len(part) for part in parts.values()])
-        order = _stream(self.seed, _BATCHES, epoch).permutation(len(rows))
-        return EpochPlan(rows[order], buckets[order])
+        queues = {bucket: self._batches(bucket, epoch) for bucket in self.buckets}
+        buckets = np.repeat(np.array(list(queues), dtype=np.int32), [len(queue) for queue in queues.values()])
+        order = _stream(self.seed, _BATCHES, epoch).permutation(len(buckets))
+        return EpochPlan(tuple(queues.values()), order, buckets[order])
 
     def waiting(self, bucket: int, epoch: int) -> Rows:
         """Rows carried into an epoch: drawn before it, in no batch yet; fewer than `batch_size`."""
@@ -125,27 +143,36 @@ class BatchPlan:
 
     def _batches(self, bucket: int, epoch: int) -> Rows:
         """Batches [batches, batch_size] that a bucket fills in an epoch."""
-        queue = np.concatenate([self.waiting(bucket, epoch), self._draws(bucket, epoch)])
+        waiting, cells = self.waiting(bucket, epoch), self.buckets[bucket]
+        queue = np.empty(len(waiting) + _drawn(cells, epoch + 1) - _drawn(cells, epoch), waiting.dtype)
+        queue[: len(waiting)] = waiting
+        self._draw(bucket, epoch, queue[len(waiting) :])
         full = len(queue) // self.batch_size
         return queue[: full * self.batch_size].reshape(full, self.batch_size)
 
-    def _draws(self, bucket: int, epoch: int) -> Rows:
-        """Samples that a bucket's queue grows by in an epoch."""
+    def _draw(self, bucket: int, epoch: int, draws: Rows) -> None:
+        """Fill in the samples that a bucket's queue grows by in an epoch."""
         cells = self.buckets[bucket]
-        draws = [_cell_draws(cell, self.seed, epoch) for cell in cells]
         if len(cells) == 1:
-            return draws[0]
-        cell_of = np.repeat(np.arange(len(cells), dtype=np.int16), [len(part) for part in draws])
+            _draw_cell(cells[0], self.seed, epoch, draws)
+            return
+        sizes = [cell.drawn(epoch + 1) - cell.drawn(epoch) for cell in cells]
+        cell_of = np.repeat(np.arange(len(cells), dtype=np.int16), sizes)
         _stream(self.seed, _MIX, epoch, bucket).shuffle(cell_of)
-        return _interleave(cell_of, draws)
+        for number, (cell, size) in enumerate(zip(cells, sizes, strict=True)):
+            of_cell = np.empty(size, draws.dtype)
+            _draw_cell(cell, self.seed, epoch, of_cell)
+            draws[cell_of == number] = of_cell
 
     def _last_draws(self, bucket: int, epoch: int, count: int) -> Rows:
-        """The end of `_draws`: its last `count`, or all where there are fewer."""
+        """The end of what `_draw` fills in: its last `count`, or all where there are fewer."""
         cells = self.buckets[bucket]
         sizes = [cell.drawn(epoch + 1) - cell.drawn(epoch) for cell in cells]
         count = min(count, sum(sizes))
         if count * SHORT_END > sum(sizes):
-            return self._draws(bucket, epoch)[sum(sizes) - count :]
+            draws = np.empty(sum(sizes), cells[0].rows.dtype)
+            self._draw(bucket, epoch, draws)
+            return draws[sum(sizes) - count :]
         if len(cells) == 1:
             return _last_cell_draws(cells[0], self.seed, epoch, count)
         positions = permutation_end(_stream(self.seed, _MIX, epoch, bucket), sum(sizes), count)
@@ -155,41 +182,45 @@ class BatchPlan:
         return _interleave(cell_of, ends)
 
 
-def make_plan(
-    bucket: NDArray[np.integer],
-    source: NDArray[np.integer],
-    *,
-    batch_size: int,
-    seed: int,
-    ratios: Mapping[int, float] | None = None,
-) -> BatchPlan:
-    """Group the rows of a view into cells.
+class OneEpoch:
+    """The last epoch that was asked for; it goes before another one is made, or two would be in memory."""
+
+    def __init__(self) -> None:
+        self._held: tuple[BatchPlan, int, EpochPlan] | None = None
+
+    def of(self, plan: BatchPlan, epoch: int) -> EpochPlan:
+        """An epoch of a plan."""
+        if self._held is None or self._held[0] is not plan or self._held[1] != epoch:
+            self._held = None
+            self._held = plan, epoch, plan.epoch(epoch)
+        return self._held[2]
+
+
+def make_plan(rows: CellRows, *, batch_size: int, seed: int, ratios: Mapping[int, float] | None = None) -> BatchPlan:
+    """The plan of a view's rows.
 
     Args:
-        bucket: bucket number of each row, below 2^15.
-        source: source number of each row, below 2^15.
+        rows: the view.
         batch_size: rows of a global batch.
         seed: seed of every order.
         ratios: mixing ratio of each source, of any scale; sources without one are left out. The length of an epoch
             stays the number of rows of the sources taking part. None: every source, as large as it is.
     """
-    row_type = np.int32 if len(bucket) < 2**31 else np.int64
-    code = source.astype(np.int32) << 15 | bucket.astype(np.int32)
-    order = np.argsort(code, kind="stable").astype(row_type)
-    codes, starts = np.unique(code[order], return_index=True)
-    weights = _weights(source, ratios)
+    weights = _weights(rows.cells, ratios)
+    ends = np.cumsum(rows.cells[:, 2]).tolist()
     cells = tuple(
-        Cell(int(number >> 15), int(number & 0x7FFF), rows, len(rows) * weights[int(number >> 15)])
-        for number, rows in zip(codes, np.split(order, starts[1:]), strict=False)
-        if int(number >> 15) in weights
+        Cell(source, bucket, rows.rows[end - size : end], size * weights[source])
+        for end, (source, bucket, size) in zip(ends, rows.cells.tolist(), strict=True)
+        if source in weights
     )
     return BatchPlan(cells, batch_size, seed)
 
 
-def _weights(source: NDArray[np.integer], ratios: Mapping[int, float] | None) -> dict[int, Fraction]:
+def _weights(cells: NDArray[np.int64], ratios: Mapping[int, float] | None) -> dict[int, Fraction]:
     """Draws per row and epoch of every source that takes part."""
-    numbers, counts = np.unique(source, return_counts=True)
-    sizes = {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+    sizes: dict[int, int] = {}
+    for source, _, size in cells.tolist():
+        sizes[source] = sizes.get(source, 0) + size
     if ratios is None:
         return dict.fromkeys(sizes, Fraction(1))
     shares = {number: Fraction(str(ratios[number])) for number in sizes if number in ratios}
@@ -233,19 +264,22 @@ def _interleave(cell_of: NDArray[np.integer], draws: Sequence[Rows]) -> Rows:
     return rows
 
 
-def _cell_draws(cell: Cell, seed: int, epoch: int) -> Rows:
-    """Range that an epoch takes from a cell's endless passes."""
+def _draw_cell(cell: Cell, seed: int, epoch: int, draws: Rows) -> None:
+    """Fill in the range that an epoch takes from a cell's endless passes."""
     start, end = cell.drawn(epoch), cell.drawn(epoch + 1)
     size = len(cell.rows)
-    parts = [
-        _of_pass(cell, seed, number, max(0, start - number * size), min(size, end - number * size))
-        for number in range(start // size, -(-end // size))
-    ]
-    return np.concatenate([cell.rows[:0], *parts])
+    for number in range(start // size, -(-end // size)):
+        first, last = max(start, number * size), min(end, (number + 1) * size)
+        part = draws[first - start : last - start]
+        if len(part) == size:  # in place, as `_of_pass` would, which copies
+            part[:] = cell.rows
+            _pass_stream(cell, seed, number).shuffle(part)
+        else:
+            part[:] = _of_pass(cell, seed, number, first - number * size, last - number * size)
 
 
 def _last_cell_draws(cell: Cell, seed: int, epoch: int, count: int) -> Rows:
-    """The last `count` of `_cell_draws`."""
+    """The last `count` of what `_draw_cell` fills in."""
     end, size = cell.drawn(epoch + 1), len(cell.rows)
     parts = [cell.rows[:0]]
     while count:
@@ -258,10 +292,14 @@ def _last_cell_draws(cell: Cell, seed: int, epoch: int, count: int) -> Rows:
 
 def _of_pass(cell: Cell, seed: int, number: int, start: int, end: int) -> Rows:
     """Places start to end - 1 of one pass through a cell."""
-    rng, size = _stream(seed, _PASS, number, cell.source, cell.bucket), len(cell.rows)
+    rng, size = _pass_stream(cell, seed, number), len(cell.rows)
     if (size - start) * SHORT_END > size:
         return rng.permutation(cell.rows)[start:end]
     return cell.rows[permutation_end(rng, size, size - start)[: end - start]]
+
+
+def _pass_stream(cell: Cell, seed: int, number: int) -> np.random.Generator:
+    return _stream(seed, _PASS, number, cell.source, cell.bucket)
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

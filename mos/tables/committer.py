@@ -9,8 +9,9 @@ import pyarrow as pa
 from mos.states.latents import LATENT_DTYPE
 from mos.tables.append_once import KeyedAppender, WrittenFragment, without
 from mos.tables.blobs import is_payload
+from mos.tables.expected import Expected, NamedKeys, SortedKeys
 from mos.tables.journal import Journal
-from mos.tables.lance import TableVersion, is_written, pack_sizes, read_column, write_rows
+from mos.tables.lance import TableVersion, held_among, is_written, pack_sizes, write_rows
 from mos.tables.schema import LATENTS
 
 Row = TypeVar("Row")
@@ -103,7 +104,8 @@ class Committer:
         """Rows this run has encoded and appended; less than it encoded where another run was faster."""
         self._appender = KeyedAppender(table)
         self._fragments_per_commit = fragments_per_commit
-        self._open: set[str] = set()
+        self._named = NamedKeys()
+        self._open: Expected = self._named
         self._waiting: list[WrittenFragment] = []
         self._num_taken = 0
 
@@ -124,7 +126,7 @@ class Committer:
         """
         journal = Journal(self.table.uri)
         entries = journal.read()
-        seen = set(read_column(self.table, self.table.open().schema.names[0])) if entries else set()
+        seen = held_among(self.table, {key for entry in entries for key in entry.keys})
         fresh = []
         for entry in entries:
             whole = is_written(self.table.uri, entry.fragment, entry.packs)
@@ -137,8 +139,12 @@ class Committer:
         return gained
 
     def expect(self, keys: Iterable[str]) -> None:
-        """Name the keys that will come; none of them is in `table` now."""
-        self._open |= set(keys)
+        """Name keys that will come, too; none of them is in `table` now."""
+        self._named.name(keys)
+
+    def expect_all(self, keys: SortedKeys) -> None:
+        """Expect these keys and no others; none of them is in `table` now."""
+        self._open = keys
 
     def add(self, rows: Sequence[dict]) -> None:
         """Take ENCODED rows; commits when enough have come.
@@ -147,10 +153,7 @@ class Committer:
             RuntimeError: a key came twice, or was never asked for.
         """
         for row in rows:
-            for key in (*row["keys"], *row["failed_keys"]):
-                if key not in self._open:
-                    raise RuntimeError(f"key {key} came twice or was never asked for: nothing of its fragment is kept")
-                self._open.remove(key)
+            self._open.take((*row["keys"], *row["failed_keys"]))
             self.failures |= dict(zip(row["failed_keys"], row["failures"], strict=True))
             if row["fragment"] is not None:
                 self._waiting.append(WrittenFragment(row["fragment"], tuple(row["keys"])))
@@ -164,7 +167,7 @@ class Committer:
             RuntimeError: a key never came.
         """
         self.commit()
-        if self._open:
+        if len(self._open):
             raise RuntimeError(f"{len(self._open)} rows for {self.table.uri} were never encoded")
         return self.table
 

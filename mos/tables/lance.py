@@ -6,12 +6,13 @@ the new list of fragments as a whole, valid for one version only. Every commit o
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
 from lance.commit import CommitConflictError
 from lance.file import LanceFileSession
 from lance.fragment import FragmentMetadata, write_fragments
@@ -139,6 +140,13 @@ def read_written(uri: str, fragment: str) -> pa.Table:
     return rows.cast(plain_schema(dataset.schema))
 
 
+def write_table(uri: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> TableVersion:
+    """Write a new table of light rows, one batch in memory at a time."""
+    reader = pa.RecordBatchReader.from_batches(schema, batches)
+    dataset = lance.write_dataset(reader, uri, mode="create")
+    return TableVersion(uri, dataset.version, dataset.count_rows())
+
+
 def append_fragments(table: TableVersion, fragments: Sequence[str], expected_rows: int) -> TableVersion:
     """Append written fragments on top of exactly this version of a table: all of them, in one commit, or none.
 
@@ -204,6 +212,18 @@ def drop_table(uri: str) -> None:
 def read_column(table: TableVersion, column: str) -> list[str]:
     """One light column of a pinned table, as a list."""
     return table.open().to_table(columns=[column]).column(column).to_pylist()
+
+
+def held_among(table: TableVersion, values: Collection[str]) -> set[str]:
+    """Those values that are in the first column of a pinned table, which is read a batch at a time."""
+    if not values:
+        return set()
+    dataset, wanted = table.open(), pa.array(list(values), pa.string())
+    found: set[str] = set()
+    for batch in dataset.scanner(columns=dataset.schema.names[:1]).to_batches():
+        column = batch.column(0)
+        found.update(column.filter(pc.is_in(column, wanted)).to_pylist())
+    return found
 
 
 def delete_rows(dataset: lance.LanceDataset, column: str, values: Sequence[str] | Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from lance.file import LanceFileSession
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.ledger import StepLedger
-from mos.tables.encode_tasks import plan_contexts, plan_latents
+from mos.tables.encode_plan import plan_contexts, plan_latents
 from mos.tables.lance import TableVersion
 from mos.tables.views import View
 

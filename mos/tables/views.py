@@ -67,25 +67,36 @@ def split(view: View, held_out: float) -> tuple[View, View]:
     return replace(view, filter=training), replace(view, filter=rest)
 
 
-def count_view(samples: "lance.LanceDataset", view: View) -> ViewCounts:
-    """Rows, buckets and sources of a view.
-
-    Raises:
-        UserError: the table has no bucket of the view's resolution, or the filter is no expression over its columns.
+def check_filter(samples: "lance.LanceDataset", view: View) -> None:
+    """Raise `UserError` where the table has no bucket of the view's resolution, or the filter is no expression over its
+    columns; no row is read.
     """
-    column = f"bucket_{view.resolution}"
-    if column not in samples.schema.names:
+    if f"bucket_{view.resolution}" not in samples.schema.names:
         have = sorted(int(name.removeprefix("bucket_")) for name in samples.schema.names if name.startswith("bucket_"))
         raise UserError(
             f"resolution {view.resolution} was not curated (the table has {have}): add it to curate.resolutions"
         )
     try:
-        rows = samples.to_table(columns=[column, "source"], filter=view.predicate())
+        samples.scanner(columns=["source"], filter=view.predicate()).explain_plan()
     except (ValueError, OSError) as error:
         raise UserError(f"filter {view.filter!r} is refused: {str(error).splitlines()[0]}") from error
-    buckets = Counter(rows.column(column).to_pylist())
-    sources = Counter(rows.column("source").to_pylist())
-    return ViewCounts(rows.num_rows, dict(buckets.most_common()), dict(sources.most_common()))
+
+
+def count_view(samples: "lance.LanceDataset", view: View) -> ViewCounts:
+    """Rows, buckets and sources of a view, counted a batch at a time.
+
+    Raises:
+        UserError: the view does not fit the table, see `check_filter`.
+    """
+    check_filter(samples, view)
+    buckets: Counter[str] = Counter()
+    sources: Counter[str] = Counter()
+    columns = [f"bucket_{view.resolution}", "source"]
+    for batch in samples.scanner(columns=columns, filter=view.predicate(), scan_in_order=True).to_batches():
+        for found, column in zip((buckets, sources), columns, strict=True):
+            counted = batch.column(column).value_counts()
+            found.update(dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)))
+    return ViewCounts(buckets.total(), dict(buckets.most_common()), dict(sources.most_common()))
 
 
 def _is_one_of(column: str, values: Sequence[str]) -> str:

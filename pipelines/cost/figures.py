@@ -19,7 +19,7 @@ from mos.planning.sources import StageLoad
 from mos.planning.tokens import TokenHistogram
 from mos.planning.units import bytes_text
 from mos.states.packed import FormatName
-from mos.tables.encode_tasks import distinct_contexts
+from mos.tables.encode_plan import distinct_contexts
 from mos.tables.lance import latest_version, open_table, table_exists
 from mos.tables.schema import TASK_EDIT, TASK_GENERATE
 from mos.tables.views import count_view
@@ -234,7 +234,7 @@ def _counted(config: RunConfig, name: str) -> Contexts:
     if rows > COUNTED_CONTEXTS:
         return Contexts(rows, rows, 0, tokens, counted)
     pinned = latest_version(config.samples_uri())
-    keys = set(distinct_contexts(pinned, view.predicate(), sees_images(tower))["context_key"].to_pylist())
+    keys = set(distinct_contexts(pinned, view, sees_images(tower))["context_key"].to_pylist())
     present = len(keys & _encoded_keys(config)) if _has_weights(tower) else 0
     return Contexts(rows, len(keys), present, tokens, counted)
 

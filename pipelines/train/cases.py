@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import ray
@@ -24,7 +25,8 @@ from mos.evaluation.scores import score_pictures
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
 from mos.loader.batch import Batch
-from mos.loader.index import EncodedTables, SampleIndex, build_index
+from mos.loader.index import EncodedTables, SampleIndex
+from mos.loader.join import build_index
 from mos.sampling import MosPipeline
 from mos.sampling.export import read_export
 from mos.shapes.render import render
@@ -235,9 +237,10 @@ def measure_case(case: Case, settings: CasesConfig) -> CaseFigures:
     export, device = record.outputs["export"], torch.device(workers.device)
     model = read_export(export).model.to(device)
     tables = make_job(run.step(case.stage), run).tables
-    index = build_index(tables, held_out_view(case.config, case.stage))
-    batches = measured_batches(index, tables, case, settings)
-    sums = sum_losses(model, batches, len(index.sources), device)
+    with TemporaryDirectory() as folder:
+        index = build_index(tables, held_out_view(case.config, case.stage), Path(folder, "index"))
+        batches = measured_batches(index, tables, case, settings)
+        sums = sum_losses(model, batches, len(index.sources), device)
     held_out = HeldOutLoss.of(sums, index.sources, record.outputs["steps"])
     scores, distances = judge_pictures(export, case, settings, device) if drawn else ({}, {})
     params = record.outputs["num_params"]
@@ -252,9 +255,10 @@ def measure_case(case: Case, settings: CasesConfig) -> CaseFigures:
 def refuse_unmeasured(case: Case, settings: CasesConfig) -> None:
     """Raise `UserError` where a source has no sample among those that cases are measured on: before any is trained."""
     tables = make_job(case.run.step(case.stage), case.run).tables
-    index = build_index(tables, held_out_view(case.config, case.stage))
-    batches = HeldOutBatches(index, tables, case.config.model)
-    counts = batches.counts(range(batches.num(settings.passes)))
+    with TemporaryDirectory() as folder:
+        index = build_index(tables, held_out_view(case.config, case.stage), Path(folder, "index"))
+        batches = HeldOutBatches(index, tables, case.config.model)
+        counts = batches.counts(range(batches.num(settings.passes)))
     lacking = [source for source in case.config.stage(case.stage).sources if not counts.get(source)]
     if lacking:
         raise UserError(

@@ -13,7 +13,8 @@ from mos.errors import UserError
 from mos.flow.timestep import UniformTimesteps, timesteps
 from mos.loader.batch import Batch
 from mos.loader.builder import BatchBuilder, DrawRule, Share
-from mos.loader.index import EncodedTables, SampleIndex, build_index
+from mos.loader.index import EncodedTables, SampleIndex
+from mos.loader.join import build_index
 from mos.loader.left_out import LeftOutSamples
 from mos.loader.plan import make_plan
 from mos.model.mos import ModelConfig, MoS
@@ -27,7 +28,7 @@ SEED = 2**63 + 11
 """Of the order, noise and timesteps of held-out samples, the same for all runs; no training draws from it."""
 BATCH = 16
 """Samples of one batch, for every run alike: which samples are measured, and on which noise, follows from it."""
-INDEX = "held_out.npz"
+INDEX = "held_out"
 
 
 def join_held_out(job: StageJob, config: RunConfig) -> None:
@@ -43,7 +44,7 @@ def join_held_out(job: StageJob, config: RunConfig) -> None:
             f"{job.name}.held_out_every = {job.stage.held_out_every}, but held_out = 0: set the run's held_out to the "
             "share of samples that nothing is to be trained on, such as 0.01"
         )
-    build_index(job.tables, held_out_view(config, job.name)).save(job.folder / INDEX)
+    build_index(job.tables, held_out_view(config, job.name), job.folder / INDEX)
 
 
 class HeldOutBatches:
@@ -62,7 +63,7 @@ class HeldOutBatches:
         """`leave_out` as in `BatchBuilder`; `tables` have the samples' encodings, of which the model reads some."""
         cache, rule = RowCache(0), DrawRule(SEED, partial(timesteps, UniformTimesteps()), 0.0, None)
         states, latents = StateTable(tables.states, cache, model.hidden_states), LatentTable(tables.latents, cache)
-        plan = make_plan(index.group, index.source, batch_size=BATCH, seed=SEED)
+        plan = make_plan(index.cells, batch_size=BATCH, seed=SEED)
         self._index = index
         self._builder = BatchBuilder(plan, index, states, latents, rule, Share(0, 1), leave_out)
 

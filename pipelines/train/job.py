@@ -220,14 +220,14 @@ def find_start(step: Step, run: Run) -> Path | None:
 def stage_plan(job: StageJob, index: SampleIndex) -> BatchPlan:
     """The batch plan of a stage over its view."""
     ratios = {index.sources.index(name): ratio for name, ratio in job.stage.sources.items()}
-    return make_plan(index.group, index.source, batch_size=job.stage.batch_size, seed=job.seed, ratios=ratios or None)
+    return make_plan(index.cells, batch_size=job.stage.batch_size, seed=job.seed, ratios=ratios or None)
 
 
 def preview_rows(job: StageJob, index: SampleIndex) -> NDArray[np.intp]:
     """Samples of the stage's pictures: the first in the view's largest bucket."""
     counts = index.counts("group")
     group = index.groups.index(max(counts, key=lambda name: counts[name]))
-    return (index.group == group).nonzero()[0][: job.stage.num_sample_images]
+    return index.first(group, job.stage.num_sample_images)
 
 
 def num_parameters(model: ModelConfig) -> int:

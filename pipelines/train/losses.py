@@ -18,7 +18,8 @@ from mos.evaluation.theme import LIGHT, figure_png
 from mos.feeding.config import CacheStates
 from mos.ledger import StepRecord
 from mos.loader.checks import check_tables
-from mos.loader.index import EncodedTables, SampleIndex, build_index
+from mos.loader.index import EncodedTables, SampleIndex
+from mos.loader.join import build_index
 from mos.losses.column import write_columns
 from mos.losses.extremes import extremes, extremes_figure, read_pictures
 from mos.losses.names import loss_column
@@ -90,7 +91,7 @@ class StageLosses:
         check_tables(states, latents, self.run.config.model, *self._ids)
         for table in (pinned.states, pinned.latents):
             refuse_lost_files(table, REMEDY)
-        return build_index(pinned, encoded_view(self.run.config, self.stage))
+        return build_index(pinned, encoded_view(self.run.config, self.stage), self.folder / "index")
 
     def measure(self, index: SampleIndex) -> pa.Table:
         """MEASURED of `mos.losses.parts` for every sample of the index, by address; no part on disk is done again."""

@@ -1,6 +1,6 @@
 """The sets of samples of one stage, by number: 0 is what it began with, each later one holds newer samples.
 
-<stage>/index.npz, contexts.arrow    of set 0
+<stage>/index/, contexts.arrow       of set 0
 <stage>/newer/0001/                  the same of set 1, with tables.json: the versions that it pins
 <stage>/epochs/                      which set each epoch is of (mos.loader.segments)
 """
@@ -16,7 +16,8 @@ from mos.feeding.config import CacheStates
 from mos.feeding.contexts import list_contexts, load_contexts, save_contexts, with_newer
 from mos.files import written_whole
 from mos.loader.checks import check_view
-from mos.loader.index import EncodedTables, SampleIndex, build_index
+from mos.loader.index import EncodedTables, SampleIndex
+from mos.loader.join import build_index
 from mos.loader.plan import BatchPlan
 from mos.loader.segments import Decisions, Segments
 from mos.tables.lost_files import refuse_lost_files
@@ -45,7 +46,7 @@ class StageSamples:
 
     def index(self, number: int) -> SampleIndex:
         """A set, joined with its encodings."""
-        return SampleIndex.load(self._folder(number) / "index.npz")
+        return SampleIndex.load(self._folder(number) / "index")
 
     def contexts(self, number: int) -> pa.Table:
         """Contexts of a set and of all before it, CONTEXT_TASKS, for states that no table holds yet."""
@@ -84,13 +85,11 @@ class StageSamples:
             contexts = list_contexts(tables.samples, view, tables.sees_images)
             if number:
                 contexts = with_newer(self.contexts(number - 1), contexts)
-        index = build_index(tables, view, contexts)
+        index = build_index(tables, view, folder / "index", contexts)
         token_px = LatentTable(tables.latents, RowCache(0)).stride * self._job.model.patch
         check_view(index, batch_size=stage.batch_size, token_px=token_px, sources=dict(stage.sources))
-        folder.mkdir(parents=True, exist_ok=True)
         if contexts is not None:
             save_contexts(contexts, folder / "contexts.arrow")
-        index.save(folder / "index.npz")
         return index
 
     def add(self, number: int, tables: EncodedTables, curation: str) -> None:

@@ -7,7 +7,8 @@ import torch
 from mos.encoders.encoding import EncodeConfig
 from mos.encoders.understanding import InternVLConfig
 from mos.images.decode import ImageLimits
-from mos.tables.encode_tasks import NO_IMAGE, plan_contexts
+from mos.tables.encode_plan import plan_contexts
+from mos.tables.encode_tasks import NO_IMAGE
 from mos.tables.lance import open_table
 from operators.context_encoder import ContextEncoder
 from tests.samples import Pair, append_samples, views

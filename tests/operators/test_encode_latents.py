@@ -11,7 +11,7 @@ from mos.encoders.vae import Codec
 from mos.images.decode import ImageLimits
 from mos.images.pixels import prepare_image
 from mos.states.latents import unpack_latent
-from mos.tables.encode_tasks import plan_latents
+from mos.tables.encode_plan import plan_latents
 from mos.tables.lance import commit_fragments, open_table
 from operators.encode_latents import EncodeLatents
 from tests.operators.encoding_blocks import LIMITS, PAIRS, EncoderThatFails, commit, latents_table, set_first

@@ -18,7 +18,7 @@ from mos.states.calibration import Calibration
 from mos.states.keys import context_key
 from mos.states.payload import StateCodec
 from mos.states.quality import QualityBound, QualityReport, check_quality, violation
-from mos.tables.encode_tasks import plan_contexts
+from mos.tables.encode_plan import plan_contexts
 from mos.tables.lance import TableVersion, commit_fragments, create_table, open_table
 from mos.tables.state_tables import codec_of, states_schema
 from operators.calibrate_states import CalibrateStates

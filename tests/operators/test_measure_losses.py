@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import save_file
 
-from mos.loader.index import EncodedTables, build_index
+from mos.loader.index import EncodedTables
+from mos.loader.join import build_index
 from mos.losses.parts import MeasuredParts
 from mos.losses.sample import LeftOut
 from mos.tables.views import View
@@ -36,7 +37,7 @@ def export(tmp_path: Path) -> Path:
 
 
 def tasks(tables: EncodedTables) -> pa.Table:
-    index = build_index(tables, View(RESOLUTION, tasks=("generate", "edit")))
+    index = build_index(tables, View(RESOLUTION, tasks=("generate", "edit")), Path(tables.samples.uri).parent / "index")
     return pa.table([pa.array(column) for column in (index.address, index.state, index.latent, index.reference)], TASKS)
 
 

@@ -14,7 +14,7 @@ from mos.encoders.understanding import LlamaConfig
 from mos.errors import UserError
 from mos.states.quality import QualityBound
 from mos.tables.blobs import plain_schema
-from mos.tables.encode_tasks import plan_contexts, plan_latents
+from mos.tables.encode_plan import plan_contexts, plan_latents
 from mos.tables.lance import TableVersion, commit_fragments, latest_version
 from operators import verify_rows
 from operators.encode_latents import EncodeLatents

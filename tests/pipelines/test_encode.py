@@ -16,7 +16,7 @@ from mos.errors import UserError
 from mos.images.decode import ImageLimits
 from mos.states.keys import context_key
 from mos.states.payload import StateCodec
-from mos.tables.encode_tasks import plan_contexts
+from mos.tables.encode_plan import plan_contexts
 from mos.tables.lance import TableVersion, open_table, read_column, table_exists
 from operators.encode_states import EncodeStates
 from operators.verify_rows import verify_rows

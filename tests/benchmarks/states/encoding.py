@@ -28,7 +28,7 @@ from mos.encoders.understanding import MiniLMConfig, Tower
 from mos.images.decode import ImageLimits
 from mos.states.packed import FormatName
 from mos.states.payload import StateCodec
-from mos.tables.encode_tasks import plan_contexts
+from mos.tables.encode_plan import plan_contexts
 from mos.tables.lance import TableVersion, commit_fragments, create_table
 from mos.tables.state_tables import states_schema
 from operators.encode_states import EncodeStates

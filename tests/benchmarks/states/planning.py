@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mos.loader.cells import sort_into_cells
 from mos.loader.plan import BatchPlan, make_plan
 from tests.benchmarks.harness import Row, measure_interleaved, write_results
 
@@ -31,7 +32,7 @@ def columns(num_sources: int) -> tuple[np.ndarray, np.ndarray]:
 
 def plan(bucket: np.ndarray, source: np.ndarray) -> BatchPlan:
     """Group the rows and plan the first epoch."""
-    made = make_plan(bucket, source, batch_size=BATCH, seed=0)
+    made = make_plan(sort_into_cells(bucket, source), batch_size=BATCH, seed=0)
     made.epoch(0)
     return made
 

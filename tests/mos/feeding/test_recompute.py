@@ -15,7 +15,7 @@ from mos.images.decode import ImageLimits
 from mos.states.calibration import CalibrationSample
 from mos.states.payload import StateCodec
 from mos.states.quantise import dequantise
-from mos.tables.encode_tasks import plan_contexts
+from mos.tables.encode_plan import plan_contexts
 from mos.tables.lance import commit_fragments, create_table, read_column
 from mos.tables.payloads import RowCache, StateTable
 from mos.tables.state_tables import states_schema

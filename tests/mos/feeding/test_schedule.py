@@ -10,7 +10,9 @@ import torch
 
 from mos.feeding.schedule import Demand
 from mos.loader.builder import BatchBuilder, DrawRule, Share
-from mos.loader.index import NO_ROW, SampleIndex, build_index
+from mos.loader.cells import sort_into_cells
+from mos.loader.index import NO_ROW, SampleIndex
+from mos.loader.join import build_index
 from mos.loader.plan import make_plan
 from mos.loader.segments import Segments
 from mos.states.packed import PackedStates
@@ -35,8 +37,9 @@ def demand(steps: int = 9, window_steps: int = 2, caption_dropout: float = 0.0) 
         latent=np.arange(num),
         reference=np.full(num, NO_ROW),
         address=np.arange(num),
+        cells=sort_into_cells(np.zeros(num, int), np.zeros(num, int)),
     )
-    plan = make_plan(index.group, index.source, batch_size=2, seed=3)
+    plan = make_plan(index.cells, batch_size=2, seed=3)
     return Demand(Segments(lambda _: (index, plan)), 7, caption_dropout, steps=steps, window_steps=window_steps)
 
 
@@ -90,8 +93,8 @@ class Noted:
 
 def test_the_ranks_of_a_trainer_ask_for_what_the_producers_expect(tmp_path: Path) -> None:
     tables = make_tables(tmp_path, num_pairs=14, num_edits=5)
-    index = build_index(tables, View(RESOLUTION, tasks=("generate", "edit")))
-    plan = make_plan(index.group, index.source, batch_size=2, seed=3)
+    index = build_index(tables, View(RESOLUTION, tasks=("generate", "edit")), tmp_path / "index")
+    plan = make_plan(index.cells, batch_size=2, seed=3)
     rule = DrawRule(7, torch.sqrt, caption_dropout=0.4, exploration=None)
     states = Noted(StateTable(tables.states, RowCache(0)))
     latents = LatentTable(tables.latents, RowCache(0))

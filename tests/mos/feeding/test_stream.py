@@ -9,7 +9,7 @@ import pytest
 from mos.errors import UserError
 from mos.feeding.contexts import list_contexts, load_contexts, save_contexts
 from mos.feeding.queue import StateQueue
-from mos.loader.index import build_index
+from mos.loader.join import build_index
 from mos.tables.lance import latest_version, read_column
 from mos.tables.views import View
 from tests.mos.feeding.queues import KEYS, assert_states, put, reader
@@ -96,7 +96,7 @@ def test_an_index_of_contexts_is_that_of_the_table_with_other_numbers(tmp_path: 
     save_contexts(contexts, tmp_path / "contexts.arrow")
     mapped = load_contexts(tmp_path / "contexts.arrow")
     assert mapped.equals(contexts)
-    cached, numbered = build_index(tables, view), build_index(tables, view, mapped)
+    cached, numbered = build_index(tables, view, tmp_path / "a"), build_index(tables, view, tmp_path / "b", mapped)
     keys = read_column(tables.states, "context_key")
     names = mapped["context_key"].to_pylist()
     for column in ("state", "null_state"):

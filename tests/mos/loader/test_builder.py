@@ -10,7 +10,7 @@ import torch
 from mos.errors import UserError
 from mos.loader.batch import Batch
 from mos.loader.builder import BatchBuilder, DrawRule, Share
-from mos.loader.index import build_index
+from mos.loader.join import build_index
 from mos.loader.left_out import LeftOutSamples
 from mos.loader.plan import make_plan
 from mos.loader.randomness import ExplorationRule
@@ -25,14 +25,14 @@ RULE = DrawRule(7, torch.sqrt, 0.5, ExplorationRule(num_blocks=2, num_layers=3, 
 
 
 @pytest.fixture(scope="module")
-def index(tables):
-    return build_index(tables, View(RESOLUTION, tasks=("generate", "edit")))
+def index(tables, tmp_path_factory):
+    return build_index(tables, View(RESOLUTION, tasks=("generate", "edit")), tmp_path_factory.mktemp("view") / "index")
 
 
 def builder(tables, index, rank=0, world_size=1, cache_bytes=10**6, rule=RULE) -> BatchBuilder:
     cache = RowCache(cache_bytes)
     states, latents = StateTable(tables.states, cache), LatentTable(tables.latents, cache)
-    plan = make_plan(index.group, index.source, batch_size=4, seed=3)
+    plan = make_plan(index.cells, batch_size=4, seed=3)
     return BatchBuilder(plan, index, states, latents, rule, Share(rank, world_size))
 
 
@@ -170,7 +170,7 @@ def test_a_sample_that_is_not_finite_is_left_out_named_and_counted(tmp_path, tab
     change = {"state": nan_everywhere(codec), "unreadable state": zeroed}.get(kind, nan_first)
     bad = damaged(tmp_path, tables, "states" if column == "state" else "latents", [row], change)
     alike = set(np.flatnonzero(getattr(index, column) == row).tolist())
-    plan = make_plan(index.group, index.source, batch_size=4, seed=3)
+    plan = make_plan(index.cells, batch_size=4, seed=3)
     steps = range(plan.first_step(1))
     rule = dataclasses.replace(RULE, caption_dropout=0.0)
     said: list[str] = []
@@ -202,7 +202,7 @@ def test_a_table_without_sound_rows_is_refused(tmp_path, tables, index):
     bad = damaged(tmp_path, tables, "latents", list(range(tables.latents.rows)), nan_first)
     left_out = LeftOutSamples(index, bad.samples, lambda _: None)
     build = BatchBuilder(
-        make_plan(index.group, index.source, batch_size=4, seed=3),
+        make_plan(index.cells, batch_size=4, seed=3),
         index,
         StateTable(bad.states, RowCache(0)),
         LatentTable(bad.latents, RowCache(0)),

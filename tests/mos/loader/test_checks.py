@@ -7,6 +7,7 @@ import pytest
 
 from mos.errors import UserError
 from mos.loader.batch import num_micro_batches
+from mos.loader.cells import sort_into_cells
 from mos.loader.checks import check_share, check_tables, check_view, repeating_buckets
 from mos.loader.index import NO_ROW, SampleIndex
 from mos.model.mos import ModelConfig
@@ -39,6 +40,7 @@ def view(counts: dict[str, int]) -> SampleIndex:
         latent=row,
         reference=row + NO_ROW,
         address=row,
+        cells=sort_into_cells(group, row),
     )
 
 

@@ -1,54 +1,43 @@
-"""The join of a view with its encodings."""
-
-import dataclasses
+"""An opened index: mapped, shared, in no time."""
 
 import numpy as np
-import pytest
 
-from mos.errors import UserError
-from mos.loader.index import NO_ROW, SampleIndex, build_index
+from mos.loader.cells import sort_into_cells
+from mos.loader.index import SAMPLE, SampleIndex
+from mos.loader.join import build_index
 from mos.tables.views import View
-from tests.mos.tables.sample_tables import RESOLUTION, make_tables
+from tests.mos.tables.sample_tables import RESOLUTION
 
 
-def test_every_sample_of_the_view_is_found(tables):
-    index = build_index(tables, View(RESOLUTION, tasks=("generate", "edit")))
-    assert len(index) == 50
-    assert index.num_left_out == 0
-    assert index.counts("source") == {"a": 20, "b": 20, "c": 10}
-    assert index.groups == tuple(sorted(f"{t} {b}" for t in ("generate", "edit") for b in ("16x16", "8x32", "32x8")))
-    is_edit = index.source == 2
-    assert (index.reference[is_edit] != NO_ROW).all()
-    assert (index.reference[~is_edit] == NO_ROW).all()
-    assert len(set(index.null_state)) == 1
+def index_of(group: np.ndarray, source: np.ndarray) -> SampleIndex:
+    rows = np.arange(len(group))
+    numbers = dict.fromkeys(("state", "null_state", "latent", "reference", "address"), rows)
+    groups = tuple(f"generate {number}" for number in range(4))
+    return SampleIndex(group, groups, source, ("a", "b", "c"), **numbers, cells=sort_into_cells(group, source))
 
 
-def test_a_view_keeps_what_its_filter_keeps(tables):
-    index = build_index(tables, View(RESOLUTION, "sharpness >= 0.2 OR sharpness < 0.1", ("generate",), ("a",)))
-    assert index.counts("source") == {"a": 15}
+def test_counts_and_first_samples_come_without_a_look_at_the_rows():
+    rng = np.random.default_rng(0)
+    group, source = rng.integers(0, 3, 500), rng.integers(0, 2, 500)
+    index = index_of(group, source)
+    assert index.counts("group") == {f"generate {n}": int((group == n).sum()) for n in range(4)}
+    assert index.counts("source") == {name: int((source == n).sum()) for n, name in enumerate("abc")}
+    for number, count in ((0, 7), (2, 1), (1, 10_000)):
+        assert index.first(number, count).tolist() == (group == number).nonzero()[0][:count].tolist()
 
 
-def test_an_index_survives_its_file(tables, tmp_path):
-    index = build_index(tables, View(RESOLUTION))
-    index.save(tmp_path / "index.npz")
-    again = SampleIndex.load(tmp_path / "index.npz")
-    for field in dataclasses.fields(index):
-        assert np.array_equal(getattr(index, field.name), getattr(again, field.name))
+def is_mapped(array: np.ndarray | None) -> bool:
+    return isinstance(array, np.memmap) or (array is not None and is_mapped(array.base))
 
 
-def test_samples_without_encodings_are_left_out_and_counted(tmp_path):
-    index = build_index(make_tables(tmp_path, failed=3), View(RESOLUTION))
-    assert (len(index), index.num_left_out) == (37, 3)
-
-
-@pytest.mark.parametrize(
-    ("view", "message"),
-    [
-        (View(999), "resolution 999 was not curated"),
-        (View(RESOLUTION, "no_such_column > 1"), "no_such_column > 1"),
-        (View(RESOLUTION, "sharpness > 100"), "of which 0 are encoded"),
-    ],
-)
-def test_a_view_that_does_not_work_is_explained(tables, view, message):
-    with pytest.raises(UserError, match=message):
-        build_index(tables, view)
+def test_its_columns_are_mapped_and_outlive_their_replacement(tables, tmp_path):
+    view = View(RESOLUTION, tasks=("generate", "edit"))
+    index = build_index(tables, view, tmp_path / "index")
+    before = {name: getattr(index, name).copy() for name in SAMPLE.names}
+    for name in SAMPLE.names:
+        column = getattr(index, name)
+        assert is_mapped(column)
+        assert not column.flags.writeable
+    assert len(build_index(tables, View(RESOLUTION, sources=("a",)), tmp_path / "index")) == 20
+    assert all(np.array_equal(getattr(index, name), values) for name, values in before.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]

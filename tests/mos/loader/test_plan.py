@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from mos.loader.cells import sort_into_cells
 from mos.loader.plan import BatchPlan, make_plan, permutation_end
 
 
@@ -14,7 +15,11 @@ def random_plan(seed: int, **options) -> tuple[BatchPlan, np.ndarray, np.ndarray
     num_rows = int(rng.integers(1, 400))
     bucket = rng.choice(int(rng.integers(1, 7)), num_rows)
     source = rng.integers(0, int(rng.integers(1, 4)), num_rows)
-    return make_plan(bucket, source, batch_size=int(rng.integers(1, 40)), seed=seed, **options), bucket, source
+    return (
+        make_plan(sort_into_cells(bucket, source), batch_size=int(rng.integers(1, 40)), seed=seed, **options),
+        bucket,
+        source,
+    )
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -55,7 +60,7 @@ def test_ratios_hold_in_every_prefix_of_epochs_and_passes_are_complete(seed):
     rng = np.random.default_rng(seed)
     source = rng.integers(0, 3, 300)
     bucket = rng.integers(0, 4, 300)
-    plan = make_plan(bucket, source, batch_size=8, seed=seed, ratios=ratios)
+    plan = make_plan(sort_into_cells(bucket, source), batch_size=8, seed=seed, ratios=ratios)
     drawn = Counter()
     for epoch in range(8):
         drawn.update(plan.epoch(epoch).rows.ravel().tolist())
@@ -71,14 +76,14 @@ def test_ratios_hold_in_every_prefix_of_epochs_and_passes_are_complete(seed):
 
 def test_seed_and_epoch_change_the_order_and_nothing_else_does():
     bucket, source = np.arange(200) % 3, np.zeros(200, dtype=int)
-    one, again, other = (make_plan(bucket, source, batch_size=4, seed=seed) for seed in (7, 7, 8))
+    one, again, other = (make_plan(sort_into_cells(bucket, source), batch_size=4, seed=seed) for seed in (7, 7, 8))
     assert np.array_equal(one.epoch(3).rows, again.epoch(3).rows)
     assert not np.array_equal(one.epoch(3).rows, one.epoch(2).rows)
     assert not np.array_equal(one.epoch(3).rows, other.epoch(3).rows)
 
 
 def test_the_order_is_pinned():
-    plan = make_plan(np.arange(12) % 2, np.zeros(12, dtype=int), batch_size=4, seed=0)
+    plan = make_plan(sort_into_cells(np.arange(12) % 2, np.zeros(12, dtype=int)), batch_size=4, seed=0)
     assert plan.epoch(0).rows.tolist() == [[5, 7, 1, 9], [4, 0, 8, 2]]
 
 
@@ -97,7 +102,7 @@ def test_the_end_of_a_permutation_is_what_numpy_ends_with(size, count, seed):
 def test_what_waits_is_the_end_of_the_queue_whichever_way_it_is_computed(ratios, monkeypatch):
     rng = np.random.default_rng(5)
     bucket, source = rng.integers(0, 3, 9_000), rng.integers(0, 3, 9_000)
-    plan = make_plan(bucket, source, batch_size=23, seed=3, ratios=ratios)
+    plan = make_plan(sort_into_cells(bucket, source), batch_size=23, seed=3, ratios=ratios)
     short = [plan.waiting(number, epoch).tolist() for number in plan.buckets for epoch in range(6)]
     monkeypatch.setattr("mos.loader.plan.SHORT_END", 10**9)
     assert short == [plan.waiting(number, epoch).tolist() for number in plan.buckets for epoch in range(6)]
@@ -108,7 +113,7 @@ def test_ten_million_rows_are_planned_in_bounded_memory():
     rng = np.random.default_rng(0)
     bucket, source = rng.integers(0, 11, 10_000_000).astype(np.int16), rng.integers(0, 3, 10_000_000).astype(np.int16)
     tracemalloc.start()
-    plan = make_plan(bucket, source, batch_size=1024, seed=0)
+    plan = make_plan(sort_into_cells(bucket, source), batch_size=1024, seed=0)
     epoch = plan.epoch(100)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -117,7 +122,9 @@ def test_ten_million_rows_are_planned_in_bounded_memory():
 
 
 def test_a_plan_without_rows_has_no_steps():
-    plan = make_plan(np.zeros(3, dtype=int), np.zeros(3, dtype=int), batch_size=2, seed=0, ratios={5: 1.0})
+    plan = make_plan(
+        sort_into_cells(np.zeros(3, dtype=int), np.zeros(3, dtype=int)), batch_size=2, seed=0, ratios={5: 1.0}
+    )
     assert plan.cells == ()
     with pytest.raises(ValueError, match="no rows"):
         plan.locate(0)

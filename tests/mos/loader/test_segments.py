@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mos.loader.cells import sort_into_cells
 from mos.loader.index import NO_ROW, SampleIndex
 from mos.loader.plan import BatchPlan, make_plan
 from mos.loader.segments import Decisions, Segment, Segments
@@ -26,8 +27,9 @@ def load(number: int) -> tuple[SampleIndex, BatchPlan]:
         latent=np.arange(num),
         reference=np.full(num, NO_ROW),
         address=np.arange(num),
+        cells=sort_into_cells(np.zeros(num, int), np.zeros(num, int)),
     )
-    return index, make_plan(index.group, index.source, batch_size=BATCH, seed=3)
+    return index, make_plan(index.cells, batch_size=BATCH, seed=3)
 
 
 def states(segments: Segments, step: int) -> list[int]:
@@ -96,7 +98,7 @@ def test_an_epoch_that_was_begun_is_not_decided_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sizes", [(5, 9), (9, 5), (3, 40), (40, 3)])
 def test_a_plan_that_begins_later_goes_on_as_it_would(sizes: tuple[int, int]) -> None:
-    plans = [make_plan(np.zeros(n, int), np.zeros(n, int), batch_size=BATCH, seed=1) for n in sizes]
+    plans = [make_plan(sort_into_cells(np.zeros(n, int), np.zeros(n, int)), batch_size=BATCH, seed=1) for n in sizes]
     step = plans[0].first_step(3)
     later = plans[1].beginning(3, step)
     assert later.first_step(3) == step

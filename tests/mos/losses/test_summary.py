@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mos.loader.index import build_index
+from mos.loader.join import build_index
 from mos.losses.parts import MEASURED
 from mos.losses.sample import LeftOut
 from mos.losses.summary import summarise
@@ -16,7 +16,7 @@ from tests.mos.tables.sample_tables import RESOLUTION, make_tables
 
 
 def test_every_sample_is_counted_once_with_a_loss_or_a_reason(tmp_path):
-    index = build_index(make_tables(tmp_path, failed=3), View(RESOLUTION))
+    index = build_index(make_tables(tmp_path, failed=3), View(RESOLUTION), tmp_path / "index")
     address = np.sort(index.address)
     losses = np.arange(len(address), dtype=np.float32)
     rows = pa.table(
@@ -44,5 +44,5 @@ def test_samples_without_states_are_told_from_those_without_a_latent(tmp_path):
     states = tables.states.open()
     states.delete(f"context_key = '{lost}'")
     known = replace(tables, states=replace(tables.states, version=states.version))
-    index = build_index(known, View(RESOLUTION))
+    index = build_index(known, View(RESOLUTION), tmp_path / "index")
     assert (index.num_left_out, index.num_without_states) == (2, 2)  # pairs 3 and 33 share their caption

@@ -1,12 +1,14 @@
 """Variants of a stage as jobs: real Ray Train, side by side, measured on samples that none has seen."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from mos.ablation.config import AblateConfig
 from mos.errors import UserError
 from mos.loader.batch import Batch
-from mos.loader.index import build_index
+from mos.loader.join import build_index
 from pipelines.run.steps import Run
 from pipelines.run.views import held_out_view, view_of
 from pipelines.train.cases import Case, measured_batches, on_one_curation, variant_cases
@@ -32,9 +34,9 @@ def job_of(case: Case) -> StageJob:
     return make_job(run.step(case.stage), run)
 
 
-def batches_of(case: Case, settings: AblateConfig) -> list[Batch]:
+def batches_of(case: Case, settings: AblateConfig, folder: Path) -> list[Batch]:
     tables = job_of(case).tables
-    index = build_index(tables, held_out_view(case.config, case.stage))
+    index = build_index(tables, held_out_view(case.config, case.stage), folder / "index")
     return [batch for batch, _ in measured_batches(index, tables, case, settings)]
 
 
@@ -43,15 +45,15 @@ def config(small_run):
     return encoded_run(small_run, *stage("stage1"), *ONE, without=("stage2", "stage3", "stage4", "edit"))
 
 
-def test_a_case_is_the_run_with_a_variant_a_seed_and_without_what_is_held_out(config):
+def test_a_case_is_the_run_with_a_variant_a_seed_and_without_what_is_held_out(config, tmp_path):
     cases = variant_cases(config, SETTINGS)
     assert [str(case) for case in cases] == ["mos, seed 0", "last, seed 0", "mos, seed 1", "last, seed 1"]
     assert [case.config.seed for case in cases] == [0, 0, 1, 1]
     assert len({case.folder for case in cases}) == 4
     tables = make_job(Run(config).step("stage1"), Run(config)).tables
-    everything = build_index(tables, view_of(config, "stage1"))
-    trained = build_index(tables, view_of(cases[0].config, "stage1"))
-    batches = batches_of(cases[0], SETTINGS)
+    everything = build_index(tables, view_of(config, "stage1"), tmp_path / "everything")
+    trained = build_index(tables, view_of(cases[0].config, "stage1"), tmp_path / "trained")
+    batches = batches_of(cases[0], SETTINGS, tmp_path)
     held_out = sum(len(batch) for batch in batches)
     assert 0 < held_out <= 4 * (len(everything) - len(trained))
     assert all(batch.exploration is None and batch.weight is None for batch in batches)
@@ -81,17 +83,17 @@ def test_states_that_are_missing_are_named_before_anything_is_trained(config):
         on_one_curation(others, anew=False)
 
 
-def test_a_stage_with_others_before_it_and_too_few_samples_are_named(config, small_run):
+def test_a_stage_with_others_before_it_and_too_few_samples_are_named(config, small_run, tmp_path):
     with pytest.raises(UserError, match=r"ablate.stage = 'stage2' has stage1 before it"):
         variant_cases(small_run(), SETTINGS.model_copy(update={"stage": "stage2"}))
     few = SETTINGS.model_copy(update={"held_out": 0.1, "passes": 1})
     case = variant_cases(config, few)[0]
     with pytest.raises(UserError, match=r"held-out samples fill no batch of 16: raise ablate.held_out"):
-        batches_of(case, few)
+        batches_of(case, few, tmp_path)
 
 
-def test_noise_and_timesteps_are_the_same_for_every_case(config):
-    first, *others = [batches_of(case, SETTINGS) for case in variant_cases(config, SETTINGS)]
+def test_noise_and_timesteps_are_the_same_for_every_case(config, tmp_path):
+    first, *others = [batches_of(case, SETTINGS, tmp_path) for case in variant_cases(config, SETTINGS)]
     assert len({float(t) for batch in first for t in batch.timesteps}) == sum(len(batch) for batch in first)
     for batches in others:
         assert all(torch.equal(a.noise, b.noise) for a, b in zip(first, batches, strict=True))

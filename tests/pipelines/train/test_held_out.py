@@ -64,7 +64,7 @@ def measure(job: StageJob, folder: Path, micro_batch_size: int | None) -> None:
     stage = job.stage.model_copy(update={"micro_batch_size": micro_batch_size, "held_out_samples": 33})
     model = MoS(job.model)
     model.init_weights(torch.Generator().manual_seed(0))
-    shutil.copy(job.folder / INDEX, folder) if dist.get_rank() == 0 else None
+    shutil.copytree(job.folder / INDEX, folder / INDEX) if dist.get_rank() == 0 else None
     dist.barrier()
     HeldOutMeasure(replace(job, stage=stage, folder=folder), torch.device("cpu"), print)(model, 3)
 

@@ -10,6 +10,7 @@ import torch
 
 from mos.errors import UserError
 from mos.feeding.config import CacheStates, RecomputeStates, StreamStates
+from mos.loader.cells import sort_into_cells
 from mos.loader.index import NO_ROW, SampleIndex
 from mos.model.mos import ModelConfig, MoS
 from mos.training.checkpoint_format import TrainState
@@ -68,6 +69,7 @@ def index_of(groups: list[str], sources: list[str]) -> SampleIndex:
         latent=rows,
         reference=np.full_like(rows, NO_ROW),
         address=rows,
+        cells=sort_into_cells(group[1], source[1]),
     )
 
 
