@@ -25,7 +25,8 @@ setup: $(PROJECT_STAMP)
 
 # One venv for each state of the pins: nothing to do while they are unchanged.
 $(STAMP):
-	@python=""; \
+	@# Not the one of the venv that is about to go, should that be active.
+	@PATH="$$(echo "$$PATH" | tr ':' '\n' | grep -vxF '$(abspath $(VENV))/bin' | paste -sd ':')"; python=""; \
 	for name in python3.11 python3.12 python3.13 python3; do \
 	  if command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; assert (3, 11) <= sys.version_info < (3, 14)' 2>/dev/null; \
 	  then python=$$name; break; fi; \
