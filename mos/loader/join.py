@@ -1,6 +1,6 @@
 """How an index is built: the view, with keys, is joined with the rows of states and latents, in bounded memory.
 
-A view's rows pass once, in batches; what is joined and put in order again stands in a database on disk
+A view's rows pass once, in batches; what is joined and put in order again stands in a database
 (`mos.tables.workspace`), and the index is written as its rows come out.
 """
 

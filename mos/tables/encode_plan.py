@@ -1,4 +1,4 @@
-"""What is to be encoded of some views of a samples table, and what of it a table lacks: columns, in a database on disk.
+"""What is to be encoded of some views of a samples table, and what of it a table lacks: columns, in a database.
 
 One walk over the samples makes the keys of all their contexts and latents. Which of them are distinct, which are
 missing and in which order they are worked on is asked of the database (`mos.tables.workspace`), however many they are.
@@ -249,7 +249,6 @@ def planned(
     with workspace() as database:
         create(database, "contexts", CONTEXTS)
         create(database, "latents", LATENTS)
-        database.execute("BEGIN")
         for rows in _walk(samples, list(views.values())):
             if sees_images is not None:
                 for columns in _contexts(rows, sees_images, len(views)):
@@ -259,7 +258,6 @@ def planned(
                     append(database, "latents", LATENTS, columns)
         if sees_images is not None:
             append(database, "contexts", CONTEXTS, _null_context())
-        database.execute("COMMIT")
         yield EncodePlan(database, samples, tuple(views))
 
 

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -35,11 +34,11 @@ def workspace() -> Iterator[duckdb.DuckDBPyConnection]:
     with tempfile.TemporaryDirectory(prefix="mos-workspace-") as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{MEMORY_MB}MB",
-            "temp_directory": f"{folder}/spilled",
+            "temp_directory": folder,
             "preserve_insertion_order": False,
             "threads": min(MOST_THREADS, len(os.sched_getaffinity(0))),
         }
-        with duckdb.connect(str(Path(folder, "rows.db")), config=settings) as database:
+        with duckdb.connect(":memory:", config=settings) as database:
             database.execute("SET enable_progress_bar = false")
             yield database
 
@@ -58,7 +57,7 @@ def create(database: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -
 
 
 def append(database: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, columns: Columns) -> None:
-    """Append a batch of columns to a table."""
+    """Append a batch of columns to a table; not within a transaction, which would hold all batches until its end."""
     database.register("incoming", pa.record_batch([pa.array(columns[name]) for name in schema.names], schema=schema))
     database.execute(f"INSERT INTO {table} SELECT * FROM incoming")
     database.unregister("incoming")

@@ -1,6 +1,6 @@
 """Bookkeeping as a table grows: a driver's memory and seconds for a million samples, a rank's index and plan.
 
-    python -m tests.benchmarks.scale [rows ...]     1e5 and 1e6 unless told; 1e7 takes 5 GB of disk and half an hour
+    python -m tests.benchmarks.scale [rows ...]     two numbers or more, 1e5 and 1e6 unless told; 1e7 takes 5 GB
     python -m tests.benchmarks.scale --plan         the plan of a hundred million rows: 2 GB of disk
 
 Every figure is of a fresh process; memory is its peak above what it had when the step began. Tables are synthetic

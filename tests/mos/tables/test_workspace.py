@@ -16,7 +16,7 @@ def test_what_is_more_than_memory_stands_on_disk_and_goes_with_the_block(tmp_pat
     rng = np.random.default_rng(0)
     with workspace() as database:
         fill(database, "numbers", NUMBERS, ({"number": rng.integers(0, 2**62, 100_000)} for _ in range(100)))
-        assert sum(path.stat().st_size for path in tmp_path.rglob("*.db*")) > 40e6
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) > 10e6
         reader = database.sql("SELECT number FROM numbers ORDER BY number").to_arrow_reader(50_000)
         last, rows = -1, 0
         for batch in reader:
