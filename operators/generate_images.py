@@ -9,8 +9,9 @@ from PIL import Image
 from mos.errors import UserError
 from mos.images.decode import ImageLimits
 from mos.sampling.config import SamplerConfig
+from mos.sampling.draw import draw_pictures, load_for_drawing
 from mos.sampling.pictures import to_png
-from mos.sampling.pipeline import MosPipeline
+from mos.sampling.pipeline import MoSPipeline
 from mos.sampling.prompts import CutPromptWarning
 
 
@@ -46,7 +47,7 @@ class GenerateImages:
         self._device = device
         self._compile = compile
         self._limits = limits
-        self._pipelines: dict[str, MosPipeline] = {}
+        self._pipelines: dict[str, MoSPipeline] = {}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Draw the pictures of a batch, rows of one kind at a time."""
@@ -77,24 +78,24 @@ class GenerateImages:
         first = rows[0]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CutPromptWarning)  # a worker's stderr is nobody's: see `notices`
-            return self._pipeline(first["model"])(
+            return draw_pictures(
+                self._pipeline(first["model"]),
                 [row["prompt"] for row in rows],
                 height=first["height"],
                 width=first["width"],
                 seed=[row["seed"] for row in rows],
                 negative_prompt=first["negative_prompt"],
-                reference=None if first["source"] is None else [row["source"] for row in rows],
+                image=None if first["source"] is None else [row["source"] for row in rows],
                 batch_size=len(rows),
-                progress=False,
-                **self._sampler.model_dump(),
+                sampler=self._sampler,
             )
 
     def _notices(self, row: dict) -> list[str]:
         return self._pipeline(row["model"]).cut_notices([row["prompt"], row["negative_prompt"]])
 
-    def _pipeline(self, model: str) -> MosPipeline:
+    def _pipeline(self, model: str) -> MoSPipeline:
         if model not in self._pipelines:
-            self._pipelines[model] = MosPipeline.from_export(
+            self._pipelines[model] = load_for_drawing(
                 self._exports[model], limits=self._limits, device=self._device, compile=self._compile
             )
         return self._pipelines[model]

@@ -37,9 +37,10 @@ from mos.checkpoints import SHAPES
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
 from mos.identity import numbers_of
-from mos.sampling import MosPipeline
 from mos.sampling.config import SampleConfig, StageName
+from mos.sampling.draw import draw_pictures, load_for_drawing
 from mos.sampling.export import read_export_config
+from mos.sampling.pipeline import MoSPipeline
 from mos.sampling.prompts import CutPromptWarning
 from pipelines.draw.requests import (
     Request,
@@ -109,7 +110,7 @@ def draw_here(run: Run, export: str) -> None:
     """Draw with an exported model in this process, without Ray."""
     config, sample = run.config, run.config.sample
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipe = MosPipeline.from_export(export, limits=config.curate.image, device=device, compile=sample.compile)
+    pipe = load_for_drawing(export, limits=config.curate.image, device=device, compile=sample.compile)
     requests = requests_to(run, export, pipe.resolution, pipe.token_px, pipe.bucket_aspect)
     pictures = draw_with(pipe, requests, sample)
     digest = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=numbers_of(sample))
@@ -123,21 +124,22 @@ def draw_here(run: Run, export: str) -> None:
     print(f"sample: pictures are in {folder}, and together in {folder / 'grid.png'}", flush=True)
 
 
-def draw_with(pipe: MosPipeline, requests: list[Request], sample: SampleConfig) -> list[Image.Image]:
+def draw_with(pipe: MoSPipeline, requests: list[Request], sample: SampleConfig) -> list[Image.Image]:
     """Draw requests of one size; says first what of their prompts the model never sees."""
     first, prompts = requests[0], [request.prompt for request in requests]
     print_notices("sample", pipe.cut_notices([*prompts, first.negative_prompt]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CutPromptWarning)  # printed already
-        return pipe(
+        return draw_pictures(
+            pipe,
             prompts,
             height=first.height,
             width=first.width,
             seed=[request.seed for request in requests],
             negative_prompt=first.negative_prompt,
-            reference=first.source,
+            image=first.source,
             batch_size=sample.batch_size,
-            **sample.sampler.model_dump(),
+            sampler=sample.sampler,
         )
 
 

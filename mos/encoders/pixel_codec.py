@@ -6,7 +6,6 @@ Dimension key
     channels, h, w  3 * stride² and the latent grid
 """
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle

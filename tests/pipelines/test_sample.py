@@ -8,7 +8,7 @@ from PIL import Image
 
 from mos.checkpoints import SHAPES
 from mos.errors import UserError
-from mos.sampling import MosPipeline
+from mos.sampling.pipeline import MoSPipeline
 from pipelines import sample
 from pipelines.draw.requests import text_stage
 from pipelines.run.config import RunConfig
@@ -67,7 +67,11 @@ def test_an_export_edits_at_the_aspect_of_the_source(small_run: Callable[..., Ru
     )
     sample.main(Run(config), ONCE)
     (drawn,) = config.folder("images").glob("*/00000.png")
-    assert Image.open(drawn).size == MosPipeline.from_export(export)("a", reference=source, steps=1)[0].size == (20, 12)
+    assert (
+        Image.open(drawn).size
+        == MoSPipeline.from_pretrained(export)("a", image=source, num_inference_steps=1).images[0].size
+        == (20, 12)
+    )
 
 
 def test_a_prompt_that_is_cut_is_told_of(
