@@ -20,7 +20,8 @@ class GenerateImages:
 
     A row's picture depends on that row alone, so a retried batch gives the same pictures.
 
-    Reads   model, prompt, negative_prompt, seed, height, width, source (bytes of a picture to edit, or null)
+    Reads   model, prompt, negative_prompt, seed, height, width, source (bytes of a picture to edit, or null), guidance
+            (null, or no such column: the sampler's)
     Writes  image: PNG bytes, null where there is a problem; notices: what of its prompts the model never sees;
             problem: why the row cannot be drawn, else null
     """
@@ -54,7 +55,7 @@ class GenerateImages:
         rows = batch.to_pylist()
         groups: dict[tuple[object, ...], list[int]] = {}
         for position, row in enumerate(rows):
-            alike = (row["model"], row["negative_prompt"], row["height"], row["width"], row["source"] is None)
+            alike = (row["model"], row["height"], row["width"], row["source"] is None, row.get("guidance"))
             groups.setdefault(alike, []).append(position)
         images: list[bytes | None] = [None] * len(rows)
         notices: list[list[str]] = [[]] * len(rows)
@@ -74,8 +75,9 @@ class GenerateImages:
         return batch.append_column("problem", pa.array(problems, pa.string()))
 
     def _draw(self, rows: list[dict]) -> list[Image.Image]:
-        """Draw rows that share model, size and negative prompt."""
-        first = rows[0]
+        """Draw rows that share model, size and guidance."""
+        first, guidance = rows[0], rows[0].get("guidance")
+        sampler = self._sampler if guidance is None else self._sampler.model_copy(update={"guidance": guidance})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CutPromptWarning)  # a worker's stderr is nobody's: see `notices`
             return draw_pictures(
@@ -84,10 +86,10 @@ class GenerateImages:
                 height=first["height"],
                 width=first["width"],
                 seed=[row["seed"] for row in rows],
-                negative_prompt=first["negative_prompt"],
+                negative_prompt=[row["negative_prompt"] for row in rows],
                 image=None if first["source"] is None else [row["source"] for row in rows],
                 batch_size=len(rows),
-                sampler=self._sampler,
+                sampler=sampler,
             )
 
     def _notices(self, row: dict) -> list[str]:
