@@ -38,14 +38,14 @@ from PIL import Image
 from cluster.session import ray_session
 from mos.checkpoints import SHAPES
 from mos.errors import UserError
-from mos.fingerprint import fingerprint
+from mos.fingerprint import file_digest, fingerprint
 from mos.identity import numbers_of
 from mos.sampling.config import SampleConfig, StageName
 from mos.sampling.draw import draw_pictures, load_for_drawing
 from mos.sampling.export import read_export_config
 from mos.sampling.pipeline import MoSPipeline
 from mos.sampling.prompts import CutPromptWarning
-from mos.sampling.recipe import Recipe, file_digest, model_fingerprint, read_recipe
+from mos.sampling.recipe import Recipe, model_fingerprint, read_recipe
 from pipelines.draw.requests import (
     Request,
     export_folder,
@@ -155,8 +155,10 @@ def draw_here(run: Run, export: str, again: Path | None = None) -> list[str]:
     pipe = load_for_drawing(export, limits=config.curate.image, device=device, compile=sample.compile)
     requests = requests_to(run, export, pipe.resolution, pipe.token_px, pipe.bucket_aspect)
     pictures = draw_with(pipe, requests, sample)
-    parts = {} if again is None else {"again": file_digest(again)}
-    digest = fingerprint(export=read_export_config(export).run, seed=config.seed, sample=numbers_of(sample), **parts)
+    named = {"prompts": sample.prompts, "source": sample.source, "again": again}
+    files = {name: file_digest(path) for name, path in named.items() if path is not None}
+    about = read_export_config(export).run
+    digest = fingerprint(export=about, seed=config.seed, sample=numbers_of(sample), **files)
     folder = config.folder("images", digest[:12])
     paths = write_pictures(folder, requests, pictures, export, sample)
     if len(pictures) == 1:

@@ -1,6 +1,5 @@
 """What a picture was drawn from, written into its PNG, so that it can be drawn again."""
 
-import hashlib
 from os import PathLike
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from mos.config import StrictConfig
 from mos.errors import UserError
-from mos.fingerprint import fingerprint
+from mos.fingerprint import file_digest, fingerprint
 from mos.model.exported import weight_files
 from mos.sampling.config import SamplerConfig
 from mos.sampling.export import read_export_config
@@ -81,9 +80,3 @@ def model_fingerprint(folder: str | PathLike) -> str:
     except (OSError, ValueError) as error:
         raise UserError(f"weights of {folder} cannot be read ({error}): name another export") from error
     return fingerprint(weights=weights, parts=parts, ids=ids)
-
-
-def file_digest(path: str | PathLike) -> str:
-    """SHA-256 of a file, in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Where a stage's first weights come from: new ones, the stage before it, or an export or a checkpoint of any run."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -9,7 +8,7 @@ from pydantic import Field, model_validator
 from mos.checkout import CLONE
 from mos.config import StrictConfig
 from mos.errors import UserError
-from mos.fingerprint import fingerprint
+from mos.fingerprint import file_digest, fingerprint
 from mos.identity import HOW, NUMBERS
 from mos.model.exported import INDEX, WEIGHTS, is_export, weight_files
 from mos.training.checkpoint_format import MARKER, is_complete
@@ -74,15 +73,9 @@ class GivenWeights(StrictConfig):
     def identity(self) -> str:
         """64 hex digits over the weights, wherever they stand."""
         if self.is_checkpoint:
-            return digest(self.folder / MARKER)  # which has the checksum of every file
-        digests = [digest(path) for path in weight_files(self.folder)]
+            return file_digest(self.folder / MARKER)  # which has the checksum of every file
+        digests = [file_digest(path) for path in weight_files(self.folder)]
         return digests[0] if len(digests) == 1 else fingerprint(shards=digests)
 
 
 StartConfig = Annotated[PreviousStage | NewWeights | GivenWeights, Field(discriminator="type")]
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -153,3 +153,13 @@ def test_an_export_is_named_instead_of_a_stage(small_run: Callable[..., RunConfi
         sample.main(Run(small_run(f"sample.export={tmp_path}")), ONCE)
     with pytest.raises(UserError, match="width = 40 is not a multiple"):
         sample.main(Run(small_run(f"sample.export={SHAPES}", "sample.width=40")), ONCE)
+
+
+def test_a_prompt_file_that_changed_is_another_step(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    rows = tmp_path / "prompts.txt"
+    rows.write_text("a ring\n")
+    config = trained_run(small_run, f"sample.prompts={rows}")
+    before = Run(config).step("sample").fingerprint
+    assert Run(config).step("sample").fingerprint == before
+    rows.write_text("a star\n")
+    assert Run(config).step("sample").fingerprint != before
