@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,6 +26,12 @@ def canonical_json(value: Any) -> str:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of raw bytes, as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: str | PathLike) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -9,8 +9,9 @@ from PIL import Image
 from mos.errors import UserError
 from mos.images.decode import ImageLimits
 from mos.sampling.config import SamplerConfig
+from mos.sampling.draw import draw_pictures, load_for_drawing
 from mos.sampling.pictures import to_png
-from mos.sampling.pipeline import MosPipeline
+from mos.sampling.pipeline import MoSPipeline
 from mos.sampling.prompts import CutPromptWarning
 
 
@@ -19,7 +20,8 @@ class GenerateImages:
 
     A row's picture depends on that row alone, so a retried batch gives the same pictures.
 
-    Reads   model, prompt, negative_prompt, seed, height, width, source (bytes of a picture to edit, or null)
+    Reads   model, prompt, negative_prompt, seed, height, width, source (bytes of a picture to edit, or null), guidance
+            (null, or no such column: the sampler's)
     Writes  image: PNG bytes, null where there is a problem; notices: what of its prompts the model never sees;
             problem: why the row cannot be drawn, else null
     """
@@ -46,14 +48,14 @@ class GenerateImages:
         self._device = device
         self._compile = compile
         self._limits = limits
-        self._pipelines: dict[str, MosPipeline] = {}
+        self._pipelines: dict[str, MoSPipeline] = {}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Draw the pictures of a batch, rows of one kind at a time."""
         rows = batch.to_pylist()
         groups: dict[tuple[object, ...], list[int]] = {}
         for position, row in enumerate(rows):
-            alike = (row["model"], row["negative_prompt"], row["height"], row["width"], row["source"] is None)
+            alike = (row["model"], row["height"], row["width"], row["source"] is None, row.get("guidance"))
             groups.setdefault(alike, []).append(position)
         images: list[bytes | None] = [None] * len(rows)
         notices: list[list[str]] = [[]] * len(rows)
@@ -73,28 +75,29 @@ class GenerateImages:
         return batch.append_column("problem", pa.array(problems, pa.string()))
 
     def _draw(self, rows: list[dict]) -> list[Image.Image]:
-        """Draw rows that share model, size and negative prompt."""
-        first = rows[0]
+        """Draw rows that share model, size and guidance."""
+        first, guidance = rows[0], rows[0].get("guidance")
+        sampler = self._sampler if guidance is None else self._sampler.model_copy(update={"guidance": guidance})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CutPromptWarning)  # a worker's stderr is nobody's: see `notices`
-            return self._pipeline(first["model"])(
+            return draw_pictures(
+                self._pipeline(first["model"]),
                 [row["prompt"] for row in rows],
                 height=first["height"],
                 width=first["width"],
                 seed=[row["seed"] for row in rows],
-                negative_prompt=first["negative_prompt"],
-                reference=None if first["source"] is None else [row["source"] for row in rows],
+                negative_prompt=[row["negative_prompt"] for row in rows],
+                image=None if first["source"] is None else [row["source"] for row in rows],
                 batch_size=len(rows),
-                progress=False,
-                **self._sampler.model_dump(),
+                sampler=sampler,
             )
 
     def _notices(self, row: dict) -> list[str]:
         return self._pipeline(row["model"]).cut_notices([row["prompt"], row["negative_prompt"]])
 
-    def _pipeline(self, model: str) -> MosPipeline:
+    def _pipeline(self, model: str) -> MoSPipeline:
         if model not in self._pipelines:
-            self._pipelines[model] = MosPipeline.from_export(
+            self._pipelines[model] = load_for_drawing(
                 self._exports[model], limits=self._limits, device=self._device, compile=self._compile
             )
         return self._pipelines[model]

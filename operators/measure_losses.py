@@ -13,7 +13,7 @@ from mos.losses.parts import MEASURED, MeasuredParts
 from mos.losses.sample import LeftOut, measure_sample
 from mos.precision import torch_dtype
 from mos.sampling.export import read_export
-from mos.sampling.pipeline import drawing_dtype
+from mos.sampling.draw import drawing_dtype
 from mos.states.packed import PackedStates
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.workers import WorkerResources
@@ -56,7 +56,7 @@ class MeasureLosses:
         dtype = torch_dtype(drawing_dtype(worker.device))
         self._model = read_export(export).model.to(worker.device, dtype).eval()
         cache = RowCache(0)
-        self._states = StateTable(tables.states, cache, self._model.config.hidden_states)
+        self._states = StateTable(tables.states, cache, self._model.shape.hidden_states)
         self._latents = LatentTable(tables.latents, cache)
         self._parts = MeasuredParts(folder)
         self._num_timesteps = num_timesteps

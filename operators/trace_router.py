@@ -5,8 +5,9 @@ import io
 import pyarrow as pa
 
 from mos.sampling.config import SamplerConfig
+from mos.sampling.draw import load_for_drawing
 from mos.sampling.pictures import to_png
-from mos.sampling.pipeline import MosPipeline
+from mos.sampling.traced import draw_traced
 
 
 class TraceRouter:
@@ -18,14 +19,14 @@ class TraceRouter:
 
     def __init__(self, export: str, sampler: SamplerConfig, device: str) -> None:
         """Load the model of an export folder onto a torch device."""
-        self._pipeline = MosPipeline.from_export(export, device=device)
+        self._pipeline = load_for_drawing(export, device=device)
         self._sampler = sampler
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Draw the pictures of a batch one by one."""
         columns: dict[str, list] = {"image": [], "noisy": [], "predicted": [], "trace": []}
         for row in batch.to_pylist():
-            picture = self._pipeline.trace(row["prompt"], self._sampler, seed=row["seed"])
+            picture = draw_traced(self._pipeline, row["prompt"], self._sampler, seed=row["seed"])
             trace = io.BytesIO()
             picture.trace.save(trace)
             columns["image"].append(to_png(picture.image))

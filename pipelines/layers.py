@@ -27,8 +27,9 @@ from rich.table import Table
 
 from mos.evaluation.theme import LIGHT, figure_png
 from mos.evaluation.usage_figure import usage_figure
+from mos.sampling.draw import load_for_drawing
 from mos.sampling.layer_usage import LayerSubset, LayerUsage, layer_usage, suggested_subsets
-from mos.sampling.pipeline import MosPipeline
+from mos.sampling.traced import draw_traced
 from pipelines.draw.requests import choose_prompts, export_folder, text_stage
 from pipelines.run.steps import Run
 
@@ -37,10 +38,10 @@ def main(run: Run, args: Namespace) -> None:
     """Draw the prompts with the router's choices kept, add them up, name the layers worth holding."""
     config = run.config
     stage = text_stage(run, config.sample.stage)
-    pipeline = MosPipeline.from_export(export_folder(run, stage), device=config.cluster.generate.device)
+    pipeline = load_for_drawing(export_folder(run, stage), device=config.cluster.generate.device)
     traces = []
     for number, prompt in enumerate(choose_prompts(run)):
-        traces.append(pipeline.trace(prompt, config.sample.sampler, seed=config.seed + number).trace)
+        traces.append(draw_traced(pipeline, prompt, config.sample.sampler, seed=config.seed + number).trace)
         print(f"layers: {number + 1} pictures traced", flush=True)
     usage = layer_usage(traces)
     subsets = suggested_subsets(usage)

@@ -3,7 +3,7 @@
 
 Reads   the export of the editing stage where it is finished, else of the last of stage1 to stage4, and the records of
         its stages; with --codec those of the codec step
-Writes  mos/checkpoints/<name of the run>/: model.safetensors (bfloat16), config.json, scores.json, samples.png, and
+Writes  mos/checkpoints/<name of the run>/: an export in bfloat16, scores.json, samples.png, and
         the model card, README.md; with --codec mos/checkpoints/codec/: safetensors, config.json,
           reconstructions.png and its card
 
@@ -35,8 +35,10 @@ from mos.evaluation.cases import drawn_edits, scored_prompts
 from mos.evaluation.grids import Captioned, picture_grid
 from mos.evaluation.scores import EditScores, Scores, score_edits, score_pictures, with_margin
 from mos.evaluation.theme import LIGHT, figure_png
-from mos.sampling import MosPipeline
+from mos.model.exported import OLDER_CONFIG, OLDER_WEIGHTS, WEIGHTS, layout_of
+from mos.sampling.draw import draw_pictures, load_for_drawing
 from mos.sampling.export import ExportConfig, read_export, read_export_config
+from mos.sampling.pipeline import MoSPipeline
 from mos.shapes.captions import Prompt
 from pipelines.draw.requests import export_folder, text_stage
 from pipelines.run.config import RunConfig
@@ -66,7 +68,7 @@ def main(run: Run, args: Namespace) -> None:
     evaluate = config.evaluate
     prompts = scored_prompts(evaluate.single_object_prompts, evaluate.prompts_per_category, 0)
     prompts *= evaluate.images_per_prompt
-    pipe = MosPipeline.from_export(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    pipe = load_for_drawing(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     pictures = draw_all(pipe, prompts, config)
     scores = score_pictures(pictures, prompts)
     edits = draw_edits(pipe, config) if stage == "edit" else None
@@ -124,8 +126,6 @@ def write_weights(export: Path, folder: Path) -> None:
             f"the weights of {export} are {size / 2**20:.1f} MiB in bfloat16, a checkpoint to ship has at most "
             f"{MOST_BYTES / 2**20:.0f} MiB: train a model of a smaller dim or fewer blocks"
         )
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)
     config = read_export_config(export)
     for name, part in (("tower", config.tower), ("vae", config.vae)):
         path = getattr(part, "path", None)
@@ -133,25 +133,33 @@ def write_weights(export: Path, folder: Path) -> None:
             raise UserError(f"encode.{name}.path = {path} is a folder of this machine: ship a model of a hub id")
     run = {key: config.run[key] for key in KEPT if key in config.run}
     kept = ExportConfig.model_validate({**config.model_dump(), "run": run})
-    (folder / "config.json").write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for name, content in layout_of(kept.model_dump(mode="json")).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)
+    for name in (OLDER_CONFIG, OLDER_WEIGHTS):
+        (folder / name).unlink(missing_ok=True)
 
 
-def draw_all(pipe: MosPipeline, prompts: list[Prompt], config: RunConfig) -> list[Image.Image]:
+def draw_all(pipe: MoSPipeline, prompts: list[Prompt], config: RunConfig) -> list[Image.Image]:
     """One picture of each prompt with the model that was written, each of a seed of its own."""
     print(f"ship: drawing {len(prompts)} pictures to score", flush=True)
-    settings = config.evaluate.sampler.model_dump()
-    return pipe([prompt.text for prompt in prompts], batch_size=config.evaluate.batch_size, **settings)
+    evaluate = config.evaluate
+    texts = [prompt.text for prompt in prompts]
+    return draw_pictures(pipe, texts, sampler=evaluate.sampler, batch_size=evaluate.batch_size)
 
 
-def draw_edits(pipe: MosPipeline, config: RunConfig) -> EditScores:
+def draw_edits(pipe: MoSPipeline, config: RunConfig) -> EditScores:
     """Held-out edits, as many of each kind as the config says, drawn and checked."""
     cases = drawn_edits(config.evaluate.num_edits, config.evaluate.seed, pipe.resolution)
     print(f"ship: drawing {len(cases)} edits to score", flush=True)
-    pictures = pipe(
+    pictures = draw_pictures(
+        pipe,
         [case.instruction for case in cases],
-        reference=[case.source for case in cases],
+        image=[case.source for case in cases],
         batch_size=config.evaluate.batch_size,
-        **config.evaluate.sampler.model_dump(),
+        sampler=config.evaluate.sampler,
     )
     return score_edits(pictures, [case.edit for case in cases if case.edit is not None])
 

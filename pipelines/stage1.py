@@ -8,7 +8,7 @@ Writes  <root>/checkpoints/stage1/<fingerprint>/
           step-*/          sharded checkpoints, from which an interrupted run goes on
           metrics.jsonl    loss, learning rate, gradient norm, samples/s; tensorboard/ has the same
           samples/*.png    pictures drawn on the way, if [stage1] has sample_every
-          export/          EMA weights (safetensors) and config.json, for sampling
+          export/          EMA weights as a pipeline of diffusers, for sampling
 
   python pipelines/stage1.py
   python pipelines/stage1.py pipelines/configs/demo.toml steps=100 optimizer.lr=1e-3 cluster.train.num=2

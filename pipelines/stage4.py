@@ -9,7 +9,7 @@ Writes  <root>/checkpoints/stage4/<fingerprint>/
           step-*/          sharded checkpoints, from which an interrupted run goes on
           metrics.jsonl    loss, learning rate, gradient norm, samples/s; tensorboard/ has the same
           samples/*.png    pictures drawn on the way, if [stage4] has sample_every
-          export/          EMA weights (safetensors) and config.json, for sampling
+          export/          EMA weights as a pipeline of diffusers, for sampling
 
   python pipelines/stage4.py
   python pipelines/stage4.py pipelines/configs/demo.toml steps=100 optimizer.lr=1e-3 cluster.train.num=2

@@ -1,8 +1,8 @@
 """Trained models that ship with the package, each with its model card: a codec, and exports that `mos.sampling` reads.
 
 from mos.checkpoints import SHAPES
-from mos.sampling import MosPipeline
-MosPipeline.from_export(SHAPES)("a green star on a white background")[0].save("star.png")
+from mos.sampling import MoSPipeline
+MoSPipeline.from_pretrained(SHAPES)("a green star on a white background").images[0].save("star.png")
 """
 
 from pathlib import Path

@@ -40,8 +40,24 @@ class Geometry:
 class DiffusersCodec(FrozenAutoencoder):
     """A frozen autoencoder of diffusers, in float32; latents of a distribution are its mean."""
 
-    def __init__(self, vae: Any, geometry: Geometry, codec_id: str, pass_mb: int = PASS_MB) -> None:
-        super().__init__(codec_id, geometry.stride, (geometry.mean, geometry.std), vae.device, pass_mb)
+    def __init__(
+        self,
+        vae: Any,
+        geometry: Geometry,
+        codec_id: str,
+        pass_mb: int = PASS_MB,
+        device: torch.device | None = None,
+    ) -> None:
+        """Read and write pictures with a module of diffusers, in its own dtype.
+
+        Args:
+            vae: of one of `LEVELS`; its own tiling and slicing hold.
+            geometry: of it.
+            codec_id: names its latents.
+            pass_mb: MiB that a pass may take beside the weights.
+            device: where it runs; left out: where it is.
+        """
+        super().__init__(codec_id, geometry.stride, (geometry.mean, geometry.std), device or vae.device, pass_mb)
         self._vae = vae
 
     @classmethod
@@ -51,26 +67,35 @@ class DiffusersCodec(FrozenAutoencoder):
         Raises:
             UserError: the weights are missing, incomplete, of a class that is not read, or without normalisation.
         """
-        checkpoint = locate(config.path, config.revision, config.subfolder)
-        geometry = read_geometry(checkpoint)
-        vae = load_autoencoder(geometry.class_name, checkpoint).to(device)
-        codec = cls(vae, geometry, codec_id(config), pass_mb)
-        side = 4 * geometry.stride
-        found = codec.encode(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape
-        if tuple(found) != (1, geometry.channels, 4, 4):
-            raise UserError(
-                f"{checkpoint.path} makes {found[1]} channels of {found[2]}x{found[3]} from {side}x{side} px, its "
-                f"config says {geometry.channels} of 4x4: correct its config.json"
-            )
-        return codec
+        vae = load_vae(config).to(device)
+        return cls(vae, geometry_of(vae.config, config.path, type(vae).__name__), codec_id(config), pass_mb)
 
     def raw_latents(self, frames: Tensor, rows: int | None) -> Tensor:
         """Of whole pictures."""
-        return _raw_latents(self._vae.encode(frames))
+        return _raw_latents(self._vae.encode(frames.to(self._vae.dtype)))
 
     def frames(self, raw: Tensor, rows: int | None) -> Tensor:
         """Whole, and as the class gives them."""
-        return self._vae.decode(raw).sample
+        return self._vae.decode(raw.to(self._vae.dtype)).sample
+
+
+def load_vae(config: DiffusersConfig) -> Any:
+    """The module that a config names, on the CPU in float32.
+
+    Raises:
+        UserError: the weights are missing, incomplete, of a class that is not read, or without normalisation.
+    """
+    checkpoint = locate(config.path, config.revision, config.subfolder)
+    geometry = read_geometry(checkpoint)
+    vae = load_autoencoder(geometry.class_name, checkpoint)
+    side = 4 * geometry.stride
+    found = DiffusersCodec(vae, geometry, "").encode(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape
+    if tuple(found) != (1, geometry.channels, 4, 4):
+        raise UserError(
+            f"{checkpoint.path} makes {found[1]} channels of {found[2]}x{found[3]} from {side}x{side} px, its "
+            f"config says {geometry.channels} of 4x4: correct its config.json"
+        )
+    return vae
 
 
 def read_geometry(checkpoint: Checkpoint) -> Geometry:
@@ -85,14 +110,27 @@ def read_geometry(checkpoint: Checkpoint) -> Geometry:
         config: Mapping[str, Any] = AutoencoderKL.load_config(**checkpoint.options())
     except (OSError, ValueError) as error:
         raise UserError(f"{checkpoint.path} has no readable config.json: {first_line(error)}") from error
-    name = config.get("_class_name")
+    return geometry_of(config, checkpoint.path, config.get("_class_name"))
+
+
+def geometry_of(config: Mapping[str, Any], path: str, name: str | None) -> Geometry:
+    """What the config of a module says of it.
+
+    Args:
+        config: of the module.
+        path: where it stands, or what else it is known by.
+        name: of its class.
+
+    Raises:
+        UserError: the class is not read, or the config does not say how latents are normalised.
+    """
     if name not in LEVELS:
         raise UserError(
-            f"{checkpoint.path} is a {name}, type 'diffusers' reads {', '.join(LEVELS)}: correct `path` or "
+            f"{path} is a {name}, type 'diffusers' reads {', '.join(LEVELS)}: correct `path` or "
             "`subfolder`, or take another type"
         )
     channels = int(config["latent_channels"])
-    mean, std = _normalisation(config, channels, checkpoint.path)
+    mean, std = _normalisation(config, channels, path)
     return Geometry(name, channels, 2 ** (len(config[LEVELS[name]]) - 1), mean, std)
 
 

@@ -57,6 +57,12 @@ class FrozenAutoencoder(ABC):
         height, width = (self.stride * side for side in latents.shape[-2:])
         return self._budget.run(self._decode, latents, height * width, self.strips(height))
 
+    @torch.inference_mode()
+    def decode_frames(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch 3 height width"]:
+        """Images before they are rounded and clipped, float32 on the CPU."""
+        height, width = (self.stride * side for side in latents.shape[-2:])
+        return self._budget.run(self._decode_frames, latents, height * width, self.strips(height))
+
     def strips(self, height: int) -> Sequence[int | None]:
         """Heights that a picture may be cut into, the largest first; None is the whole picture."""
         return (None,)
@@ -70,9 +76,16 @@ class FrozenAutoencoder(ABC):
         """Of raw latents [batch channels h w], the same way."""
 
     def _encode(self, images: Tensor, rows: int | None) -> Tensor:
-        raw = self.raw_latents(images.to(self._device).float() / 127.5 - 1, rows)
+        raw = self.raw_latents(images.to(self._device).float() / 127.5 - 1, rows).float()
         return (raw - self._mean) / self._std
 
+    def _decode_frames(self, latents: Tensor, rows: int | None) -> Tensor:
+        return self.frames(latents.to(self._device).float() * self._std + self._mean, rows).float()
+
     def _decode(self, latents: Tensor, rows: int | None) -> Tensor:
-        frames = self.frames(latents.to(self._device).float() * self._std + self._mean, rows)
-        return ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return to_bytes(self._decode_frames(latents, rows))
+
+
+def to_bytes(frames: Float[Tensor, "batch 3 height width"]) -> UInt8[Tensor, "batch 3 height width"]:
+    """Pictures of values in [-1, 1], clipped to it."""
+    return ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

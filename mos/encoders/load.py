@@ -4,6 +4,9 @@ transformers and diffusers are imported here alone, and only by who needs them.
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from mos.encoders.understanding import (
     InternVLConfig,
@@ -29,19 +32,54 @@ def load_tower(config: TowerConfig, device: str = "cpu") -> Tower:
         UserError: the weights are missing, incomplete or of another architecture, or a package is not installed.
     """
     config = config.model_copy(update={"dtype": resolve_dtype(config.dtype, device)})
+    model = load_tower_model(config).to(device)
+    return tower_of(config, model, load_tower_tokenizer(config), tower_id(config))
+
+
+def load_tower_model(config: TowerConfig) -> Any:
+    """The language model that a config names, on the CPU in its dtype.
+
+    Raises:
+        UserError: the weights are missing, incomplete or of another architecture, or a package is not installed.
+    """
+    config = config.model_copy(update={"dtype": resolve_dtype(config.dtype, "cpu")})
+    match config:
+        case MiniLMConfig() | MiniLMKeysValuesConfig() | LlamaConfig():
+            from mos.encoders.text_tower import load_text_model
+
+            return load_text_model(config, checkpoint_of(config))
+        case InternVLConfig() | PerceptionLMConfig():
+            from mos.encoders.vision_tower import load_vision_model
+
+            return load_vision_model(config, checkpoint_of(config))
+
+
+def load_tower_tokenizer(config: TowerConfig) -> Any:
+    """The tokenizer beside it.
+
+    Raises:
+        UserError: there is none.
+    """
+    from mos.encoders.prompts import load_tokenizer
+
+    return load_tokenizer(checkpoint_of(config))
+
+
+def tower_of(config: TowerConfig, model: Any, tokenizer: Any, tower_id: str) -> Tower:
+    """The tower that a config makes of a model and its tokenizer, wherever they come from."""
     match config:
         case MiniLMConfig() | LlamaConfig():
             from mos.encoders.text_tower import TextTower
 
-            return TextTower.load(config, device)
+            return TextTower.of(config, model, tokenizer, tower_id)
         case MiniLMKeysValuesConfig():
             from mos.encoders.keys_values import KeysValuesTower
 
-            return KeysValuesTower.load(config, device)
+            return KeysValuesTower.of(config, model, tokenizer, tower_id)
         case InternVLConfig() | PerceptionLMConfig():
             from mos.encoders.vision_tower import VisionTower
 
-            return VisionTower.load(config, device)
+            return VisionTower.of(config, model, tokenizer, tower_id)
 
 
 @dataclass(frozen=True)
@@ -115,6 +153,56 @@ def load_codec(config: VaeConfig, device: str = "cpu", pass_mb: int = PASS_MB) -
             return DiffusersCodec.load(config, device, pass_mb)
         case ShapesVaeConfig():
             return load_codec(config.shipped, device, pass_mb)
+
+
+def load_vae(config: VaeConfig) -> Any:
+    """The module of diffusers that a codec works with, on the CPU in float32; for `pixel` one without weights.
+
+    Raises:
+        UserError: the weights are missing, incomplete or of another architecture.
+    """
+    match config:
+        case PixelConfig():
+            from mos.encoders.pixel_autoencoder import PixelAutoencoder
+
+            return PixelAutoencoder(config.stride, config.scale)
+        case WanConfig():
+            from mos.encoders import wan_vae
+
+            return wan_vae.load_vae(config)
+        case DiffusersConfig():
+            from mos.encoders import diffusers_vae
+
+            return diffusers_vae.load_vae(config)
+        case ShapesVaeConfig():
+            return load_vae(config.shipped)
+
+
+def codec_of(vae: Any, device: torch.device, pass_mb: int = PASS_MB) -> Codec:
+    """The codec that works with a module of diffusers, which stays as it is: its tiling, slicing and hooks hold.
+
+    Args:
+        vae: as `load_vae` gives it, wherever it comes from.
+        device: where it runs.
+        pass_mb: as for `load_codec`.
+
+    Raises:
+        UserError: the class of the module is none that is read.
+    """
+    name = type(vae).__name__
+    match name:
+        case "PixelAutoencoder":
+            from mos.encoders.pixel_codec import PixelCodec
+
+            return PixelCodec(PixelConfig(stride=vae.config.stride, scale=vae.config.scale))
+        case "AutoencoderKLWan":
+            from mos.encoders.wan_vae import WanCodec
+
+            return WanCodec(vae, name, pass_mb, device, shared=True)
+        case _:
+            from mos.encoders.diffusers_vae import DiffusersCodec, geometry_of
+
+            return DiffusersCodec(vae, geometry_of(vae.config, "vae", name), name, pass_mb, device)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ Dimension key
     channels, h, w  3 * stride² and the latent grid
 """
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from mos.encoders.frozen_autoencoder import to_bytes
 from mos.encoders.vae import PixelConfig, require_multiple
 from mos.fingerprint import fingerprint
 
@@ -34,8 +34,11 @@ class PixelCodec:
 
     def decode(self, latents: Float[Tensor, "batch channels h w"]) -> UInt8[Tensor, "batch 3 height width"]:
         """The pixels again; values outside [-scale, scale] are clipped."""
-        pixels = pixel_shuffle(latents.float() / self._scale, self.stride)
-        return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return to_bytes(self.decode_frames(latents))
+
+    def decode_frames(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch 3 height width"]:
+        """Pixel values around [-1, 1]."""
+        return pixel_shuffle(latents.float() / self._scale, self.stride)
 
 
 def codec_id(config: PixelConfig) -> str:

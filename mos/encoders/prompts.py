@@ -18,8 +18,15 @@ class Prompter:
     Padding goes to the right (`mos.encoders.batches`).
     """
 
-    def __init__(self, checkpoint: Checkpoint, template: str, max_tokens: int) -> None:
-        self._tokenizer = _load_tokenizer(checkpoint)
+    def __init__(self, tokenizer: Any, template: str, max_tokens: int) -> None:
+        """Keep what makes a prompt.
+
+        Args:
+            tokenizer: as `load_tokenizer` gives it.
+            template: around each text.
+            max_tokens: longer texts are cut.
+        """
+        self._tokenizer = tokenizer
         self._template = template
         self._max_tokens = max_tokens
         self._control_tokens = [
@@ -85,7 +92,12 @@ class Prompter:
             )
 
 
-def _load_tokenizer(checkpoint: Checkpoint) -> Any:
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The fast tokenizer of a checkpoint; it pads on the right.
+
+    Raises:
+        UserError: there is none.
+    """
     from transformers import AutoTokenizer
 
     try:

@@ -17,14 +17,7 @@ from torch import Tensor
 
 from mos.encoders.batches import Pass, PassShape, pad_tokens, plan_passes
 from mos.encoders.prompts import Prompter
-from mos.encoders.understanding import (
-    Encoded,
-    LlamaConfig,
-    MiniLMConfig,
-    MiniLMKeysValuesConfig,
-    checkpoint_of,
-    tower_id,
-)
+from mos.encoders.understanding import Encoded, LlamaConfig, MiniLMConfig, MiniLMKeysValuesConfig
 from mos.encoders.weights import Checkpoint, load_frozen
 from mos.errors import UserError
 
@@ -43,17 +36,12 @@ class TextTower:
         self.dim = int(model.config.hidden_size)
 
     @classmethod
-    def load(cls, config: MiniLMConfig | MiniLMKeysValuesConfig | LlamaConfig, device: str = "cpu") -> Self:
-        """Load by path or pinned hub id.
-
-        Raises:
-            UserError: weights or tokenizer are missing, incomplete or of another architecture.
-        """
-        checkpoint = checkpoint_of(config)
+    def of(
+        cls, config: MiniLMConfig | MiniLMKeysValuesConfig | LlamaConfig, model: Any, tokenizer: Any, tower_id: str
+    ) -> Self:
+        """The tower that a config makes of a model and its tokenizer."""
         template = config.template if isinstance(config, LlamaConfig) else "{text}"
-        prompter = Prompter(checkpoint, template, config.max_tokens)
-        model = _load_model(config, checkpoint).to(device)
-        return cls(model, prompter, config.pass_shape, tower_id(config))
+        return cls(model, Prompter(tokenizer, template, config.max_tokens), config.pass_shape, tower_id)
 
     def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
         """Contexts that share a forward pass, see `Tower.plan`."""
@@ -106,12 +94,17 @@ def unpad(
     }
 
 
-def _load_model(config: MiniLMConfig | MiniLMKeysValuesConfig | LlamaConfig, checkpoint: Checkpoint) -> Any:
+def load_text_model(config: MiniLMConfig | MiniLMKeysValuesConfig | LlamaConfig, checkpoint: Checkpoint) -> Any:
+    """The language model of a tower, on the CPU.
+
+    Raises:
+        UserError: the weights are missing, incomplete or of another architecture.
+    """
     from transformers import BertModel, LlamaModel
 
     dtype = getattr(torch, config.dtype)
     match config:
-        case MiniLMConfig() | MiniLMKeysValuesConfig():
-            return load_frozen(BertModel, checkpoint, dtype, add_pooling_layer=False)
+        case MiniLMConfig() | MiniLMKeysValuesConfig():  # with the pooler that no tower reads, to be saved complete
+            return load_frozen(BertModel, checkpoint, dtype)
         case LlamaConfig():
             return load_frozen(LlamaModel, checkpoint, dtype)

@@ -42,6 +42,10 @@ class Codec(Protocol):
         """Images of latents; values outside the valid range are clipped."""
         ...
 
+    def decode_frames(self, latents: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch 3 height width"]:
+        """The same before it is rounded to 8 bits and clipped: values around [-1, 1], float32."""
+        ...
+
 
 class PixelConfig(StrictConfig):
     """A weight-free invertible codec: space to depth, scaled. Exact for every 8-bit image."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from mos.encoders.batches import Pass, PassShape, pad_tokens, plan_passes
 from mos.encoders.prompts import IMAGE_LABEL, Prompter
 from mos.encoders.text_tower import stack_layers, unpad
-from mos.encoders.understanding import Encoded, InternVLConfig, PerceptionLMConfig, checkpoint_of, tower_id
+from mos.encoders.understanding import Encoded, InternVLConfig, PerceptionLMConfig
 from mos.encoders.weights import Checkpoint, load_frozen
 from mos.errors import UserError
 
@@ -69,17 +69,11 @@ class VisionTower:
         self.dim = int(model.config.text_config.hidden_size)
 
     @classmethod
-    def load(cls, config: InternVLConfig | PerceptionLMConfig, device: str = "cpu") -> Self:
-        """Load by path or pinned hub id.
-
-        Raises:
-            UserError: weights, tokenizer or a package are missing, or the weights are of another architecture.
-        """
-        checkpoint = checkpoint_of(config)
-        prompter = Prompter(checkpoint, config.template, config.max_tokens)
-        model = _load_model(config, checkpoint).to(device)
+    def of(cls, config: InternVLConfig | PerceptionLMConfig, model: Any, tokenizer: Any, tower_id: str) -> Self:
+        """The tower that a config makes of a model and its tokenizer."""
+        prompter = Prompter(tokenizer, config.template, config.max_tokens)
         rules = _image_rules(config, model.config, prompter)
-        return cls(model, prompter, rules, config.pass_shape, tower_id(config))
+        return cls(model, prompter, rules, config.pass_shape, tower_id)
 
     def plan(self, texts: Sequence[str], with_image: Sequence[bool]) -> list[list[int]]:
         """Contexts that share a forward pass, see `Tower.plan`."""
@@ -139,7 +133,12 @@ def normalise(image: Image.Image, rules: ImageRules) -> Float[Tensor, "3 height 
     return torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)
 
 
-def _load_model(config: InternVLConfig | PerceptionLMConfig, checkpoint: Checkpoint) -> Any:
+def load_vision_model(config: InternVLConfig | PerceptionLMConfig, checkpoint: Checkpoint) -> Any:
+    """The vision-language model of a tower, on the CPU.
+
+    Raises:
+        UserError: weights or a package are missing, or the weights are of another architecture.
+    """
     dtype = getattr(torch, config.dtype)
     match config:
         case InternVLConfig():

@@ -12,6 +12,7 @@ Dimension key
     c, d, x, y      channels and grid of a block's input and output
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -24,26 +25,33 @@ Block = Callable[[Tensor], Tensor]
 class FrameConv(nn.Module):
     """A causal 3D convolution of the first frame: the 2D convolution by the newest slice of its kernel."""
 
-    def __init__(self, causal: Any) -> None:
+    def __init__(self, causal: Any, *, shared: bool = False) -> None:
+        """Take a convolution's weights: the newest slice of the kernel, or, shared, the kernel itself."""
         super().__init__()
         left, right, top, bottom = causal._padding[:4]
         if (left, top) != (right, bottom) or tuple(causal.stride) != (1, 1, 1):
             raise ValueError(f"a convolution of padding {causal._padding} and stride {causal.stride} is not known")
         self.padding = (top, left)
-        self.weight = nn.Parameter(causal.weight[:, :, -1].detach().clone(), requires_grad=False)
-        self.bias = nn.Parameter(causal.bias.detach(), requires_grad=False)
+        newest = causal.weight[:, :, -1:].detach().clone()
+        self.weight = causal.weight if shared else nn.Parameter(newest, requires_grad=False)
+        self.bias = causal.bias if shared else nn.Parameter(causal.bias.detach(), requires_grad=False)
 
     def forward(self, frames: Float[Tensor, "batch c 1 y x"]) -> Float[Tensor, "batch d 1 y x"]:
         """Of the same height and width."""
-        return nn.functional.conv2d(frames[:, :, 0], self.weight, self.bias, padding=self.padding)[:, :, None]
+        newest = self.weight[:, :, -1]
+        return nn.functional.conv2d(frames[:, :, 0], newest, self.bias, padding=self.padding)[:, :, None]
 
 
 class WanFrames:
-    """Encoder and decoder of an AutoencoderKLWan, which is taken over: it takes no videos any more."""
+    """Encoder and decoder of an AutoencoderKLWan, which is taken over: it takes no videos any more.
 
-    def __init__(self, vae: Any) -> None:
-        self.vae = vae
-        _use_frame_convolutions(vae)
+    Shared, it stays as it is, and both work with one set of weights, wherever and in whatever dtype they are.
+    """
+
+    def __init__(self, vae: Any, *, shared: bool = False) -> None:
+        weights = {id(weight): weight for weight in vae.parameters()} if shared else {}
+        self.vae = copy.deepcopy(vae, weights) if shared else vae
+        _use_frame_convolutions(self.vae, shared=shared)
 
     def encode(
         self, frames: Float[Tensor, "batch 3 height width"], rows: int | None = None
@@ -124,7 +132,7 @@ def _reach(block: Any) -> int:
     return 2 * len(block.resnets) + 2
 
 
-def _use_frame_convolutions(module: nn.Module) -> None:
+def _use_frame_convolutions(module: nn.Module, *, shared: bool) -> None:
     """Put a `FrameConv` in the place of every causal convolution, and drop those over time alone: no first frame
     passes them.
     """
@@ -134,6 +142,6 @@ def _use_frame_convolutions(module: nn.Module) -> None:
         del module.time_conv
     for name, child in list(module.named_children()):
         if isinstance(child, WanCausalConv3d):
-            setattr(module, name, FrameConv(child))
+            setattr(module, name, FrameConv(child, shared=shared))
         else:
-            _use_frame_convolutions(child)
+            _use_frame_convolutions(child, shared=shared)

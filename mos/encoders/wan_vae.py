@@ -1,5 +1,6 @@
 """The Wan 2.2 VAE on single frames: 16x16 pixels become one latent cell of 48 channels, in float32."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -25,11 +26,28 @@ RANDOM_STD = 0.1
 class WanCodec(FrozenAutoencoder):
     """A frozen AutoencoderKLWan; latents are the posterior mean, normalised by the model's own channel statistics."""
 
-    def __init__(self, vae: Any, codec_id: str, pass_mb: int = PASS_MB) -> None:
-        """Takes the VAE over, see `WanFrames`."""
+    def __init__(
+        self,
+        vae: Any,
+        codec_id: str,
+        pass_mb: int = PASS_MB,
+        device: torch.device | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        """Read and write pictures with an AutoencoderKLWan.
+
+        Args:
+            vae: taken over, unless it is shared, see `WanFrames`.
+            codec_id: names its latents.
+            pass_mb: MiB that a pass may take beside the weights.
+            device: where it runs; left out: where it is.
+            shared: leave the VAE as it is, and heed its tiling, slicing and hooks.
+        """
         statistics = vae.config.latents_mean, vae.config.latents_std
-        super().__init__(codec_id, STRIDE, statistics, vae.device, pass_mb)
-        self._vae = WanFrames(vae)
+        super().__init__(codec_id, STRIDE, statistics, device or vae.device, pass_mb)
+        self._owner = vae if shared else None
+        self._vae = WanFrames(vae, shared=shared)
 
     @classmethod
     def load(cls, config: WanConfig, device: str = "cpu", pass_mb: int = PASS_MB) -> Self:
@@ -38,17 +56,7 @@ class WanCodec(FrozenAutoencoder):
         Raises:
             UserError: the weights are missing, incomplete or of another architecture or geometry.
         """
-        vae = (
-            build_random(config.random)
-            if config.random is not None
-            else load_autoencoder("AutoencoderKLWan", _checkpoint(config))
-        )
-        if (vae.config.z_dim, vae.config.scale_factor_spatial) != (CHANNELS, STRIDE):
-            raise UserError(
-                f"the VAE has {vae.config.z_dim} channels at {vae.config.scale_factor_spatial}x, Wan 2.2 has "
-                f"{CHANNELS} at {STRIDE}x: correct `path`"
-            )
-        return cls(vae.to(device), codec_id(config), pass_mb)
+        return cls(load_vae(config).to(device), codec_id(config), pass_mb)
 
     def strips(self, height: int) -> list[int | None]:
         """Whole pictures, then strips of half the height and so on down to one row of latent cells."""
@@ -60,11 +68,42 @@ class WanCodec(FrozenAutoencoder):
 
     def raw_latents(self, frames: Tensor, rows: int | None) -> Tensor:
         """Posterior means."""
-        return self._vae.encode(frames, rows)
+        return self._by_frames(self._vae.encode, frames, rows)
 
     def frames(self, raw: Tensor, rows: int | None) -> Tensor:
         """Not clipped."""
-        return self._vae.decode(raw, rows)
+        return self._by_frames(self._vae.decode, raw, rows)
+
+    def _by_frames(self, work: Callable[[Tensor, int | None], Tensor], given: Tensor, rows: int | None) -> Tensor:
+        """Encode or decode in the dtype of the weights; a shared VAE's tiles are strips of their height."""
+        owner = self._owner
+        if owner is None:
+            return work(given, rows)
+        if hasattr(owner, "_hf_hook"):  # of accelerate, which diffusers calls in `encode` and `decode` alone
+            owner._hf_hook.pre_forward(owner)
+        if rows is None and owner.use_tiling:
+            rows = max(STRIDE, owner.tile_sample_min_height // STRIDE * STRIDE)
+        pictures = given.to(owner.dtype).split(1 if owner.use_slicing else len(given))
+        return torch.cat([work(some, rows) for some in pictures])
+
+
+def load_vae(config: WanConfig) -> Any:
+    """The VAE that a config names, on the CPU in float32.
+
+    Raises:
+        UserError: the weights are missing, incomplete or of another architecture or geometry.
+    """
+    vae = (
+        build_random(config.random)
+        if config.random is not None
+        else load_autoencoder("AutoencoderKLWan", _checkpoint(config))
+    )
+    if (vae.config.z_dim, vae.config.scale_factor_spatial) != (CHANNELS, STRIDE):
+        raise UserError(
+            f"the VAE has {vae.config.z_dim} channels at {vae.config.scale_factor_spatial}x, Wan 2.2 has "
+            f"{CHANNELS} at {STRIDE}x: correct `path`"
+        )
+    return vae
 
 
 def _checkpoint(config: WanConfig) -> Checkpoint:

@@ -37,9 +37,9 @@ def full_concatenation_forward(
     for j, block in enumerate(model.blocks):
         mixed = _mix_all_layers(states, routing.index[:, :, j], routing.picked[:, :, j])
         image = _full_block(block, image, mixed.to(image.dtype), context.layout.mask, angles)
-    first = model.config.num_registers
+    first = model.shape.num_registers
     out = model.patch_out(model.norm_out(image[:, first : first + tokens.shape[1]]))
-    return unpatchify(out.float(), model.config.patch, height, width)
+    return unpatchify(out.float(), model.shape.patch, height, width)
 
 
 def _mix_all_layers(states: Tensor, index: Tensor, weights: Tensor) -> Float[Tensor, "batch ctx dim"]:

@@ -112,7 +112,7 @@ class MoS(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.shape = config
         patch_channels = config.latent_channels * config.patch**2
         self.patch_in = nn.Linear(patch_channels, config.dim)
         self.reference_role = nn.Parameter(torch.zeros(config.dim))
@@ -166,12 +166,12 @@ class MoS(nn.Module):
         tokens, positions = self._embed(latents)
         routing = self._route(tokens, positions, timestep, context, exploration)
         image, angles = self._image_stream(tokens, positions, reference)
-        normed = not isinstance(self.config.fusion, MixtureOfTransformersFusion)
+        normed = not isinstance(self.shape.fusion, MixtureOfTransformersFusion)
         for block, mixed in zip(self.blocks, mix_context(context, routing, normed=normed), strict=True):
             image = block(image, mixed.to(image.dtype), context.layout, angles)
-        first = self.config.num_registers
+        first = self.shape.num_registers
         out = self.patch_out(self.norm_out(image[:, first : first + tokens.shape[1]]))
-        return unpatchify(out.float(), self.config.patch, height, width)
+        return unpatchify(out.float(), self.shape.patch, height, width)
 
     def route(
         self,
@@ -185,7 +185,7 @@ class MoS(nn.Module):
 
     def _embed(self, latents: Tensor) -> tuple[Float[Tensor, "batch img dim"], Float[Tensor, "img 2"]]:
         """Patchify, shared by the generation tower and the router."""
-        p = self.config.patch
+        p = self.shape.patch
         tokens = self.patch_in(patchify(latents, p).to(self.patch_in.weight.dtype))
         return tokens, image_positions(latents.shape[-2] // p, latents.shape[-1] // p, latents.device)
 
@@ -204,20 +204,20 @@ class MoS(nn.Module):
 
     def _fixed_layers(self) -> list[int]:
         """The layer of each block where there is no router."""
-        fusion = self.config.fusion
+        fusion = self.shape.fusion
         assert not isinstance(fusion, RoutedFusion | DepthwiseFusion | LayerAttentionFusion)
-        return fixed_layers(fusion, self.config.state_layers, self.config.num_blocks)
+        return fixed_layers(fusion, self.shape.state_layers, self.shape.num_blocks)
 
     def _routing_without_router(self, context: Context) -> Routing:
         """The same at every timestep: learned weights of all layers, or one layer a block with weight 1."""
-        if isinstance(self.config.fusion, LayerAttentionFusion):
-            return route(self.layer_attention(context), self.config.state_layers)
-        if isinstance(self.config.fusion, DepthwiseFusion):
+        if isinstance(self.shape.fusion, LayerAttentionFusion):
+            return route(self.layer_attention(context), self.shape.state_layers)
+        if isinstance(self.shape.fusion, DepthwiseFusion):
             logits = self.depth_logits.expand(*context.layout.mask.shape, -1, -1)
-            return route(logits, self.config.state_layers)
+            return route(logits, self.shape.state_layers)
         layers = self.block_layers.to(context.layout.mask.device)
         index = layers[None, None, :, None].expand(*context.layout.mask.shape, -1, 1)
-        weights = nn.functional.one_hot(index[..., 0], self.config.state_layers).transpose(2, 3).float()
+        weights = nn.functional.one_hot(index[..., 0], self.shape.state_layers).transpose(2, 3).float()
         return Routing(weights, index, torch.ones_like(index, dtype=torch.float32))
 
     def _image_stream(
@@ -231,7 +231,7 @@ class MoS(nn.Module):
         if reference is not None:
             parts.append(self._embed(reference)[0] + self.reference_role.to(tokens.dtype))
             coordinates.append(positions)
-        head_dim = self.config.attention_dim // self.config.attention_heads
+        head_dim = self.shape.attention_dim // self.shape.attention_heads
         return torch.cat(parts, dim=1), rotary_angles(torch.cat(coordinates), head_dim)
 
     @torch.no_grad()
@@ -274,7 +274,7 @@ class MoS(nn.Module):
                 leaf = name.rsplit(".", 1)[-1]
                 std = 1 / math.sqrt(module.in_features)
                 if leaf in ("out", "cross_out", "down"):
-                    std /= math.sqrt(2 * self.config.num_blocks)
+                    std /= math.sqrt(2 * self.shape.num_blocks)
                 value = normal(module.weight, 0.02 if leaf == "head" else std)
                 yield f"{name}.weight", torch.zeros_like(value) if module is self.patch_out else value
                 if module.bias is not None:
@@ -283,9 +283,9 @@ class MoS(nn.Module):
         if self.registers is not None:
             yield "registers", normal(self.registers, 0.02)
         yield "reference_role", normal(self.reference_role, 0.02)
-        if isinstance(self.config.fusion, DepthwiseFusion):
+        if isinstance(self.shape.fusion, DepthwiseFusion):
             yield "depth_logits", torch.zeros(self.depth_logits.shape, device=device)
-        elif isinstance(self.config.fusion, LayerAttentionFusion):
+        elif isinstance(self.shape.fusion, LayerAttentionFusion):
             yield "layer_attention.queries", normal(self.layer_attention.queries, 0.02)
         elif self.router is not None and self.router.config.prediction == "sample":
             yield "router.cls", normal(self.router.cls, 0.02)

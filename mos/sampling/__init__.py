@@ -1,14 +1,14 @@
 """Pictures out: prompts (and a picture to edit) in, images out; and what the router chose on the way.
 
-`MosPipeline` is imported when it is asked for: configs stand in this package too, and need no model.
+`MoSPipeline` is imported when it is asked for: configs stand in this package too, and need no model.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mos.sampling.pipeline import MosPipeline, TracedPicture
+    from mos.sampling.pipeline import MoSPipeline
 
-__all__ = ["MosPipeline", "TracedPicture"]
+__all__ = ["MoSPipeline"]
 
 
 def __getattr__(name: str) -> Any:

@@ -121,15 +121,17 @@ def switch(name: str, value: object) -> bool:
     return bool(value)
 
 
-def sampler(steps: object, guidance: object, guidance_rescale: object, schedule: object) -> SamplerConfig:
+def sampler(
+    num_inference_steps: object, guidance_scale: object, guidance_rescale: object, schedule: object
+) -> SamplerConfig:
     """The solver's settings.
 
     Raises:
         UserError: one is out of range.
     """
     settings = {
-        "steps": whole("steps", steps),
-        "guidance": number("guidance", guidance),
+        "steps": whole("num_inference_steps", num_inference_steps),
+        "guidance": number("guidance_scale", guidance_scale),
         "guidance_rescale": number("guidance_rescale", guidance_rescale),
         "schedule": schedule,
     }
@@ -138,7 +140,8 @@ def sampler(steps: object, guidance: object, guidance_rescale: object, schedule:
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{first['loc'][0]} = {shown(first['input'])} is refused: {message}") from error
+        name = {"steps": "num_inference_steps", "guidance": "guidance_scale"}.get(str(first["loc"][0]), first["loc"][0])
+        raise UserError(f"{name} = {shown(first['input'])} is refused: {message}") from error
 
 
 def shown(value: object) -> str:

@@ -38,9 +38,10 @@ class SampleConfig(StrictConfig):
     stage: Annotated[StageName | None, NUMBERS] = None
     """Stage whose model draws; where none is named: the last finished of stage1 to stage4, or `edit` with a source."""
     prompt: Annotated[str | None, NUMBERS] = None
-    """One prompt, or the instruction where `source` is given."""
+    """One prompt, or the instruction where `source` is given; or a PNG that was drawn here, to draw it again."""
     prompts: Annotated[str | None, NUMBERS] = None
-    """Text file with one prompt a line; `#` starts a comment line."""
+    """File of prompts: text with one a line, or jsonl, csv or parquet whose rows have a `prompt` and may have
+    `negative_prompt`, `seed`, `height`, `width` and `guidance` of their own."""
     source: Annotated[str | None, NUMBERS] = None
     """Picture to edit; every prompt is then an instruction."""
     negative_prompt: Annotated[str, NUMBERS] = ""

@@ -5,7 +5,7 @@ Dimension key
     pair   2 * batch: the conditional half, then the unconditional half
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,11 +42,6 @@ def time_schedule(sampler: SamplerConfig) -> Float[Tensor, " steps_plus_1"]:
             return linear_quadratic_schedule(sampler.steps)
 
 
-def seeded_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Float[Tensor, "batch c h w"]:
-    """Standard normal noise, each picture's from its own seed alone; drawn on the CPU, so equal on every device."""
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-
-
 @torch.inference_mode()
 def denoise(
     model: MoS,
@@ -67,14 +62,9 @@ def denoise(
         reference: clean latents of the pictures to edit.
         on_step: called at every step before its update.
     """
-    guided = sampler.guidance > 1
-    if reference is not None and guided:
-        reference = torch.cat([reference, reference])
 
     def field(z: Tensor, t: float) -> Tensor:
-        inputs = torch.cat([z, z]) if guided else z
-        velocity = model(inputs, _times(inputs, t), context, reference=reference)
-        return guided_velocity(velocity, sampler) if guided else velocity
+        return velocity(model, z, t, context, reference, sampler.guidance, sampler.guidance_rescale)
 
     def report(number: int, z: Tensor, v: Tensor, t: float) -> None:
         if on_step is not None:
@@ -83,13 +73,33 @@ def denoise(
     return integrate(field, noise, time_schedule(sampler), report)
 
 
-def guided_velocity(pair: Float[Tensor, "pair c h w"], sampler: SamplerConfig) -> Float[Tensor, "batch c h w"]:
-    """Classifier-free guidance, then the share of rescaling that the sampler asks for."""
+def velocity(
+    model: MoS,
+    z: Float[Tensor, "batch c h w"],
+    t: float,
+    context: Context,
+    reference: Float[Tensor, "batch c h w"] | None,
+    guidance: float,
+    guidance_rescale: float,
+) -> Float[Tensor, "batch c h w"]:
+    """Velocity at (z, t): the conditional model's, with guidance above 1 the guided one of a pair."""
+    if guidance <= 1:
+        return model(z, _times(z, t), context, reference=reference)
+    references = None if reference is None else torch.cat([reference, reference])
+    inputs = torch.cat([z, z])
+    pair = model(inputs, _times(inputs, t), context, reference=references)
+    return guided_velocity(pair, guidance, guidance_rescale)
+
+
+def guided_velocity(
+    pair: Float[Tensor, "pair c h w"], guidance: float, guidance_rescale: float
+) -> Float[Tensor, "batch c h w"]:
+    """Classifier-free guidance, then the share of rescaling that is asked for."""
     conditional, unconditional = pair.chunk(2)
-    guided = guide(conditional, unconditional, sampler.guidance)
-    if sampler.guidance_rescale == 0:
+    guided = guide(conditional, unconditional, guidance)
+    if guidance_rescale == 0:
         return guided
-    return rescale(guided, conditional, sampler.guidance_rescale)
+    return rescale(guided, conditional, guidance_rescale)
 
 
 def _times(z: Float[Tensor, "batch c h w"], t: float) -> Float[Tensor, " batch"]:

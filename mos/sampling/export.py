@@ -1,7 +1,6 @@
 """Reading what a training stage exported: the model, and the configs of the tower and the codec it was trained with.
 
-`<folder>/model.safetensors` holds the EMA weights under the names of a plain `MoS`, `<folder>/config.json` is an
-`ExportConfig`.
+It needs torch alone; `mos.model.exported` is the layout, in which `MoSPipeline.save_pretrained` writes, too.
 """
 
 import json
@@ -19,6 +18,7 @@ from mos.config import StrictConfig
 from mos.encoders.understanding import TowerConfig
 from mos.encoders.vae import VaeConfig
 from mos.errors import UserError
+from mos.model.exported import INDEX, OLDER_CONFIG, is_pipeline, model_tree, weight_files
 from mos.model.mos import ModelConfig, MoS
 
 WHY = 160
@@ -28,7 +28,7 @@ WITHOUT_BIAS = "blocks.0.context.norm.weight"
 
 
 class ExportConfig(StrictConfig):
-    """`config.json` of an export."""
+    """What an export tells beside its weights."""
 
     model: ModelConfig
     tower: TowerConfig
@@ -70,20 +70,19 @@ def read_export(folder: str | PathLike) -> Export:
     config = read_export_config(folder)
     with torch.device("meta"):
         model = MoS(config.model)
-    path = Path(folder) / "model.safetensors"
     try:
-        weights = load_file(path)
+        weights = {name: value for path in weight_files(Path(folder)) for name, value in load_file(path).items()}
         if WITHOUT_BIAS in weights:
             raise UserError(
-                f"weights {path} are of a version whose Proj_j had no bias (its norm lost the size of eq. 4's sum): "
-                "train the stage again, or draw with that version"
+                f"weights of {folder} are of a version whose Proj_j had no bias (its norm lost the size of eq. 4's "
+                "sum): train the stage again, or draw with that version"
             )
         model.load_state_dict(weights, strict=True, assign=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         why = " ".join(str(error).split())
         raise UserError(
-            f"weights {path} cannot be used by this version of the model ({why[:WHY]}{'…' * (len(why) > WHY)}): name "
-            "another export, or train the stage again"
+            f"weights of {folder} cannot be used by this version of the model "
+            f"({why[:WHY]}{'…' * (len(why) > WHY)}): name another export, or train the stage again"
         ) from error
     return Export(model.float(), config)
 
@@ -96,11 +95,12 @@ def read_export_config(folder: str | PathLike) -> ExportConfig:
     """
     if not isinstance(folder, str | PathLike):
         raise UserError(f"export = {folder!r} is not a folder: name the `export` folder of a stage")
-    path = Path(folder) / "config.json"
+    path = Path(folder, INDEX if is_pipeline(Path(folder)) else OLDER_CONFIG)
     if not path.is_file():
-        raise UserError(f"{folder} holds no exported model (no config.json): name the `export` folder of a stage")
+        raise UserError(f"{folder} holds no exported model (no {INDEX}): name the `export` folder of a stage")
     try:
-        config = ExportConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        config = ExportConfig.model_validate(tree if path.name == OLDER_CONFIG else _tree(tree, path.parent))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not the config of an exported model: {' '.join(str(error).split())}") from error
     run = config.run
@@ -112,6 +112,18 @@ def read_export_config(folder: str | PathLike) -> ExportConfig:
     if not isinstance(stage, dict) or not isinstance(stage.get("tasks", []), list):
         raise UserError(f"{path} has a run.config that is no stage's: export the stage again")
     return config
+
+
+def _tree(index: Any, folder: Path) -> dict[str, Any]:
+    """What an index of a pipeline and the shape of its model say of an export."""
+    if not isinstance(index, dict):
+        raise ValueError("it is no object")
+    return {
+        "model": model_tree(folder),
+        "tower": index.get("tower"),
+        "vae": index.get("codec"),
+        "run": index.get("run"),
+    }
 
 
 def _is_number(value: object, kind: type | UnionType) -> bool:

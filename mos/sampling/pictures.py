@@ -13,6 +13,9 @@ from mos.images.buckets import Bucket, aspect_buckets, assign
 from mos.images.pixels import fit_to_bucket
 from mos.sampling.arguments import whole
 
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+"""Forms in which a pipeline gives pictures."""
+
 
 def picture_size(height: int | None, width: int | None, resolution: int, token_px: int) -> tuple[int, int]:
     """(height, width) in pixels, the resolution where not given.

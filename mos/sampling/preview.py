@@ -19,7 +19,8 @@ from mos.encoders.vae import Codec
 from mos.model.context import Context
 from mos.model.mos import MoS
 from mos.sampling.config import SamplerConfig
-from mos.sampling.denoise import denoise, seeded_noise
+from mos.sampling.denoise import denoise
+from mos.sampling.noise import seeded_noise
 from mos.sampling.pictures import to_images
 from mos.states.packed import PackedStates, concatenate
 

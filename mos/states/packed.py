@@ -142,6 +142,16 @@ def concatenate(batch: Sequence[PackedStates]) -> PackedStates:
     )
 
 
+def take(states: PackedStates, contexts: Sequence[int]) -> PackedStates:
+    """Some of a batch's contexts, by number, in that order and as often as they are named."""
+    bounds = states.offsets.tolist()
+    if list(contexts) == list(range(len(bounds) - 1)):
+        return states
+    spans = [(bounds[context], bounds[context + 1]) for context in contexts]
+    offsets = states.offsets.new_tensor
+    return concatenate([states.tokens(start, end, offsets([0, end - start])) for start, end in spans])
+
+
 def _is_finite(plane: BFloat16[Tensor, "token layer value"]) -> bool:
     """As `isfinite().all()`, ten times as fast on a CPU: a number is below the bits of infinity."""
     if plane.device.type != "cpu" or not plane.numel():

@@ -1,7 +1,6 @@
 """The deliverable of a stage: EMA weights in safetensors and the configs that give them meaning, in one folder.
 
-export/model.safetensors   every parameter of a plain `mos.model.mos.MoS`, float32
-export/config.json         read by mos.sampling.export
+Weights are every parameter of a plain `mos.model.mos.MoS`, in float32; `mos.model.exported` is the layout.
 """
 
 import json
@@ -15,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mos.errors import UserError
+from mos.model.exported import WEIGHTS, layout_of
 from mos.training.agreement import from_rank_0
 from mos.training.ema import Ema
 from mos.training.engine import Engine
@@ -74,8 +74,10 @@ def _write(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_safetensors(partial / "model.safetensors", shapes, weights)
-        (partial / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        for name, content in layout_of(config).items():
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        write_safetensors(partial / WEIGHTS, shapes, weights)
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
     except OSError as error:

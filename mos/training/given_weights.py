@@ -1,6 +1,7 @@
 """Weights of an export or a checkpoint into a sharded model: checked first, then read, every rank its own rows."""
 
-import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,13 +9,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from mos.errors import UserError
+from mos.model.exported import model_tree, weight_files
 from mos.model.mos import ModelConfig, MoS
 from mos.training.checkpoint import Checkpoint, open_checkpoint
 from mos.training.checkpoint_format import UnusableCheckpointError
 from mos.training.ema import Ema
 from mos.training.engine import Engine
 from mos.training.optimizer import OptimizerConfig
-from mos.training.start import WEIGHTS, GivenWeights
+from mos.training.start import GivenWeights
 
 SHOWN = 3
 """Weights that a sentence names."""
@@ -71,11 +73,18 @@ def load_export(start: GivenWeights, engine: Engine) -> list[str]:
         UserError: it cannot be read.
     """
     try:
-        with safe_open(start.folder / WEIGHTS, framework="pt") as file:
-            slices = ((name, file.get_slice(name)) for name in file.keys() if name in engine.shapes)  # noqa: SIM118
-            return engine.fill((name, value) for name, value in slices if _fits(value, engine.shapes[name]))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"weights {start.folder / WEIGHTS} cannot be read ({error}): name another export") from error
+        return engine.fill(_slices(weight_files(start.folder), engine.shapes))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"weights of {start.folder} cannot be read ({error}): name another export") from error
+
+
+def _slices(files: list[Path], wanted: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
+    """Names and unread values of the weights in files that are wanted in that shape."""
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                if name in wanted and _fits(value := file.get_slice(name), wanted[name]):
+                    yield name, value
 
 
 def load_checkpoint(start: GivenWeights, engine: Engine, ema: Ema) -> None:
@@ -97,7 +106,7 @@ def _model_of(start: GivenWeights) -> ModelConfig:
     try:
         if start.is_checkpoint:
             return ModelConfig.model_validate(Checkpoint.read(start.folder).provenance["model"])
-        return ModelConfig.model_validate(json.loads((start.folder / "config.json").read_text("utf-8"))["model"])
+        return ModelConfig.model_validate(model_tree(start.folder))
     except (OSError, ValueError, KeyError, ValidationError, UnusableCheckpointError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"start.path = {start.path!r} cannot be read ({reason}): name another one") from error

@@ -82,7 +82,7 @@ def train(
     """
     clock = clock or Clock(None, time.time(), state.step)
     meter, skipped = (
-        Meter(clock, engine.model.config, engine.device),
+        Meter(clock, engine.model.shape, engine.device),
         SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device),
     )
     step = state.step

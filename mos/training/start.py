@@ -1,6 +1,5 @@
 """Where a stage's first weights come from: new ones, the stage before it, or an export or a checkpoint of any run."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -9,10 +8,10 @@ from pydantic import Field, model_validator
 from mos.checkout import CLONE
 from mos.config import StrictConfig
 from mos.errors import UserError
+from mos.fingerprint import file_digest, fingerprint
 from mos.identity import HOW, NUMBERS
+from mos.model.exported import INDEX, WEIGHTS, is_export, weight_files
 from mos.training.checkpoint_format import MARKER, is_complete
-
-WEIGHTS = "model.safetensors"
 
 
 class NewWeights(StrictConfig):
@@ -64,18 +63,19 @@ class GivenWeights(StrictConfig):
         """
         if is_complete(self.folder):
             return True
-        if not (self.folder / WEIGHTS).is_file() or not (self.folder / "config.json").is_file():
+        if not is_export(self.folder):
             raise UserError(
-                f"start.path = {self.path!r} holds neither an export ({WEIGHTS}, config.json) nor a checkpoint "
+                f"start.path = {self.path!r} holds neither an export ({INDEX}, {WEIGHTS}) nor a checkpoint "
                 f"({MARKER}): name the `export` or a `step-…` folder of a stage"
             )
         return False
 
     def identity(self) -> str:
         """64 hex digits over the weights, wherever they stand."""
-        name = MARKER if self.is_checkpoint else WEIGHTS  # the marker of a checkpoint has the checksum of every file
-        with (self.folder / name).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        if self.is_checkpoint:
+            return file_digest(self.folder / MARKER)  # which has the checksum of every file
+        digests = [file_digest(path) for path in weight_files(self.folder)]
+        return digests[0] if len(digests) == 1 else fingerprint(shards=digests)
 
 
 StartConfig = Annotated[PreviousStage | NewWeights | GivenWeights, Field(discriminator="type")]

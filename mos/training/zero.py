@@ -70,7 +70,7 @@ class ZeroEngine:
         if config.stage == 3 and _is_meta(model):
             # Each weight is cut as its module is made; what was given serves as the drawing.
             with deepspeed.zero.Init(config_dict_or_path=settings):
-                model = MoS(model.config)
+                model = MoS(model.shape)
         elif _is_meta(model):
             model.to_empty(device=device)
             model.init_buffers()

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from mos.checkout import CLONE
-from mos.encoders.prompts import Prompter
+from mos.encoders.prompts import Prompter, load_tokenizer
 from mos.encoders.understanding import MiniLMConfig, MiniLMKeysValuesConfig, TowerConfig, checkpoint_of
 from mos.errors import UserError
 from mos.feeding.config import AutoStates, StatesConfig, StreamStates
@@ -242,7 +242,7 @@ def _counted(config: RunConfig, name: str) -> Contexts:
 def count_tokens(tower: TowerConfig, captions: list[str]) -> TokenHistogram:
     """Tokens of captions in the tower's own template, images apart."""
     template = "{text}" if isinstance(tower, MiniLMConfig | MiniLMKeysValuesConfig) else tower.template
-    prompter = Prompter(checkpoint_of(tower), template, tower.max_tokens)
+    prompter = Prompter(load_tokenizer(checkpoint_of(tower)), template, tower.max_tokens)
     token_ids = prompter.token_ids([prompter.render(caption) for caption in captions])
     return TokenHistogram.of((len(ids), 1) for ids in token_ids)
 

@@ -31,6 +31,7 @@ REQUESTS = pa.schema(
         pa.field("height", pa.int64()),
         pa.field("width", pa.int64()),
         pa.field("source", pa.large_binary()),
+        pa.field("guidance", pa.float64()),
     ]
 )
 

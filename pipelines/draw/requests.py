@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 
 from mos.errors import UserError
 from mos.sampling.arguments import seeds, text
-from mos.sampling.config import StageName
+from mos.sampling.config import SamplerConfig, StageName
 from mos.sampling.pictures import bucket_size, picture_size
-from mos.sampling.prompts import read_prompts
+from mos.sampling.prompts import PromptRow, read_rows
 from mos.sampling.references import read_reference
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
@@ -36,6 +37,12 @@ class Request:
     negative_prompt: str = ""
     source: bytes | None = None
     """Encoded picture to edit."""
+    guidance: float | None = None
+    """Scale of its own; None: the sampler's."""
+
+    def sampler(self, general: SamplerConfig) -> SamplerConfig:
+        """The solver's settings for this picture."""
+        return general if self.guidance is None else general.model_copy(update={"guidance": self.guidance})
 
 
 def text_stage(run: Run, named: StageName | None) -> StageName:
@@ -78,37 +85,50 @@ def requests_to(run: Run, model: str, resolution: int, token_px: int, bucket_asp
     """
     config, sample = run.config, run.config.sample
     source = None if sample.source is None else read_reference("source", sample.source, config.curate.image)
-    if source is None or sample.height is not None or sample.width is not None:
-        height, width = picture_size(sample.height, sample.width, resolution, token_px)
-    else:
-        height, width = bucket_size(source, resolution, token_px, bucket_aspect)
-    repeated = [prompt for prompt in choose_prompts(run) for _ in range(sample.images_per_prompt)]
-    negative_prompt = text("negative_prompt", sample.negative_prompt)
     encoded = None if sample.source is None else Path(sample.source).read_bytes()
-    return [
-        Request(model, text("prompt", prompt), seed, height, width, negative_prompt, encoded)
-        for prompt, seed in zip(repeated, seeds(config.seed, len(repeated)), strict=True)
-    ]
+    rows = choose_rows(run)
+    running = iter(seeds(config.seed, len(rows) * sample.images_per_prompt))
+    requests = []
+    for row in rows:
+        height, width = row.height or sample.height, row.width or sample.width
+        if source is None or height is not None or width is not None:
+            size = picture_size(height, width, resolution, token_px)
+        else:
+            size = bucket_size(source, resolution, token_px, bucket_aspect)
+        negative = text(
+            "negative_prompt", sample.negative_prompt if row.negative_prompt is None else row.negative_prompt
+        )
+        own = list(islice(running, sample.images_per_prompt))
+        own = own if row.seed is None else seeds(row.seed, sample.images_per_prompt)
+        prompt, negative = text("prompt", row.prompt), text("negative_prompt", negative)
+        requests += [Request(model, prompt, seed, *size, negative, encoded, row.guidance) for seed in own]
+    return requests
 
 
 def choose_prompts(run: Run) -> list[str]:
+    """The prompts of `choose_rows` alone."""
+    return [row.prompt for row in choose_rows(run)]
+
+
+def choose_rows(run: Run) -> list[PromptRow]:
     """The prompt or the file that was named, else prompts that suit the run's data."""
     config, sample = run.config, run.config.sample
     match sample.prompt, sample.prompts:
         case str(), str():
             raise UserError("both prompt and prompts are given: name one of them")
         case str() as prompt, None:
-            return [prompt]
+            return [PromptRow(prompt)]
         case None, str() as path:
-            return read_prompts(path)
+            return read_rows(path)
     if sample.source is not None:
         raise UserError(f"source = {sample.source!r} has no instruction: say what to change with prompt=...")
     from mos.evaluation.cases import shown_prompts, stored_captions
     from mos.tables.lance import TableVersion
 
     if config.shapes is not None:
-        return [prompt.text for prompt in shown_prompts(sample.num_images, config.seed)]
-    return stored_captions(TableVersion(**run.require("curate").outputs["samples"]), sample.num_images)
+        return [PromptRow(prompt.text) for prompt in shown_prompts(sample.num_images, config.seed)]
+    stored = stored_captions(TableVersion(**run.require("curate").outputs["samples"]), sample.num_images)
+    return [PromptRow(caption) for caption in stored]
 
 
 def bucket_of(config: RunConfig, stage: str, picture: Image.Image) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from mos.checkout import CLONE
 from mos.curation.sources import inventory_id, list_units
 from mos.errors import UserError
-from mos.fingerprint import fingerprint
+from mos.fingerprint import file_digest, fingerprint
 from mos.identity import numbers_of
 from mos.ledger import StepLedger, StepRecord
 from mos.losses.names import loss_column, stages_named
@@ -351,7 +351,9 @@ def _deciding_parts(name: str, config: RunConfig) -> dict[str, Any]:
             }
             return parts | _deciding_sources(config)
         case "sample":
-            return {"seed": config.seed, "sample": numbers_of(config.sample)}
+            named = {"prompts": config.sample.prompts, "source": config.sample.source}
+            files = {name: file_digest(path) for name, path in named.items() if path and Path(path).is_file()}
+            return {"seed": config.seed, "sample": numbers_of(config.sample)} | files
         case "evaluate":
             return {"seed": config.seed, "name": config.name, "evaluate": numbers_of(config.evaluate)}
         case _:

@@ -27,7 +27,7 @@ from mos.fingerprint import fingerprint
 from mos.loader.batch import Batch
 from mos.loader.index import EncodedTables, SampleIndex
 from mos.loader.join import build_index
-from mos.sampling import MosPipeline
+from mos.sampling.draw import draw_pictures, load_for_drawing
 from mos.sampling.export import read_export
 from mos.shapes.render import render
 from mos.training.held_out import HeldOutLoss, sum_losses
@@ -273,17 +273,17 @@ def judge_pictures(
     """Sampler -> mean of the categories' shares of right pictures, and Fréchet distance from scenes drawn for the same
     prompts; prompts and seeds are the same for all cases.
     """
-    pipe = MosPipeline.from_export(export, device=device)
+    pipe = load_for_drawing(export, device=device)
     prompts = scored_prompts(settings.prompts_per_category, settings.prompts_per_category, seed=0)
     drawn = codec_features(pipe.codec, _stacked(render(p.scene, pipe.resolution, pipe.resolution) for p in prompts))
     scores, distances = {}, {}
     for name, sampler in settings.samplers_of(case.variant).items():
-        pictures = pipe(
+        pictures = draw_pictures(
+            pipe,
             [prompt.text for prompt in prompts],
             seed=0,
+            sampler=sampler,
             batch_size=case.config.evaluate.batch_size,
-            progress=False,
-            **sampler.model_dump(),
         )
         scores[name] = score_pictures(pictures, prompts).overall
         features = codec_features(pipe.codec, _stacked(np.asarray(picture) for picture in pictures))

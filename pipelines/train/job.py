@@ -66,7 +66,7 @@ class StageJob:
     provenance: dict[str, Any]
     """Resolved config and table versions, written into every checkpoint."""
     export: dict[str, Any]
-    """`config.json` of the export."""
+    """What the export tells beside its weights: `model`, `tower`, `vae` and `run`."""
 
 
 def make_job(step: Step, run: Run) -> StageJob:

@@ -27,8 +27,10 @@ from mos.checkpoints import SHAPES  # noqa: E402
 from mos.kernels.mix_states import mix_states  # noqa: E402
 from mos.kernels.rms_norm import rms_norm  # noqa: E402
 from mos.model.mixing import mix_context  # noqa: E402
-from mos.sampling import MosPipeline  # noqa: E402
+from mos.sampling.conditioning import context_of, encode_contexts  # noqa: E402
 from mos.sampling.config import SamplerConfig  # noqa: E402
+from mos.sampling.draw import draw_pictures, load_for_drawing  # noqa: E402
+from mos.sampling.traced import draw_traced  # noqa: E402
 from tests.benchmarks.harness import (  # noqa: E402
     Row,
     added_peak_mib,
@@ -125,24 +127,24 @@ def norm_row() -> Row:
 def drawing_rows() -> list[Row]:
     """Seconds of a picture, what of it the context takes, and how many picks stay from step to step."""
     torch.set_num_threads(1)
-    pipe, sampler = MosPipeline.from_export(SHAPES), SamplerConfig(steps=DRAWN_STEPS, guidance=3.5)
-    size = (pipe.resolution, pipe.resolution)
-    given = pipe.condition(["a red circle left of a blue square"], [None], size, sampler)
+    pipe, sampler = load_for_drawing(SHAPES), SamplerConfig(steps=DRAWN_STEPS, guidance=3.5)
+    model, prompt = pipe.transformer, "a red circle left of a blue square"
+    states, _ = encode_contexts(pipe.tower, [prompt, ""], [None, None])
+    context = context_of(states, torch.device("cpu"), torch.float32)
     side = pipe.resolution // pipe.codec.stride
     z = torch.randn(2, pipe.codec.channels, side, side, generator=torch.Generator().manual_seed(0))
     t = torch.full((2,), 0.5)
     with torch.inference_mode():
-        routing = pipe.model.route(z, t, given.context)
+        routing = model.route(z, t, context)
 
         def context_alone() -> None:
-            for block, mixed in zip(pipe.model.blocks, mix_context(given.context, routing), strict=True):
+            for block, mixed in zip(model.blocks, mix_context(context, routing), strict=True):
                 block.kv(block.context_norm(block.state_in(mixed.to(z.dtype))))
 
-        runs = {"step": lambda: pipe.model(z, t, given.context), "context": context_alone}
+        runs = {"step": lambda: model(z, t, context), "context": context_alone}
         seconds = measure_interleaved(runs, 41)
-    settings = sampler.model_dump()
-    drawn = measure_interleaved({"draw": lambda: pipe("a red circle left of a blue square", **settings)}, 5)["draw"]
-    picked = pipe.trace("a red circle left of a blue square", sampler).trace.picked
+    drawn = measure_interleaved({"draw": lambda: draw_pictures(pipe, [prompt], sampler=sampler)}, 5)["draw"]
+    picked = draw_traced(pipe, prompt, sampler).trace.picked
     same = (picked[1:] & picked[:-1]).sum() / picked[1:].sum()
     share = seconds["context"] / seconds["step"]
     return [

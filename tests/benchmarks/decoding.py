@@ -30,8 +30,9 @@ from mos.images.buckets import Bucket
 from mos.images.decode import decode_image
 from mos.images.pixels import fit_to_bucket, prepare_image
 from mos.images.reasons import Rejected
-from mos.sampling import MosPipeline
 from mos.sampling.config import SampleConfig, SamplerConfig
+from mos.sampling.draw import load_for_drawing
+from mos.sampling.pipeline import MoSPipeline
 from operators.generate_images import GenerateImages
 from pipelines.draw.requests import Request, requests_to
 from pipelines.run.cli import DEFAULT_CONFIG
@@ -196,7 +197,7 @@ def differences() -> dict[str, dict[str, int]]:
 
 def _differences(folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
     export = str(save_export(folder / "export"))
-    ways = ways_in(MosPipeline.from_export(export, limits=LIMITS), export)
+    ways = ways_in(load_for_drawing(export, limits=LIMITS), export)
     for number, (name, data) in enumerate(odd_pictures().items()):
         path = folder / f"{number}.picture"
         path.write_bytes(data)
@@ -204,13 +205,15 @@ def _differences(folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
         yield name, {way: distance(expected, look(data, path)) for way, look in ways.items()}
 
 
-def ways_in(pipe: MosPipeline, export: str) -> dict[str, Callable[[bytes, Path], Seen]]:
+def ways_in(pipe: MoSPipeline, export: str) -> dict[str, Callable[[bytes, Path], Seen]]:
     """Every way in which a picture to edit comes to the codec, and how a tower that sees pictures gets it."""
     height, width = SIZE
-    settings = {**FEW.model_dump(), "height": height, "width": width, "progress": False}
+    settings = {"num_inference_steps": FEW.steps, "guidance_scale": FEW.guidance, "height": height, "width": width}
     operator = GenerateImages({"edit": export}, FEW, "cpu", limits=LIMITS)
     watching = WatchingTower(pipe.tower)
-    seeing = MosPipeline(pipe.model, watching, pipe.codec, resolution=pipe.resolution, limits=LIMITS)
+    seeing = Seeing(**pipe.components, run=pipe.config.run)
+    seeing.watching, seeing.limits = watching, LIMITS
+    seeing.set_progress_bar_config(disable=True)
 
     def request(path: Path) -> tuple[RunConfig, Request]:
         given = SampleConfig(source=str(path), prompt=PROMPT, height=height, width=width, sampler=FEW)
@@ -228,30 +231,40 @@ def ways_in(pipe: MosPipeline, export: str) -> dict[str, Callable[[bytes, Path],
 
     def opened(data: bytes, path: Path) -> None:
         with Image.open(path) as image:
-            pipe(PROMPT, reference=image, **settings)
+            pipe(PROMPT, image=image, **settings)
 
     def loaded(data: bytes, path: Path) -> None:
         image = Image.open(io.BytesIO(data))
         image.load()
-        pipe(PROMPT, reference=[image], **settings)
+        pipe(PROMPT, image=[image], **settings)
 
     def tower(data: bytes, path: Path) -> Seen:
         watching.pictures.clear()
         with Image.open(path) as image:
-            seeing(PROMPT, reference=image, **settings)
+            seeing(PROMPT, image=image, **settings)
         (picture,) = watching.pictures
         return fit_to_bucket(picture, Bucket(*SIZE))
 
     return {
         "pillow": encoded_by(opened),
         "pillow, loaded": encoded_by(loaded),
-        "path": encoded_by(lambda data, path: pipe(PROMPT, reference=path, **settings)),
-        "text path": encoded_by(lambda data, path: pipe([PROMPT], reference=str(path), **settings)),
-        "bytes": encoded_by(lambda data, path: pipe(PROMPT, reference=data, **settings)),
+        "path": encoded_by(lambda data, path: pipe(PROMPT, image=path, **settings)),
+        "text path": encoded_by(lambda data, path: pipe([PROMPT], image=str(path), **settings)),
+        "bytes": encoded_by(lambda data, path: pipe(PROMPT, image=data, **settings)),
         "sample.py": encoded_by(script),
         "pool": encoded_by(pool),
         "tower": none_where_refused(tower),
     }
+
+
+class Seeing(MoSPipeline):
+    """A pipeline whose tower is watched."""
+
+    watching: "WatchingTower"
+
+    @property
+    def tower(self) -> "WatchingTower":
+        return self.watching
 
 
 class WatchingTower:

@@ -305,7 +305,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 def _inputs(model: MoS) -> tuple[torch.Tensor, torch.Tensor, Context]:
     """Noise of the size that the model draws, timesteps, and the states of captions."""
-    config, generator = model.config, torch.Generator().manual_seed(0)
+    config, generator = model.shape, torch.Generator().manual_seed(0)
     side = 6 * config.patch
     latents = torch.randn(len(CAPTIONS), config.latent_channels, side, side, generator=generator)
     tower = load_tower(read_export_config(SHAPES).tower, "cpu")

@@ -14,17 +14,21 @@ from mos.encoders.load import load_codec
 from mos.encoders.vae import ShapesVaeConfig
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.scores import score_pictures
-from mos.sampling import MosPipeline
+from mos.sampling.config import SamplerConfig
+from mos.sampling.draw import draw_pictures, load_for_drawing
+from mos.sampling.pipeline import MoSPipeline
 from mos.shapes.captions import caption_of
 from mos.shapes.checker import check
 from mos.shapes.layout import stream, training_scene
 from mos.shapes.render import render
 from mos.shapes.scene import Background, Category, Colour, Scene, SceneObject, Shape
 
+SAMPLER = SamplerConfig(steps=24, guidance=3.5)
+
 
 @pytest.fixture(scope="module")
-def pipe() -> MosPipeline:
-    return MosPipeline.from_export(SHAPES)
+def pipe() -> MoSPipeline:
+    return load_for_drawing(SHAPES)
 
 
 def test_the_weights_are_small_and_in_bfloat16() -> None:
@@ -39,22 +43,22 @@ def test_it_tells_nothing_of_the_machine_it_was_trained_on() -> None:
         assert not re.search(r"[\"` ]/\w", text), "an absolute path"
 
 
-def test_it_draws_the_prompt_that_the_readme_shows(pipe: MosPipeline) -> None:
+def test_it_draws_the_prompt_that_the_readme_shows(pipe: MoSPipeline) -> None:
     circle = SceneObject(Shape.CIRCLE, Colour.RED, 0.26, 0.5, 0.35)
     square = SceneObject(Shape.SQUARE, Colour.BLUE, 0.74, 0.5, 0.35)
     scene = Scene(Category.POSITION, Background.WHITE, (circle, square))
     assert caption_of(scene, stream(0, "any")).endswith("a red circle left of a blue square")
-    pictures = pipe(["a red circle left of a blue square"] * 4, steps=24, guidance=3.5)
+    pictures = draw_pictures(pipe, ["a red circle left of a blue square"] * 4, sampler=SAMPLER)
     results = [check(np.asarray(picture), scene) for picture in pictures]
     assert sum(bool(result.count_correct and result.colour_correct) for result in results) >= 2, (
         "red and blue, one each"
     )
 
 
-def test_it_is_as_good_as_its_scores_say(pipe: MosPipeline) -> None:
+def test_it_is_as_good_as_its_scores_say(pipe: MoSPipeline) -> None:
     recorded = json.loads((SHAPES / "scores.json").read_text(encoding="utf-8"))["categories"]["single_object"]
     prompts = scored_prompts(24, 0, 0)[:24]
-    pictures = pipe([prompt.text for prompt in prompts], steps=24, guidance=3.5, batch_size=24)
+    pictures = draw_pictures(pipe, [prompt.text for prompt in prompts], sampler=SAMPLER, batch_size=24)
     score = score_pictures(pictures, prompts).categories[Category.SINGLE_OBJECT]
     assert score.colour >= recorded["colour"] - 0.15
     assert score.correct >= recorded["correct"] - 0.2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
-from tests.mos.sampling.tiny_export import run_of, save_export
+from tests.mos.sampling.tiny_export import run_of, save_new_export
 
 SMALL = (
     "sample.num_images=6",
@@ -34,7 +34,7 @@ def trained_run(small_run: Callable[..., RunConfig], *overrides: str, stages: Se
     Run(config).step("encode").finish({**tower, **codec})
     for name in config.stages() if stages is None else stages:
         folder = config.folder("checkpoints", name)
-        export = save_export(folder / "export", run=run_of(config.stage(name).resolution, config.stage(name).tasks))
+        export = save_new_export(folder / "export", run=run_of(config.stage(name).resolution, config.stage(name).tasks))
         write_metrics(folder)
         Run(config).step(name).finish({"export": str(export), "folder": str(folder), "num_params": 12_345})
     return config

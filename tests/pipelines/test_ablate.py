@@ -5,6 +5,7 @@ from argparse import Namespace
 import pytest
 
 from mos.errors import UserError
+from mos.model.exported import WEIGHTS
 from pipelines import ablate
 from pipelines.run.steps import Run
 from pipelines.train.cases import measure_case, run_cases, variant_cases
@@ -29,9 +30,9 @@ def test_cases_are_trained_once_measured_and_compared(local_ray, small_run, caps
     folder = config.folder("ablation")
     assert {path.name for path in folder.iterdir()} == {"cases.json", "verdicts.json", "tables.md", "comparisons.png"}
     cases = variant_cases(config, SETTINGS)
-    checkpoints = {case.folder: (case.folder / "export" / "model.safetensors").stat().st_mtime_ns for case in cases}
+    checkpoints = {case.folder: (case.folder / "export" / WEIGHTS).stat().st_mtime_ns for case in cases}
     again = run_cases(cases, SETTINGS)
-    assert {path: (path / "export" / "model.safetensors").stat().st_mtime_ns for path in checkpoints} == checkpoints
+    assert {path: (path / "export" / WEIGHTS).stat().st_mtime_ns for path in checkpoints} == checkpoints
     assert again == [measure_case(case, SETTINGS) for case in cases]
     assert len({figures.loss for figures in again}) == 4
     assert again[0].num_params > again[1].num_params

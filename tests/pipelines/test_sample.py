@@ -1,4 +1,5 @@
 import json
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,8 @@ from PIL import Image
 
 from mos.checkpoints import SHAPES
 from mos.errors import UserError
-from mos.sampling import MosPipeline
+from mos.sampling.pipeline import MoSPipeline
+from mos.sampling.recipe import read_recipe
 from pipelines import sample
 from pipelines.draw.requests import text_stage
 from pipelines.run.config import RunConfig
@@ -67,7 +69,11 @@ def test_an_export_edits_at_the_aspect_of_the_source(small_run: Callable[..., Ru
     )
     sample.main(Run(config), ONCE)
     (drawn,) = config.folder("images").glob("*/00000.png")
-    assert Image.open(drawn).size == MosPipeline.from_export(export)("a", reference=source, steps=1)[0].size == (20, 12)
+    assert (
+        Image.open(drawn).size
+        == MoSPipeline.from_pretrained(export)("a", image=source, num_inference_steps=1).images[0].size
+        == (20, 12)
+    )
 
 
 def test_a_prompt_that_is_cut_is_told_of(
@@ -82,6 +88,45 @@ def test_a_prompt_that_is_cut_is_told_of(
     assert said.out.count("sample: a prompt is longer than what the model reads: it is cut after") == 5
     assert "sample: the same goes for 2 more prompts" in said.out
     assert said.err == ""
+
+
+def test_a_picture_draws_itself_again(
+    small_run: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, moved = tmp_path / "a.png", tmp_path / "moved.png"
+    Image.new("RGB", (90, 30)).save(source)
+    export = save_export(tmp_path / "export")
+    settings = ("sample.sampler.steps=2", "sample.sampler.guidance=3", "sample.negative_prompt=a star", "seed=7")
+    config = small_run(f"sample.export={export}", "sample.prompt=a", f"sample.source={source}", *settings)
+    sample.main(Run(config), ONCE)
+    (drawn,) = config.folder("images").glob("*/00000.png")
+    assert read_recipe(drawn).seed == 7
+    capsys.readouterr()
+    sample.main(Run(small_run(f"sample.prompt={drawn}")), ONCE)
+    assert f"sample: equal to {drawn}" in capsys.readouterr().out
+    shutil.copy(drawn, moved)
+    with pytest.raises(UserError, match=r"drawn by model \w{12}, which is not here: name its export= folder"):
+        sample.main(Run(small_run(f"sample.prompt={moved}")), ONCE)
+    with pytest.raises(UserError, match="is an edit of a picture that is not here: name it with source="):
+        sample.main(Run(small_run(f"sample.prompt={moved}", f"sample.export={export}")), ONCE)
+    sample.main(Run(small_run(f"sample.prompt={moved}", f"sample.export={export}", f"sample.source={source}")), ONCE)
+    assert f"sample: equal to {moved}" in capsys.readouterr().out
+
+
+def test_rows_of_a_file_have_settings_of_their_own(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    rows = tmp_path / "prompts.csv"
+    rows.write_text("prompt,seed,width,guidance,negative_prompt\na ring,5,24,1,\na star,,,,a ring\na ring,5,24,3,\n")
+    export = save_export(tmp_path / "export")
+    config = small_run(f"sample.export={export}", f"sample.prompts={rows}", "sample.sampler.steps=2", "seed=40")
+    sample.main(Run(config), ONCE)
+    (folder,) = config.folder("images").iterdir()
+    found = [read_recipe(folder / f"0000{number}.png") for number in range(3)]
+    assert [(recipe.seed, recipe.width, recipe.sampler.guidance, recipe.negative_prompt) for recipe in found] == [
+        (5, 24, 1.0, ""),
+        (41, 16, config.sample.sampler.guidance, "a ring"),
+        (5, 24, 3.0, ""),
+    ]
+    assert [Image.open(folder / f"0000{number}.png").size for number in range(3)] == [(24, 16), (16, 16), (24, 16)]
 
 
 def test_without_any_stage_the_remedy_is_named(small_run: Callable[..., RunConfig]) -> None:
@@ -108,3 +153,13 @@ def test_an_export_is_named_instead_of_a_stage(small_run: Callable[..., RunConfi
         sample.main(Run(small_run(f"sample.export={tmp_path}")), ONCE)
     with pytest.raises(UserError, match="width = 40 is not a multiple"):
         sample.main(Run(small_run(f"sample.export={SHAPES}", "sample.width=40")), ONCE)
+
+
+def test_a_prompt_file_that_changed_is_another_step(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    rows = tmp_path / "prompts.txt"
+    rows.write_text("a ring\n")
+    config = trained_run(small_run, f"sample.prompts={rows}")
+    before = Run(config).step("sample").fingerprint
+    assert Run(config).step("sample").fingerprint == before
+    rows.write_text("a star\n")
+    assert Run(config).step("sample").fingerprint != before

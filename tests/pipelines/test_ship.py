@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from mos.errors import UserError
 from mos.evaluation.cases import scored_prompts
 from mos.evaluation.scores import score_pictures
+from mos.model.exported import INDEX, WEIGHTS
 from mos.sampling.export import read_export
 from pipelines import ship
 from pipelines.run.config import RunConfig, load_run
@@ -33,19 +34,19 @@ def test_a_finished_run_is_shipped_with_its_card(
 ) -> None:
     monkeypatch.setattr(ship, "CLONE", tmp_path / "clone")
     config = trained_run(small_run, stages=("stage1", "stage2"))
-    about = Path(Run(config).require("stage2").outputs["export"]) / "config.json"
+    about = Path(Run(config).require("stage2").outputs["export"]) / INDEX
     tree = json.loads(about.read_text(encoding="utf-8"))
     tree["run"] |= {"tower_id": "minilm-0123456789ab", "tables": {"samples": str(tmp_path)}}
     about.write_text(json.dumps(tree), encoding="utf-8")
     ship.main(Run(config), Namespace(codec=False))
     folder = tmp_path / "clone/mos/checkpoints/small"
     files = {path.name for path in folder.iterdir()}
-    assert files == {"model.safetensors", "config.json", "scores.json", "samples.png", "README.md"}
+    assert files == {INDEX, "transformer", "scheduler", "scores.json", "samples.png", "README.md"}
     assert read_export(folder).resolution == config.stage("stage2").resolution
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     assert scores["categories"]["single_object"]["num"] == 3
     assert all(score["num"] == 1 for name, score in scores["categories"].items() if name != "single_object")
-    texts = [(folder / name).read_text(encoding="utf-8") for name in ("config.json", "scores.json", "README.md")]
+    texts = [(folder / name).read_text(encoding="utf-8") for name in (INDEX, "scores.json", "README.md")]
     assert all(str(tmp_path) not in text for text in texts)
     assert "stage2" in texts[2]
     assert "stage3" not in texts[2]
@@ -85,14 +86,14 @@ def test_weights_are_shipped_in_half_and_the_config_without_places(tmp_path: Pat
     export, folder = save_export(tmp_path / "export", run=about), tmp_path / "shipped"
     folder.mkdir()
     ship.write_weights(export, folder)
-    weights, own = load_file(folder / "model.safetensors"), random_model().state_dict()
+    weights, own = load_file(folder / WEIGHTS), random_model().state_dict()
     assert weights.keys() == own.keys()
     assert all(torch.equal(weights[name], own[name].bfloat16()) for name in own)
-    assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    assert (folder / WEIGHTS).stat().st_mode & 0o777 == 0o644
     shipped = read_export(folder)
     assert shipped.config.run == {name: value for name, value in about.items() if name not in ("tables", "extra")}
     assert shipped.config.model == read_export(export).config.model
-    assert "/home/me" not in (folder / "config.json").read_text(encoding="utf-8")
+    assert "/home/me" not in (folder / INDEX).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "part"), [("tower", {"type": "minilm"}), ("vae", {"type": "diffusers"})])
@@ -117,7 +118,7 @@ def test_weights_too_large_for_a_package_are_refused_with_their_size(
     assert not list(folder.iterdir())
     monkeypatch.setattr(ship, "MOST_BYTES", size)
     ship.write_weights(export, folder)
-    assert (folder / "model.safetensors").is_file()
+    assert (folder / WEIGHTS).is_file()
 
 
 def test_of_each_category_the_first_pictures_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

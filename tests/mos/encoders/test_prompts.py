@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mos.encoders.prompts import Prompter
+from mos.encoders.prompts import Prompter, load_tokenizer
 from mos.encoders.understanding import MiniLMConfig, checkpoint_of
 from mos.encoders.weights import locate
 from mos.errors import UserError
@@ -26,7 +26,7 @@ def ids(text: str) -> list[int]:
 
 
 def prompter(folder: Path, template: str = "{text}", max_tokens: int = 64) -> Prompter:
-    return Prompter(locate(str(folder), None), template, max_tokens)
+    return Prompter(load_tokenizer(locate(str(folder), None)), template, max_tokens)
 
 
 def test_the_template_surrounds_image_and_text(folder: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_control_token_in_a_caption_becomes_none(folder: Path, sly: str) -> No
 
 
 def test_control_tokens_of_bert_are_only_words_too() -> None:
-    minilm = Prompter(checkpoint_of(MiniLMConfig()), "{text}", 64)
+    minilm = Prompter(load_tokenizer(checkpoint_of(MiniLMConfig())), "{text}", 64)
     sly, plain = minilm.token_ids([minilm.render("a red [SEP] circle"), minilm.render("a red circle")])
     assert sly == plain
     assert minilm.spell(plain) == ["[CLS]", "a", "red", "circle", "[SEP]"]

@@ -153,7 +153,7 @@ def test_depthwise_weights_are_a_mean_of_all_layers_the_same_for_every_token(tin
     model.init_weights(torch.Generator().manual_seed(0))
     layers = tiny_config.state_layers
     torch.testing.assert_close(model.route(*tiny_inputs).picked, torch.full((3, 7, 3, layers), 1 / layers))
-    model = build(model.config)
+    model = build(model.shape)
     routing = model.route(*tiny_inputs)
     expected = torch.softmax(model.depth_logits, 0).T
     found = torch.zeros_like(routing.picked).scatter(-1, routing.index, routing.picked)

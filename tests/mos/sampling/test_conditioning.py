@@ -1,10 +1,12 @@
 from collections.abc import Sequence
 
+import pytest
 import torch
 from PIL import Image
 
 from mos.encoders.understanding import Encoded, Tower
-from mos.sampling.conditioning import encode_contexts
+from mos.errors import UserError
+from mos.sampling.conditioning import context_of, encode_contexts, states_for
 
 
 class SeeingTower:
@@ -31,35 +33,37 @@ class SeeingTower:
         ]
 
 
-def test_prompts_come_before_negative_prompts(tower: Tower) -> None:
-    context, tokens = encode_contexts(tower, ["a red circle", "a ring"], [None, None], "")
-    assert context.states.shape == (13, 7, 384)
-    assert context.layout.offsets.diff().tolist() == [5, 4, 2, 2]
-    assert tokens == (("[CLS]", "a", "red", "circle", "[SEP]"), ("[CLS]", "a", "ring", "[SEP]"))
-    assert torch.equal(context[2:3].states, context[3:4].states)
-
-
-def test_without_guidance_there_is_no_negative_half(tower: Tower) -> None:
-    context, _ = encode_contexts(tower, ["a ring"], [None], None)
-    assert len(context) == 1
+def test_contexts_come_in_order_with_their_tokens(tower: Tower) -> None:
+    states, tokens = encode_contexts(tower, ["a red circle", "a ring", "", ""], [None] * 4)
+    assert states.codes.shape == (13, 7, 384)
+    assert states.offsets.diff().tolist() == [5, 4, 2, 2]
+    assert tokens[:2] == (("[CLS]", "a", "red", "circle", "[SEP]"), ("[CLS]", "a", "ring", "[SEP]"))
+    assert torch.equal(states.codes[9:11], states.codes[11:])
+    context = context_of(states, torch.device("cpu"), torch.float32)
+    assert torch.equal(context.states, states.codes.float())
+    assert context.layout.mask.sum(dim=1).tolist() == [5, 4, 2, 2]
 
 
 def test_equal_contexts_are_encoded_once() -> None:
     tower = SeeingTower()
-    context, _ = encode_contexts(tower, ["b", "a", "b"], [None, None, None], "")
+    states, _ = encode_contexts(tower, ["b", "a", "b", "", "", ""], [None] * 6)
     assert tower.encoded == [("b", None), ("a", None), ("", None)]
-    assert context.layout.offsets.diff().tolist() == [2, 2, 2, 1, 1, 1]
+    assert states.offsets.diff().tolist() == [2, 2, 2, 1, 1, 1]
 
 
 def test_a_seeing_tower_reads_the_reference_with_both_prompts() -> None:
     tower = SeeingTower()
     dark, light = Image.new("RGB", (2, 2), (3, 0, 0)), Image.new("RGB", (2, 2), (200, 0, 0))
-    context, _ = encode_contexts(tower, ["edit", "edit"], [dark, light], "")
+    states, _ = encode_contexts(tower, ["edit", "edit", "", ""], [dark, light] * 2)
     assert sorted(tower.encoded) == [("", 3), ("", 200), ("edit", 3), ("edit", 200)]
-    assert context.states[context.layout.offsets[:-1], 0, 0].tolist() == [3, 200, 3, 200]
+    assert states.codes[states.offsets[:-1], 0, 0].tolist() == [3, 200, 3, 200]
 
 
 def test_a_model_of_fewer_layers_gets_just_those(tower: Tower) -> None:
-    whole, _ = encode_contexts(tower, ["a ring"], [None], None)
-    some, _ = encode_contexts(tower, ["a ring"], [None], None, (0, 2, 6))
-    assert torch.equal(some.states, whole.states[:, [0, 2, 6]])
+    whole, _ = encode_contexts(tower, ["a ring"], [None])
+    some, _ = encode_contexts(tower, ["a ring"], [None], (0, 2, 6))
+    assert torch.equal(some.codes, whole.codes[:, [0, 2, 6]])
+    assert torch.equal(states_for(whole, "states", (0, 2, 6), 384).codes, some.codes)
+    assert states_for(some, "states", (0, 2, 6), 384) is some
+    with pytest.raises(UserError, match="states has 3 hidden states of width 384 for each token, the model reads 4"):
+        states_for(some, "states", (0, 2, 5, 6), 384)

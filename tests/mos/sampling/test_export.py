@@ -135,7 +135,7 @@ def test_damaged_or_missing_weights_are_refused(tmp_path: Path, content: bytes |
     (folder / "model.safetensors").unlink()
     if content is not None:
         (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"model.safetensors cannot be used .* or train the stage again"):
+    with pytest.raises(UserError, match=r"weights of .*export cannot be used .* or train the stage again"):
         read_export(folder)
 
 

@@ -13,7 +13,7 @@ from mos.images.decode import ImageLimits
 from mos.sampling.references import read_reference, read_references
 
 LIMITS = ImageLimits()
-NAME = "reference"
+NAME = "image"
 
 
 def two_halves() -> Image.Image:
@@ -93,20 +93,21 @@ def test_a_picture_of_several_prompts_is_decoded_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "num", "message"),
     [
-        (3, 1, "reference = 3 is no picture: pass a PIL image, a path or the bytes of an image file"),
-        (np.zeros((9, 9, 3)), 1, "reference = array.* is no picture"),
-        ([b"", 3], 2, r"reference\[0\] = b'' is not a picture that can be edited: image_empty"),
-        ([two_halves(), 3], 2, r"reference\[1\] = 3 is no picture"),
-        (["/none/a.png"], 1, r"reference\[0\] = '/none/a.png' cannot be read: No such file"),
+        (3, 1, "image = 3 is no picture: pass a PIL image, a path, the bytes of an image file, an array"),
+        (np.zeros((9, 9)), 1, r"image of shape \(9, 9\) is no picture: pass an array \[height, width, 3\]"),
+        (np.full((9, 9, 3), 2.0), 1, r"image has values outside of \[0, 1\]: scale them, or pass bytes"),
+        ([b"", 3], 2, r"image\[0\] = b'' is not a picture that can be edited: image_empty"),
+        ([two_halves(), 3], 2, r"image\[1\] = 3 is no picture"),
+        (["/none/a.png"], 1, r"image\[0\] = '/none/a.png' cannot be read: No such file"),
         (Path("/"), 1, "cannot be read: Is a directory"),
-        ("a\0b", 1, r"reference = 'a\\x00b' cannot be read: embedded null byte"),
+        ("a\0b", 1, r"image = 'a\\x00b' cannot be read: embedded null byte"),
         (b"GIF89a", 1, "is not a picture that can be edited: image_format_refused"),
-        (encoded(two_halves())[:60], 1, r"reference = b'.*… is not a picture that can be edited"),
+        (encoded(two_halves())[:60], 1, r"image = b'.*… is not a picture that can be edited"),
         (Image.new("HSV", (32, 32)), 1, "image_mode_refused"),
-        ([two_halves()], 2, "1 values of reference for 2 prompts: pass one, or one for each"),
-        ([], 1, "0 values of reference for 1 prompts"),
-        ([two_halves(), None], 2, "prompt 1 has no reference while others have"),
-        ([None, two_halves(), None], 3, "prompt 0 has no reference while others have: draw them in separate calls"),
+        ([two_halves()], 2, "1 values of image for 2 prompts: pass one, or one for each"),
+        ([], 1, "0 values of image for 1 prompts"),
+        ([two_halves(), None], 2, "prompt 1 has no image while others have"),
+        ([None, two_halves(), None], 3, "prompt 0 has no image while others have: draw them in separate calls"),
     ],
 )
 def test_mistakes_end_in_one_sentence(reference: object, num: int, message: str) -> None:

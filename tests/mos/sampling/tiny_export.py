@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from mos.model.exported import WEIGHTS, layout_of
 from mos.model.fusion import RoutedFusion
 from mos.model.mos import ModelConfig, MoS
 from mos.model.router import RouterConfig
@@ -41,15 +42,28 @@ def run_of(resolution: int, tasks: Sequence[str] = ("generate", "edit")) -> dict
     return {"name": "tiny", "stage": "edit", "resolution": resolution, "config": {"tasks": list(tasks)}}
 
 
-def save_export(folder: Path, *, seed: int = 0, **changes: object) -> Path:
-    """What a training stage leaves behind; `changes` replace sections of its config."""
-    folder.mkdir(parents=True)
-    save_file(random_model(seed=seed).state_dict(), folder / "model.safetensors")
-    config = {
+def told() -> dict[str, object]:
+    """What an export tells beside its weights."""
+    return {
         "model": TINY.model_dump(mode="json"),
         "tower": {"type": "minilm"},
         "vae": {"type": "pixel"},
         "run": run_of(16),
     }
-    (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+
+
+def save_export(folder: Path, *, seed: int = 0, **changes: object) -> Path:
+    """What a training stage left behind before diffusers' layout; `changes` replace sections of its config."""
+    folder.mkdir(parents=True)
+    save_file(random_model(seed=seed).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**told(), **changes}), encoding="utf-8")
+    return folder
+
+
+def save_new_export(folder: Path, *, seed: int = 0, **changes: object) -> Path:
+    """What a training stage leaves behind; `changes` replace sections of what it tells."""
+    for name, content in layout_of({**told(), **changes}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    save_file(random_model(seed=seed).state_dict(), folder / WEIGHTS)
     return folder

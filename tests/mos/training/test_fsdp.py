@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
+from mos.model.exported import WEIGHTS
 from mos.model.fusion import HandCraftedFusion
 from mos.model.mos import ModelConfig, MoS
 from mos.training.checkpoint import Checkpoint, newest_checkpoint
@@ -79,7 +80,7 @@ def check_two_ranks_equal_one_process(folder: Path) -> None:
     if dist.get_rank() == 0:
         from safetensors.torch import load_file
 
-        exported = load_file(folder / "export" / "model.safetensors")
+        exported = load_file(folder / "export" / WEIGHTS)
         assert exported.keys() == expected.keys()
         tiny_model().load_state_dict(exported)
 

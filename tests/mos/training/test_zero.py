@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from mos.errors import UserError
+from mos.model.exported import WEIGHTS
 from mos.model.mos import MoS
 from mos.training.checkpoint import newest_checkpoint
 from mos.training.checkpoint_format import TrainState
@@ -151,7 +152,7 @@ def check_export(engine: Engine, ema: Ema, folder: Path) -> None:
     if dist.get_rank() == 0:
         from safetensors.torch import load_file
 
-        assert_close(load_file(folder / "model.safetensors"), average, exact=True)
+        assert_close(load_file(folder / WEIGHTS), average, exact=True)
 
 
 def check_no_rank_is_given_what_another_fills() -> None:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from mos.checkout import CLONE
 from mos.errors import UserError
 from mos.feeding.config import CacheStates
+from mos.model.exported import WEIGHTS
 from mos.tables.lance import table_exists
 from mos.training.metrics import latest_metrics, read_metrics
 from mos.training.notices import Notices
@@ -210,7 +211,7 @@ def test_two_ranks_stream_through_the_death_of_driver_producer_and_worker(tmp_pa
     assert outputs["balance"]["contexts_dropped"] > 0
     assert outputs["balance"]["lead_bytes"] <= 0.8e6
     assert not table_exists(job.queue)
-    streamed = load_file(folder / "export" / "model.safetensors")
+    streamed = load_file(folder / "export" / WEIGHTS)
     lines = [(line.step, line.loss) for line in read_metrics(folder)]
 
     cached = load()
