@@ -12,8 +12,8 @@ from mos.loader.prefetch import prefetch
 from mos.losses.parts import MEASURED, MeasuredParts
 from mos.losses.sample import LeftOut, measure_sample
 from mos.precision import torch_dtype
-from mos.sampling.export import read_export
 from mos.sampling.draw import drawing_dtype
+from mos.sampling.export import read_export
 from mos.states.packed import PackedStates
 from mos.tables.payloads import LatentTable, RowCache, StateTable
 from mos.workers import WorkerResources
