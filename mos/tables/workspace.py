@@ -5,10 +5,13 @@ it: some 150 bytes a sample to join a stage's view, and 250 and its caption to p
 """
 
 import os
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -18,6 +21,8 @@ from numpy.typing import NDArray
 from mos.tables.key_columns import from_hex, key_columns
 from mos.tables.lance import TableVersion
 
+PREFIX = "mos-workspace-"
+"""Of the folders' names, before host and process."""
 MEMORY_MB = 512
 """Bound on what a database holds in memory."""
 MOST_THREADS = 4
@@ -30,8 +35,9 @@ Columns = Mapping[str, pa.Array | NDArray]
 
 @contextmanager
 def workspace() -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database, which goes when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="mos-workspace-") as folder:
+    """An empty database, which goes when the block ends; that of a process which was killed goes with the next one."""
+    remove_abandoned()
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{socket.gethostname()}-{os.getpid()}-") as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{MEMORY_MB}MB",
             "temp_directory": folder,
@@ -41,6 +47,15 @@ def workspace() -> Iterator[duckdb.DuckDBPyConnection]:
         with duckdb.connect(":memory:", config=settings) as database:
             database.execute("SET enable_progress_bar = false")
             yield database
+
+
+def remove_abandoned() -> None:
+    """Remove folders that processes of this host left behind, which do not run any more."""
+    ours = f"{PREFIX}{socket.gethostname()}-"
+    for folder in Path(tempfile.gettempdir()).glob(f"{ours}*"):
+        process = folder.name.removeprefix(ours).partition("-")[0]
+        if process.isdigit() and not Path("/proc", process).exists() and Path("/proc").is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def fill(database: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, batches: Iterable[Columns]) -> None:

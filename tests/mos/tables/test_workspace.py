@@ -1,11 +1,14 @@
 import os
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 
 from mos.states.keys import context_key
 from mos.tables import workspace as module
-from mos.tables.workspace import fill, fill_keys, key_fields, same_key, workspace
+from mos.tables.workspace import PREFIX, fill, fill_keys, key_fields, same_key, workspace
 
 NUMBERS = pa.schema([pa.field("number", pa.int64())])
 
@@ -26,6 +29,19 @@ def test_what_is_more_than_memory_stands_on_disk_and_goes_with_the_block(tmp_pat
             last, rows = values[-1], rows + len(values)
     assert rows == 10_000_000
     assert not os.listdir(tmp_path)
+
+
+def test_what_a_killed_process_left_behind_goes_with_the_next_database(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (ended := subprocess.Popen([sys.executable, "-c", ""])).wait()
+    host = socket.gethostname()
+    names = [f"{PREFIX}{host}-{ended.pid}-a", f"{PREFIX}{host}-{os.getpid()}-b", f"{PREFIX}elsewhere-{ended.pid}-c"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "spilled").touch()
+    with workspace():
+        pass
+    assert sorted(os.listdir(tmp_path)) == sorted(names[1:])
 
 
 def test_no_batch_at_all_is_a_table_without_rows():
