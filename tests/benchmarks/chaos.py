@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from mos.model.exported import is_export
 from mos.training.precision import PrecisionConfig
 from mos.training.sharding import EngineConfig, Fsdp2Config, ZeroConfig
 from pipelines.run.config import RunConfig
@@ -46,7 +47,7 @@ LONG, BETWEEN = 200, 50
 def kept_share(config: RunConfig, folder: Path) -> float:
     """Share of the updates that counted, where a gang is killed after every 50 and writes checkpoints after every 4."""
     job, number = stage_job(config, folder, "cache", FSDP2, LONG), 0
-    while not (job.folder / "export" / "config.json").is_file():
+    while not is_export(job.folder / "export"):
         kill = Interruption("the gang is killed", rank=0, after=BETWEEN, delay_s=0.0, draw=0.0)
         run_gang(job, 2, number, kill)
         number += 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from mos.model.exported import WEIGHTS, is_export
 from mos.planning.sources import SourceName
 from mos.training.checkpoint import newest_readable
 from mos.training.sharding import EngineConfig
@@ -99,7 +100,7 @@ def _train_through(
 ) -> None:
     """One stage to its end."""
     number = 0
-    while not (job.folder / "export" / "config.json").is_file():
+    while not is_export(job.folder / "export"):
         size, engine = draws.choice(schedule.sizes), draws.choice(schedule.engines)
         interruption = None
         if account.num_interruptions < goal:
@@ -145,6 +146,6 @@ def _compare(folder: Path, unbroken: Path, schedule: Schedule, account: Account)
 
 def _difference(folder: Path, other: Path) -> float:
     """The largest of all weights of two exports."""
-    one, two = (load_file(path / "export" / "model.safetensors") for path in (folder, other))
+    one, two = (load_file(path / "export" / WEIGHTS) for path in (folder, other))
     assert one.keys() == two.keys()
     return max(float((one[name] - two[name]).abs().max()) for name in one if one[name].numel())

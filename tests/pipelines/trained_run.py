@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from mos.model.exported import WEIGHTS
 from mos.training.metrics import read_metrics
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
@@ -71,4 +72,4 @@ def undisturbed(config: RunConfig, name: str, folder: Path) -> tuple[dict[str, t
     prepare(reference, config)
     run_ranks(train_worker, config.cluster.train.num, reference, torch.device("cpu"))
     metrics = [(line.step, line.loss) for line in read_metrics(folder)]
-    return load_file(folder / "export" / "model.safetensors"), metrics
+    return load_file(folder / "export" / WEIGHTS), metrics

@@ -207,6 +207,8 @@ OTHER_WAYS = {
     "micro_batch_size": 1,
     "activation_checkpointing": True,
     "max_nonfinite_steps": 99,
+    "spikes": {"times": 9.0},
+    "hung_after_s": 9.0,
     "engine": {"reshard_after_forward": False, "blocks_per_unit": 5, "compile": True, "mesh": {"replicate": 2}},
     "loader": {"prefetch_batches": 9},
     "states": {"type": "recompute"},

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from cluster.train import run_workers
 from mos.errors import UserError
+from mos.model.exported import INDEX, WEIGHTS
 from mos.training.metrics import latest_metrics, read_metrics
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
@@ -51,7 +52,7 @@ def test_a_killed_worker_changes_nothing(local_ray, small_run, tmp_path):
     killer.start()
     train_stage("stage1", Run(config), ARGS)
     killer.join()
-    broken = load_file(folder / "export" / "model.safetensors")
+    broken = load_file(folder / "export" / WEIGHTS)
     broken_metrics = [(line.step, line.loss) for line in read_metrics(folder)]
     assert 50 <= killed[0] < 120
     unbroken, unbroken_metrics = undisturbed(config, "stage1", tmp_path / "undisturbed")
@@ -79,12 +80,12 @@ def test_a_stage_starts_from_the_one_before_and_editing_from_the_last(local_ray,
     train_stage("stage1", Run(config), ARGS)
     train_stage("edit", Run(config), ARGS)
     first, edit = (Run(config).require(name).outputs for name in ("stage1", "edit"))
-    one, other = (load_file(Path(outputs["export"], "model.safetensors")) for outputs in (first, edit))
+    one, other = (load_file(Path(outputs["export"], WEIGHTS)) for outputs in (first, edit))
     for name in one:
         torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=0)
     assert edit["steps"] == 6
     assert edit["num_params"] == sum(weight.numel() for weight in one.values())
-    assert json.loads(Path(edit["export"], "config.json").read_text())["run"]["stage"] == "edit"
+    assert json.loads(Path(edit["export"], INDEX).read_text())["run"]["stage"] == "edit"
     assert [path.name for path in sorted(Path(first["folder"], "samples").iterdir())] == [
         "step-000000003.png",
         "step-000000006.png",
@@ -150,7 +151,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(local_ray, sm
     config = encoded_run(small_run, *stage("stage1"), TWO_WORKERS)
     train_stage("stage1", Run(config), ARGS)
     folder = folder_of("stage1", config)
-    whole = load_file(folder / "export" / "model.safetensors")
+    whole = load_file(folder / "export" / WEIGHTS)
     forget(config)
     marker = folder / "step-000000006" / "COMPLETE.json"
     marker.write_text("null")
@@ -160,7 +161,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(local_ray, sm
     (line,) = [line for line in out.splitlines() if "is not usable" in line]
     assert line.startswith(f"stage1: checkpoint {marker.parent} is not usable: COMPLETE.json")
     assert line.endswith(f"training goes on from {folder / 'step-000000003'}")
-    again = load_file(folder / "export" / "model.safetensors")
+    again = load_file(folder / "export" / WEIGHTS)
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mos.model.exported import WEIGHTS
 from mos.training.metrics import latest_metrics, read_metrics
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
@@ -106,7 +107,7 @@ def test_newer_samples_are_taken_when_an_epoch_begins_and_a_killed_stage_ends_al
     assert [step for step, _ in losses[0]] == [*range(1, STEPS + 1)]
     for (step, one), (other_step, other) in zip(*losses, strict=True):
         assert (step, one) == (other_step, pytest.approx(other, rel=1e-5))
-    one, other = (load_file(folder.folder / "export" / "model.safetensors") for folder in (unbroken, broken))
+    one, other = (load_file(folder.folder / "export" / WEIGHTS) for folder in (unbroken, broken))
     for name in one:
         torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=1e-4)
     notices = "".join(path.read_text() for path in (broken.folder / "notices").iterdir())

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mos.model.exported import WEIGHTS
 from mos.training.checkpoint import newest_readable
 from mos.training.metrics import latest_metrics
 from mos.training.stop import StopRequest
@@ -57,7 +58,7 @@ def test_a_stopped_stage_goes_on_where_it_was_and_ends_as_if_unbroken(clone: Pat
     output, _ = again.communicate(timeout=200)
     assert again.returncode == 0
     assert f"from its own step {reached}; 200 steps" in output
-    broken = load_file(folder / "export" / "model.safetensors")
+    broken = load_file(folder / "export" / WEIGHTS)
     unbroken, _ = undisturbed(config, "stage1", tmp_path / "undisturbed")
     assert all(torch.equal(broken[name], unbroken[name]) for name in unbroken)
 

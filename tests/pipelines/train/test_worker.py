@@ -16,6 +16,7 @@ from mos.feeding.progress import StreamProgress
 from mos.flow.timestep import timesteps
 from mos.loader.batch import Batch
 from mos.loader.randomness import ExplorationRule
+from mos.model.exported import INDEX, WEIGHTS
 from mos.training.checkpoint import newest_readable
 from mos.training.checkpoint_format import TrainState
 from mos.training.goodput import goodput, read_spans
@@ -51,7 +52,7 @@ def prepared(config: RunConfig, folder: Path) -> StageJob:
 
 
 def exported(job: StageJob) -> dict[str, torch.Tensor]:
-    return load_file(job.folder / "export" / "model.safetensors")
+    return load_file(job.folder / "export" / WEIGHTS)
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -72,7 +73,7 @@ def test_a_stage_that_is_stopped_goes_on_as_if_it_had_not_been(small_run, group,
     assert newest_readable(broken.folder).state.step == 6
     assert equal(exported(broken), exported(unbroken))
     assert [line.step for line in read_metrics(broken.folder)] == [2, 4, 6]
-    about = json.loads((broken.folder / "export" / "config.json").read_text(encoding="utf-8"))
+    about = json.loads((broken.folder / "export" / INDEX).read_text(encoding="utf-8"))
     assert about["run"]["stage"] == "stage1"
     pictures = sorted((broken.folder / "samples").iterdir())
     assert [path.name for path in pictures] == ["step-000000003.png", "step-000000006.png"]
@@ -83,7 +84,7 @@ def test_a_stage_that_ended_is_exported_again_and_not_trained(small_run, group, 
     job = prepared(encoded_run(small_run, *TINY, "stage1.sample_every=100"), tmp_path / "stage")
     train_worker(job, CPU)
     weights = exported(job)
-    (job.folder / "export" / "model.safetensors").unlink()
+    (job.folder / "export" / WEIGHTS).unlink()
     train_worker(job, CPU)
     assert equal(exported(job), weights)
     assert [line.step for line in read_metrics(job.folder)] == [2, 4, 6]
