@@ -2,11 +2,13 @@
 
 import tomllib
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
 from mos.ablation.mixing import MixConfig
 from mos.errors import UserError
+from mos.model.exported import WEIGHTS
 from pipelines import mix
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
@@ -58,7 +60,7 @@ def test_mixes_are_trained_once_measured_by_source_and_chosen(local_ray, small_r
     chosen = tomllib.loads((folder / "chosen.toml").read_text(encoding="utf-8"))
     assert chosen["stage1"]["sources"] in ({"a": 1.0, "b": 3.0}, {"a": 3.0, "b": 3.0})
     assert (folder / "chosen.toml").read_text(encoding="utf-8") in told
-    exports = {path: path.stat().st_mtime_ns for path in config.folder("checkpoints").rglob("diffusion_pytorch_model.safetensors")}
+    exports = {path: path.stat().st_mtime_ns for path in config.folder("checkpoints").rglob(Path(WEIGHTS).name)}
     assert len(exports) == 2
 
     before = (folder / "mixes.json").read_bytes()
@@ -66,6 +68,6 @@ def test_mixes_are_trained_once_measured_by_source_and_chosen(local_ray, small_r
     assert (folder / "mixes.json").read_bytes() == before
     wider = searching(small_run, sources={"a": [1, 3, 9], "b": [3]}, seeds=[0])
     mix.main(Run(wider), ARGS)
-    after = {path: path.stat().st_mtime_ns for path in config.folder("checkpoints").rglob("diffusion_pytorch_model.safetensors")}
+    after = {path: path.stat().st_mtime_ns for path in config.folder("checkpoints").rglob(Path(WEIGHTS).name)}
     assert after.items() > exports.items()
     assert len(after) == 3
