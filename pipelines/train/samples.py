@@ -6,12 +6,15 @@
 """
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 
+from mos.errors import UserError
 from mos.feeding.config import CacheStates
 from mos.feeding.contexts import list_contexts, load_contexts, save_contexts, with_newer
 from mos.files import written_whole
@@ -85,9 +88,15 @@ class StageSamples:
             contexts = list_contexts(tables.samples, view, tables.sees_images)
             if number:
                 contexts = with_newer(self.contexts(number - 1), contexts)
-        index = build_index(tables, view, folder / "index", contexts)
         token_px = LatentTable(tables.latents, RowCache(0)).stride * self._job.model.patch
-        check_view(index, batch_size=stage.batch_size, token_px=token_px, sources=dict(stage.sources))
+        try:
+            index = build_index(tables, view, folder / "index", contexts)
+            check_view(index, batch_size=stage.batch_size, token_px=token_px, sources=dict(stage.sources))
+        except UserError:
+            shutil.rmtree(folder / "index", ignore_errors=True)
+            with suppress(OSError):  # something else is there
+                folder.rmdir()
+            raise
         if contexts is not None:
             save_contexts(contexts, folder / "contexts.arrow")
         return index
