@@ -1,11 +1,11 @@
 """Samples that cannot be trained on because a latent or a hidden state is not a number: named once, and counted."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from mos.errors import UserError
 from mos.loader.index import SampleIndex
-from mos.tables.lance import TableVersion
+from mos.tables.lance import TableVersion, rows_at
 
 MOST_SHARE = 0.01
 """Of a view's samples: beyond it a table is damaged rather than a sample bad."""
@@ -47,14 +47,5 @@ class LeftOutSamples:
         address = int(self._index.address[sample])
         fragment, row = address >> 32, address & 0xFFFFFFFF
         source = self._index.sources[self._index.source[sample]]
-        (sample_id,) = ids_at(self._samples, [address])
+        (sample_id,) = rows_at(self._samples, ["sample_id"], [address])["sample_id"].to_pylist()
         return f"{sample_id} (source {source}, row {row} of fragment {fragment} of {self._samples.uri})"
-
-
-def ids_at(samples: TableVersion, addresses: Sequence[int]) -> list[str]:
-    """Ids of the samples at some row addresses, in the order of the table."""
-    dataset = samples.open()
-    fragments = [dataset.get_fragment(number) for number in sorted({address >> 32 for address in addresses})]
-    listed = ", ".join(map(str, addresses))
-    scanner = dataset.scanner(columns=["sample_id"], filter=f"_rowaddr IN ({listed})", fragments=fragments)
-    return scanner.to_table().column("sample_id").to_pylist()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mos.evaluation.grids import Captioned, fill_grid
 from mos.evaluation.theme import Theme, new_figure
 from mos.images.decode import ImageLimits, decode_image
-from mos.tables.lance import TableVersion
+from mos.tables.lance import TableVersion, rows_at
 
 NUM = 32
 """Samples of each kind."""
@@ -45,11 +45,7 @@ def read_pictures(samples: TableVersion, rows: pa.Table, limits: ImageLimits) ->
     addresses = rows["address"].to_pylist()
     if not addresses:
         return []
-    dataset = samples.open()
-    fragments = [dataset.get_fragment(number) for number in sorted({address >> 32 for address in addresses})]
-    chosen = f"_rowaddr IN ({', '.join(map(str, addresses))})"
-    scanner = dataset.scanner(columns=["image", "caption"], filter=chosen, fragments=fragments, with_row_address=True)
-    found = {row["_rowaddr"]: row for row in scanner.to_table().to_pylist()}
+    found = {row["_rowaddr"]: row for row in rows_at(samples, ["image", "caption"], addresses).to_pylist()}
     return [
         Captioned(decode_image(found[address]["image"], limits, SHOWN_PX), f"{loss:.3f}  {found[address]['caption']}")
         for address, loss in zip(addresses, rows["loss"].to_pylist(), strict=True)

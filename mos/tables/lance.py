@@ -214,6 +214,21 @@ def read_column(table: TableVersion, column: str) -> list[str]:
     return table.open().to_table(columns=[column]).column(column).to_pylist()
 
 
+def rows_at(table: TableVersion, columns: Sequence[str], addresses: Sequence[int]) -> pa.Table:
+    """Rows at some addresses, one or more, in the order of the table; their fragments alone are looked at.
+
+    Args:
+        table: pinned, which the addresses are of.
+        columns: to read; `_rowaddr` stands beside them.
+        addresses: Lance's `_rowaddr`.
+    """
+    dataset = table.open()
+    fragments = [dataset.get_fragment(number) for number in sorted({address >> 32 for address in addresses})]
+    chosen = f"_rowaddr IN ({', '.join(map(str, addresses))})"
+    scanner = dataset.scanner(columns=list(columns), filter=chosen, fragments=fragments, with_row_address=True)
+    return scanner.to_table()
+
+
 def held_among(table: TableVersion, values: Collection[str]) -> set[str]:
     """Those values that are in the first column of a pinned table, which is read a batch at a time."""
     if not values:

@@ -81,10 +81,8 @@ def train(
         LossSpikeError: the loss spiked, after the last checkpoint, which is written in full.
     """
     clock = clock or Clock(None, time.time(), state.step)
-    meter, skipped = (
-        Meter(clock, engine.model.shape, engine.device),
-        SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device),
-    )
+    meter = Meter(clock, engine.model.shape, engine.device)
+    skipped = SkippedUpdates(state.nonfinite_steps, stage.max_nonfinite_steps, engine.device)
     step = state.step
     at(step, "reading a batch")
     for batch in meter.watch(batches):

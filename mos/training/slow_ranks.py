@@ -27,7 +27,7 @@ SIZE, PRODUCTS = {"cpu": 256, "cuda": 4096}, 4
 
 
 class SlowRanks:
-    """Looks at all ranks whenever a line of metrics is due. Collective."""
+    """Looks at all ranks, two or more, whenever a line of metrics is due. Collective."""
 
     def __init__(self, device: torch.device, say: Callable[[str], None]) -> None:
         """`say` gets one sentence on rank 0 for each rank that becomes slow, and one when it no longer is."""
@@ -45,8 +45,6 @@ class SlowRanks:
         Args:
             waited: share of the time since the last line that it waited for batches, in [0, 1].
         """
-        if len(self._lines) == 1:
-            return
         mine = torch.tensor([self._speed_s(), waited], dtype=torch.float64, device=self._device)
         every = [torch.empty_like(mine) for _ in self._lines]
         dist.all_gather(every, mine)

@@ -10,8 +10,10 @@ from mos.feeding.recompute import RecomputedStates
 from mos.feeding.stream import StreamedStates
 from mos.loader.batch import Batch
 from mos.loader.builder import BatchBuilder, DrawRule, Share, StatesSource
-from mos.loader.left_out import LeftOutSamples, ids_at
+from mos.loader.left_out import LeftOutSamples
+from mos.loader.plan import OneEpoch
 from mos.loader.segments import Segment
+from mos.tables.lance import rows_at
 from mos.tables.payloads import LatentTable, RowCache
 from mos.training.notices import Notices
 from pipelines.train.job import StageJob
@@ -58,12 +60,15 @@ class StageBatches:
     def sample_ids(self, steps: Sequence[int]) -> list[str]:
         """Ids of all samples in the batches of some steps, of all ranks, in no particular order."""
         ids: list[str] = []
+        epochs = OneEpoch()
         for step in steps:
             segment = self._segments.at(step)
             index, plan = self._segments.load(segment)
             epoch, position = plan.locate(step)
-            addresses = index.address[plan.epoch(epoch).rows[position]]
-            ids += ids_at(self.samples.tables(segment.samples).samples, np.unique(addresses).tolist())
+            addresses = np.unique(index.address[epochs.of(plan, epoch).batch(position)]).tolist()
+            ids += rows_at(self.samples.tables(segment.samples).samples, ["sample_id"], addresses)[
+                "sample_id"
+            ].to_pylist()
         return ids
 
     def _open(self, segment: Segment) -> None:

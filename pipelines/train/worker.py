@@ -94,7 +94,7 @@ def _attempt(job: StageJob, device: torch.device, whereabouts: Whereabouts) -> b
                 decay_steps=job.decay_steps,
                 clock=clock_of(job, began, state.step, ray_seen),
                 at=whereabouts.at,
-                slow=SlowRanks(device, notices.say),
+                slow=SlowRanks(device, notices.say) if dist.get_world_size() > 1 else None,
                 spikes=watch,
                 left_out=left_out,
             )

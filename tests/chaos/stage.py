@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from cluster.actor_pool import ActorPool, PoolTime
-from mos.encoders.load import describe_codec, describe_tower
 from mos.feeding.config import StreamStates
 from mos.feeding.progress import StreamProgress
 from mos.planning.sources import SourceName
@@ -23,7 +22,8 @@ from pipelines.train.driver import prepare
 from pipelines.train.job import StageJob, make_job
 from pipelines.train.produce_states import Producer, StateProducer
 from pipelines.train.samples import StageSamples
-from tests.kills import encode_without_ray, make_run
+from tests.kills import make_run
+from tests.pipelines.growing_run import finish_encode
 
 BATCH_SIZE = 5
 """No number of ranks but one divides it."""
@@ -48,10 +48,7 @@ SETTINGS: dict[SourceName, dict[str, Any]] = {
 def encoded_config(folder: Path) -> RunConfig:
     """A run whose curation and encoding are finished."""
     config = load_run(make_run(folder, NUM_SAMPLES))
-    states, latents = encode_without_ray(config, rows_per_fragment=5)
-    tower, codec = describe_tower(config.encode.tower), describe_codec(config.encode.vae)
-    tables = {"states": asdict(states), "latents": asdict(latents)}
-    Run(config).step("encode").finish({"identity": "encoded", **tables, **asdict(tower), **asdict(codec)})
+    finish_encode(config, NUM_SAMPLES)
     return config
 
 

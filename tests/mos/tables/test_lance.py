@@ -23,6 +23,7 @@ from mos.tables.lance import (
     open_table,
     pack_sizes,
     read_written,
+    rows_at,
     table_exists,
 )
 from tests.mos.tables.latent_rows import SCHEMA, append, keys, rows, write
@@ -146,6 +147,13 @@ def test_rows_are_deleted_a_few_at_a_time(table: TableVersion, monkeypatch: pyte
     delete_rows(latest.open(), "latent_key", ["none"])
     delete_rows(latest.open(), "latent_key", [])
     assert keys(latest_version(table.uri)) == ["e"]
+
+
+def test_rows_are_read_at_their_addresses_in_the_order_of_the_table(table: TableVersion) -> None:
+    filled = append(append(table, *"abc"), *"def")
+    found = rows_at(filled, ["latent_key"], [(1 << 32) + 2, 1, 1 << 32])
+    assert found["latent_key"].to_pylist() == ["b", "d", "f"]
+    assert found["_rowaddr"].to_pylist() == [1, 1 << 32, (1 << 32) + 2]
 
 
 def test_rows_that_nobody_committed_are_read_and_stay_so(table: TableVersion) -> None:
