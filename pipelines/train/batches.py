@@ -66,9 +66,8 @@ class StageBatches:
             index, plan = self._segments.load(segment)
             epoch, position = plan.locate(step)
             addresses = np.unique(index.address[epochs.of(plan, epoch).batch(position)]).tolist()
-            ids += rows_at(self.samples.tables(segment.samples).samples, ["sample_id"], addresses)[
-                "sample_id"
-            ].to_pylist()
+            samples = self.samples.tables(segment.samples).samples
+            ids += rows_at(samples, ["sample_id"], addresses)["sample_id"].to_pylist()
         return ids
 
     def _open(self, segment: Segment) -> None:
