@@ -19,6 +19,7 @@ anew; stages that began with the earlier column keep it.
 import sys
 from argparse import Namespace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mos.errors import UserError
+from mos.loader.index import SampleIndex
 from mos.losses.summary import QUANTILES
 from pipelines.run.steps import Run
 from pipelines.train.losses import StageLosses, measure_losses, tasks_of
@@ -72,7 +74,11 @@ def stage_to_measure(run: Run) -> str:
 
 def dry_run(losses: StageLosses) -> None:
     """Say what there is to do."""
-    index = losses.index()
+    with TemporaryDirectory() as folder:
+        _describe(losses, losses.index(Path(folder)))
+
+
+def _describe(losses: StageLosses, index: SampleIndex) -> None:
     todo = len(tasks_of(index, losses.parts.read())) if losses.find() is None else 0
     lacking = f", {index.num_left_out} without encodings left out" if index.num_left_out else ""
     print(

@@ -115,6 +115,7 @@ def _decode_judged(image: Image.Image, limits: ImageLimits, max_side_px: int | N
         picture = picture.resize(_within(picture.size, max_side_px), Image.Resampling.BOX, reducing_gap=2.0)
     if header.orientation in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[header.orientation])
+    picture.info = {}  # of the file: whoever reads the picture again would turn it once more
     return header, picture
 
 

@@ -80,8 +80,8 @@ class StageLosses:
         record = self.step.find()
         return record if record is not None and record.outputs["base"] == asdict(self.tables.samples) else None
 
-    def index(self) -> SampleIndex:
-        """The samples of the stage's view, held-out ones included, that are encoded.
+    def index(self, folder: Path) -> SampleIndex:
+        """The samples of the stage's view, held-out ones included, that are encoded; the index is left in a folder.
 
         Raises:
             UserError: tables and model do not fit, a table has lost files, or nothing is encoded.
@@ -91,7 +91,7 @@ class StageLosses:
         check_tables(states, latents, self.run.config.model, *self._ids)
         for table in (pinned.states, pinned.latents):
             refuse_lost_files(table, REMEDY)
-        return build_index(pinned, encoded_view(self.run.config, self.stage), self.folder / "index")
+        return build_index(pinned, encoded_view(self.run.config, self.stage), folder)
 
     def measure(self, index: SampleIndex) -> pa.Table:
         """MEASURED of `mos.losses.parts` for every sample of the index, by address; no part on disk is done again."""
@@ -171,7 +171,7 @@ def measure_losses(losses: StageLosses, *, force: bool = False) -> StepRecord:
         return record
     if force:
         shutil.rmtree(losses.folder, ignore_errors=True)
-    index = losses.index()
+    index = losses.index(losses.folder / "index")
     print(f"losses: of {losses.stage} on {len(index)} samples, by source {index.counts('source')}", flush=True)
     measured = losses.measure(index)
     summary = summarise(index, measured)

@@ -1,6 +1,6 @@
-"""A script: a stage trains on one node of two, which is drained; it goes on on the other. Prints what came of it.
+"""A script: a stage trains on one node of two, which is drained; it goes on on the other and is told to stop there.
 
-A process of its own, since nodes go in its Ray.
+It prints what came of it. A process of its own, since nodes go in its Ray.
 """
 
 import os
@@ -10,6 +10,8 @@ import tempfile
 import threading
 import time
 from argparse import Namespace
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import ray
@@ -17,9 +19,10 @@ from ray._private.state import actors
 from ray.cluster_utils import Cluster
 
 from mos.training.goodput import read_spans
+from mos.training.stop import StopRequest
 from pipelines.run.steps import Run
 from pipelines.train import driver, moving
-from pipelines.train.job import stage_folder
+from pipelines.train.job import make_job, newest_step, stage_folder
 from tests.pipelines.growing_run import begun
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
@@ -28,17 +31,29 @@ WITHIN_S = 240.0
 
 def drain(nodes: Cluster, folder: Path) -> None:
     """Once some steps are done, the node of the first gang, with two minutes' notice."""
-    deadline = time.monotonic() + WITHIN_S
-    while not any(span.updates for span in read_spans(folder)):
-        if time.monotonic() > deadline:
-            raise TimeoutError(folder)
-        time.sleep(0.1)
+    wait_for(lambda: gangs_that_trained(folder) == 1)
     workers = [actor for actor in actors().values() if "TrainWorker" in actor["ActorClassName"]]
     (node,) = {actor["Address"]["NodeID"] for actor in workers if actor["State"] == "ALIVE"}
     reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed")
     notice = ("--deadline-remaining-seconds", "120")
     command = ["ray", "drain-node", "--address", nodes.address, "--node-id", node, *reason, *notice]
     subprocess.run(command, check=True, capture_output=True)
+    wait_for(lambda: gangs_that_trained(folder) == 2)
+    StopRequest(folder).ask()
+
+
+def gangs_that_trained(folder: Path) -> int:
+    """How many have done updates."""
+    return len({span.attempt for span in read_spans(folder) if span.updates})
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + WITHIN_S
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.1)
 
 
 def main() -> None:
@@ -50,8 +65,8 @@ def main() -> None:
     os.environ["RAY_ADDRESS"] = nodes.address
     with tempfile.TemporaryDirectory() as root:
         settings = (
-            "stage1.steps=4000",
-            "stage1.checkpoint_every=4000",
+            "stage1.steps=1000000",
+            "stage1.checkpoint_every=1000000",
             "stage1.log_every=20",
             "cluster.train={num=1, cpus=1}",
         )
@@ -60,12 +75,14 @@ def main() -> None:
         folder = stage_folder(run.step("stage1"), config)
         draining = threading.Thread(target=drain, args=(nodes, folder))
         draining.start()
-        driver.train_stage("stage1", run, Namespace(force=False))
+        with suppress(KeyboardInterrupt):  # what a stage that was told to stop ends with
+            driver.train_stage("stage1", run, Namespace(force=False))
         draining.join()
         spans = read_spans(folder)
         began = [span for span in spans if not span.updates and not span.ended]
         print("steps at which the gangs began", *(span.step for span in began), flush=True)
         print("updates in all", sum(span.updates for span in spans), flush=True)
+        print("saved at step", newest_step(make_job(run.step("stage1"), run)), flush=True)
     ray.shutdown()
     nodes.shutdown()
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from mos.images.decode import ImageLimits, decode_image, decode_with_header
+from mos.images.decode import ImageLimits, decode_image, decode_opened, decode_with_header
 from mos.images.reasons import Reason, Rejected
 from tests.mos.images.pictures import close, encode, picture
 
@@ -48,8 +48,9 @@ def test_every_exif_orientation_comes_out_upright(orientation, kind):
     exif[0x0112] = orientation
     data = encode(stored, kind, exif=exif, quality=95)
     assert close(decode_image(data, LIMITS), upright)
-    header = decode_with_header(data, LIMITS)[0]
+    header, read = decode_with_header(data, LIMITS)
     assert (header.width, header.height, header.orientation) == (64, 48, orientation)
+    assert np.array_equal(decode_opened(read, LIMITS), read)  # read again, it is not turned once more
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])

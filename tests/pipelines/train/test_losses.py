@@ -26,7 +26,7 @@ BY_LOSS = STAGE2 % "loss_stage1 < 1.5 AND caption_words > 1"
 def put_down(config: RunConfig, stage: str, lowest: float = 1.0) -> StageLosses:
     """Losses of a stage as its actors would leave them: rising by a tenth from sample to sample."""
     losses = StageLosses(Run(config), stage)
-    tasks = tasks_of(losses.index(), MEASURED.empty_table())
+    tasks = tasks_of(losses.index(losses.folder / "index"), MEASURED.empty_table())
     values = pa.array([lowest + 0.1 * number for number in range(len(tasks))], pa.float32())
     losses.parts.write(pa.table([tasks["address"], values, pa.nulls(len(tasks), pa.string())], MEASURED))
     return losses
@@ -128,7 +128,7 @@ def test_the_same_samples_curated_again_get_the_column_again(tmp_path: Path):
 def test_samples_without_encodings_and_without_a_number_are_counted(tmp_path: Path):
     config = measured_config(tmp_path)
     losses = StageLosses(Run(config), "stage1")
-    tasks = tasks_of(losses.index(), MEASURED.empty_table())
+    tasks = tasks_of(losses.index(losses.folder / "index"), MEASURED.empty_table())
     values, reasons = [1.0] * (len(tasks) - 1) + [None], [None] * (len(tasks) - 1) + [str(LeftOut.LOSS_NOT_FINITE)]
     losses.parts.write(pa.table([tasks["address"], pa.array(values, pa.float32()), pa.array(reasons)], MEASURED))
     outputs = measure_losses(losses).outputs
