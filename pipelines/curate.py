@@ -33,10 +33,10 @@ from cluster.data import map_on_actors
 from cluster.session import ray_session
 from mos.checkout import CLONE
 from mos.curation.config import CurateConfig, ScorerConfig
-from mos.curation.manifest import compact, count_reasons, drop_copies, join, rejects_of, split_notices
+from mos.curation.manifest import Manifest, light_schema, manifest_of, marks_schema
 from mos.curation.progress import Progress, print_result, print_views
 from mos.curation.sources import Unit, deal_units, list_units
-from mos.curation.tables import CurationOutputs, add_marks, count_buckets, open_sample_tables
+from mos.curation.tables import CurationOutputs, add_marks, open_sample_tables
 from mos.images.decode import ImageLimits
 from mos.ledger import StepRecord
 from mos.tables.views import count_view
@@ -76,10 +76,10 @@ def main(run: Run, args: Namespace) -> None:
     print(f"curate: {len(units)} units, {len(units) - len(new)} of them finished before", flush=True)
 
     tables = open_sample_tables(config.samples_uri(), config.rejects_uri(), config.curate.resolutions, base)
-    marks, notices = stream(config, new, WriteSamples(config.samples_uri(), config.curate.resolutions).__call__)
-    near_bits = config.curate.duplicates.near_bits
-    marks = drop_copies(marks, list(tables.kept_marks(near_bits)), near_bits)
-    curated = add_marks(tables, marks, ids, settings, notices)
+    with manifest_of(marks_schema(config.curate.resolutions)) as marks:
+        stream(config, new, WriteSamples(config.samples_uri(), config.curate.resolutions).__call__, marks)
+        marks.refuse_copies(tables.kept, config.curate.duplicates.near_bits)
+        curated = add_marks(tables, marks, ids, settings)
     step.finish(curated.outputs())
     print_result(curated.read, curated.kept, curated.rejected, curated.buckets, curated.notices)
 
@@ -90,17 +90,15 @@ def latest(record: StepRecord | None, settings: str, units: Sequence[str], uri: 
     return curated if curated and curated.can_grow_into(settings, units, uri) else None
 
 
-def stream(config: RunConfig, units: Sequence[Unit], sink: Sink) -> tuple[pa.Table, dict[str, int]]:
-    """Stream the units through the operators; the last operator's rows in the order of the sources, and the notices."""
+def stream(config: RunConfig, units: Sequence[Unit], sink: Sink, marks: Manifest) -> None:
+    """Stream the units through the operators; the last operator's rows become the marks."""
     progress = Progress(len(units))
-    parts = []
     with ray_session(config.cluster):
         dataset = curation(config.curate, units, sink)
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             progress.advance(batch)
-            parts.append(compact(batch))
+            marks.add(batch)
     progress.close()
-    return split_notices(join(parts))
 
 
 def curation(config: CurateConfig, units: Sequence[Unit], sink: Sink) -> Dataset:
@@ -170,16 +168,13 @@ def dry_run(config: RunConfig, record: StepRecord | None) -> None:
         print_views({name: count_view(samples, view) for name, view in views.items()})
         return
     units = list_units(config.curate.sources, CLONE, config.curate.files_per_unit)
-    marks, notices = stream(config, units, DropImages().__call__)
-    marks = drop_copies(marks, [], config.curate.duplicates.near_bits)
-    rejects = rejects_of(marks)
-    kept = marks.filter(marks.column("reason").is_null())
-    with tempfile.TemporaryDirectory() as folder:
-        samples = lance.write_dataset(kept, f"{folder}/samples.lance")
-        counts = {name: count_view(samples, view) for name, view in views.items()}
-        buckets = count_buckets(samples)
-    print_result(marks.num_rows, kept.num_rows, count_reasons(rejects), buckets, notices)
-    print_views(counts)
+    resolutions = config.curate.resolutions
+    with manifest_of(light_schema(resolutions)) as marks, tempfile.TemporaryDirectory() as folder:
+        stream(config, units, DropImages(resolutions).__call__, marks)
+        marks.refuse_copies(None, config.curate.duplicates.near_bits)
+        samples = lance.write_dataset(marks.items("reason IS NULL"), f"{folder}/samples.lance")
+        print_result(marks.num_items, marks.num_kept, marks.reasons(), marks.buckets(), marks.notices)
+        print_views({name: count_view(samples, view) for name, view in views.items()})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from PIL import Image
 
+from mos.curation.hashing import pair_id
 from mos.tables.lance import TableVersion, commit_fragments, create_table, write_rows
 from mos.tables.schema import TASK_EDIT, TASK_GENERATE, samples_schema
 from mos.tables.views import View
@@ -41,16 +42,23 @@ def picture(colour: str, size: tuple[int, int] = (64, 48)) -> bytes:
 
 
 def append_samples(folder: Path, pairs: list[Pair]) -> TableVersion:
-    """Append rows to `<folder>/samples.lance`."""
+    """Append the rows of pairs to `<folder>/samples.lance`."""
+    table = create_table(str(folder / "samples.lance"), samples_schema(RESOLUTIONS))
+    return append_rows(folder, [sample_row(table.rows + index, pair) for index, pair in enumerate(pairs)])
+
+
+def append_rows(folder: Path, rows: list[dict]) -> TableVersion:
+    """Append rows, in a fragment of their own, to `<folder>/samples.lance`."""
     schema = samples_schema(RESOLUTIONS)
     table = create_table(str(folder / "samples.lance"), schema)
-    rows = pa.Table.from_pylist([_row(table.rows + index, pair) for index, pair in enumerate(pairs)], schema=schema)
-    return commit_fragments(table.uri, write_rows(table.uri, rows), len(pairs))
+    return commit_fragments(table.uri, write_rows(table.uri, pa.Table.from_pylist(rows, schema=schema)), len(rows))
 
 
-def _row(index: int, pair: Pair) -> dict:
+def sample_row(index: int, pair: Pair) -> dict:
+    """The row of a pair; its index makes its key and its id."""
     image = picture(pair.colour)[:60] if pair.broken else picture(pair.colour)
     reference = None if pair.reference is None else picture(pair.reference)
+    reference_hash = None if reference is None else hashlib.sha256(reference).hexdigest()
     return {
         "sample_id": hashlib.sha256(str(index).encode()).hexdigest(),
         "task": TASK_GENERATE if reference is None else TASK_EDIT,
@@ -60,7 +68,7 @@ def _row(index: int, pair: Pair) -> dict:
         "image": image,
         "image_hash": hashlib.sha256(image).hexdigest(),
         "reference": reference,
-        "reference_hash": None if reference is None else hashlib.sha256(reference).hexdigest(),
+        "reference_hash": reference_hash,
         "caption": pair.caption,
         "width": 64,
         "height": 48,
@@ -70,6 +78,7 @@ def _row(index: int, pair: Pair) -> dict:
         "sharpness": 1.0,
         "contrast": 0.1,
         "entropy": 1.0,
+        "pair": pair_id(reference_hash, pair.caption),
         "phash": "0" * 16,
         **{f"bucket_{resolution}": bucket for resolution, bucket in zip(RESOLUTIONS, pair.buckets, strict=True)},
     }

@@ -110,7 +110,7 @@ class CurateConfig(StrictConfig):
         return fingerprint(version=SETTINGS_VERSION, scorers=scorers, **{name: getattr(self, name) for name in fields})
 
 
-SETTINGS_VERSION = 2
+SETTINGS_VERSION = 3
 """Raise it when the code judges or measures an item differently: finished shards are then read again."""
 
 

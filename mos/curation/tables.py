@@ -5,25 +5,23 @@ last versions they are not part of the run, and the next run first puts both tab
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import lance
 import pyarrow as pa
 
-from mos.curation.duplicates import Mark
-from mos.curation.hashing import pair_id
-from mos.curation.manifest import count_reasons, mark_of, rejects_of
+from mos.curation.manifest import Manifest
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
+from mos.tables.key_columns import NUM_KEYS
 from mos.tables.lance import (
     TableMovedError,
     TableVersion,
     append_fragments,
-    delete_rows,
+    delete_places,
     open_table,
-    read_column,
     write_rows,
 )
 from mos.tables.schema import REJECTS, samples_schema
@@ -50,6 +48,8 @@ class CurationOutputs:
     """Changes with the settings or with the set of samples, and with nothing else."""
     notices: dict[str, int] = field(default_factory=dict)
     """What was counted apart, by `mos.images.reasons.Notice`."""
+    sum_of_ids: str = ""
+    """Of the samples, 64 hex digits, see `mos.tables.key_columns.add_words`; a run that adds samples adds theirs."""
 
     def outputs(self) -> dict[str, Any]:
         """Plain data for the record."""
@@ -78,13 +78,10 @@ class SampleTables:
     base: CurationOutputs | None
     """What they hold; None: nothing."""
 
-    def kept_marks(self, near_bits: int) -> Iterator[Mark]:
-        """The samples of earlier runs, as far as deciding about duplicates needs them."""
-        columns = ["sample_id", "shard", "key", *(["caption", "reference_hash", "phash"] if near_bits else [])]
-        for batch in self.samples.open().to_batches(columns=columns):
-            for row in batch.to_pylist():
-                pair = pair_id(row["reference_hash"], row["caption"]) if near_bits else ""
-                yield mark_of({"phash": "0", **row, "pair": pair})
+    @property
+    def kept(self) -> TableVersion | None:
+        """The samples of earlier runs; None where there are none."""
+        return self.samples if self.samples.rows else None
 
 
 def open_sample_tables(
@@ -96,78 +93,71 @@ def open_sample_tables(
     return SampleTables(_restore(base.samples), _restore(base.rejects), base)
 
 
-def add_marks(
-    tables: SampleTables,
-    marks: pa.Table,
-    units: Sequence[str],
-    settings: str,
-    notices: Mapping[str, int] | None = None,
-) -> CurationOutputs:
+def add_marks(tables: SampleTables, marks: Manifest, units: Sequence[str], settings: str) -> CurationOutputs:
     """Commit what a run wrote, without the copies it found, and its rejects.
 
     Args:
         tables: the tables the run wrote fragments for.
-        marks: every item the run read, in order, duplicates refused.
+        marks: every item the run read, duplicates refused.
         units: ids of all units the tables now cover.
         settings: see `CurationOutputs`.
-        notices: what the run counted apart.
 
     Raises:
         RuntimeError: items went missing on the way: read is not kept plus rejected.
         UserError: another run changed the tables meanwhile.
     """
+    base = tables.base
     samples = _commit_samples(tables.samples, marks)
-    refused = rejects_of(marks)
-    fragments = write_rows(tables.rejects.uri, refused) if refused.num_rows else []
-    rejects = _append(tables.rejects, fragments, refused.num_rows)
-    read = marks.num_rows + (tables.base.read if tables.base else 0)
-    rejected = count_reasons(rejects.open().to_table(columns=["reason"]))
-    if read != samples.rows + sum(rejected.values()):
-        raise RuntimeError(f"read {read} items, but kept {samples.rows} and rejected {sum(rejected.values())}")
-    ids = sorted(read_column(samples, "sample_id"))
+    rejects = _append(tables.rejects, *_write_rejects(tables.rejects.uri, marks))
+    read = marks.num_items + (base.read if base else 0)
+    if read != samples.rows + rejects.rows:
+        raise RuntimeError(f"read {read} items, but kept {samples.rows} and rejected {rejects.rows}")
+    total = (marks.sum_of_ids() + (int(base.sum_of_ids, 16) if base else 0)) % NUM_KEYS
+    sum_of_ids = f"{total:064x}"
     return CurationOutputs(
         samples=samples,
         rejects=rejects,
         read=read,
         kept=samples.rows,
-        rejected=rejected,
-        buckets=count_buckets(samples.open()),
+        rejected=_added(base.rejected if base else {}, marks.reasons()),
+        buckets={side: _added(base.buckets[side] if base else {}, new) for side, new in marks.buckets().items()},
         settings=settings,
         units=list(units),
-        identity=fingerprint(settings=settings, samples=ids),
-        notices=dict((Counter(tables.base.notices if tables.base else {}) + Counter(notices)).most_common()),
+        identity=fingerprint(settings=settings, samples=f"{samples.rows}:{sum_of_ids}"),
+        notices=_added(base.notices if base else {}, marks.notices),
+        sum_of_ids=sum_of_ids,
     )
 
 
-def count_buckets(samples: lance.LanceDataset) -> dict[str, dict[str, int]]:
-    """Rows by resolution and bucket, the fullest first."""
-    names = [name for name in samples.schema.names if name.startswith("bucket_")]
-    rows = samples.to_table(columns=names)
-    counts = {name: Counter(rows.column(name).drop_null().to_pylist()) for name in names}
-    return {name.removeprefix("bucket_"): dict(count.most_common()) for name, count in counts.items()}
+def _added(before: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
+    """Counts of both, the largest first."""
+    return dict((Counter(before) + Counter(new)).most_common())
 
 
-def _commit_samples(table: TableVersion, marks: pa.Table) -> TableVersion:
+def _write_rejects(uri: str, marks: Manifest) -> tuple[list[str], int]:
+    """Fragments of the refused items, and how many they are."""
+    fragments, num = [], 0
+    for refused in marks.rejects():
+        fragments += write_rows(uri, refused)
+        num += refused.num_rows
+    return fragments, num
+
+
+def _commit_samples(table: TableVersion, marks: Manifest) -> TableVersion:
     """Append the run's fragments, then delete the rows whose mark was refused after they were written."""
-    written = marks.filter(marks.column("place").is_valid())
-    fragments = written.column("fragment").drop_null().to_pylist()
-    committed = _append(table, fragments, written.num_rows)
-    copies = written.filter(written.column("reason").is_valid()).select(["fragment_name", "place"]).to_pylist()
-    if not copies:
-        return committed
-    dataset = committed.open()
-    number = {fragment.metadata.files[0].path: fragment.fragment_id for fragment in dataset.get_fragments()}
-    addresses = [number[copy["fragment_name"]] << 32 | copy["place"] for copy in copies]
-    delete_rows(dataset, "_rowaddr", addresses)
-    after = open_table(table.uri)
-    if after.count_rows() != committed.rows - len(copies):
-        raise RuntimeError(f"{committed.rows - after.count_rows()} rows deleted for {len(copies)} copies")
-    return TableVersion(table.uri, after.version, after.count_rows())
+    committed = _append(table, marks.fragments(), marks.num_written)
+    number = {fragment.metadata.files[0].path: fragment.fragment_id for fragment in committed.open().get_fragments()}
+    copies = ((number[name], places) for name, places in marks.written_copies())
+    return _unmoved(lambda: delete_places(committed, copies))
 
 
 def _append(table: TableVersion, fragments: Sequence[str], num_rows: int) -> TableVersion:
+    return _unmoved(lambda: append_fragments(table, fragments, num_rows))
+
+
+def _unmoved(commit: Callable[[], TableVersion]) -> TableVersion:
     try:
-        return append_fragments(table, fragments, num_rows)
+        return commit()
     except TableMovedError as error:
         raise UserError(f"{error}: let the other curate run finish, then start this one again") from error
 

@@ -23,7 +23,7 @@ from mos.loader.cells import sort_into_cells
 from mos.loader.columns import ColumnWriter, map_column, new_column
 from mos.loader.index import NO_ROW, SAMPLE, EncodedTables, SampleIndex
 from mos.states.keys import context_key
-from mos.tables.key_columns import Keys, context_keys, from_hex, key_columns, latent_keys
+from mos.tables.key_columns import context_keys, from_hex, key_columns, key_columns_at, latent_keys
 from mos.tables.schema import TASK_EDIT
 from mos.tables.views import View, check_filter
 from mos.tables.workspace import BATCH_ROWS, Columns, fill, fill_keys, key_fields, number_of, same_key, workspace
@@ -124,9 +124,9 @@ def _view_rows(tables: EncodedTables, view: View, groups: _Numbered, sources: _N
             "source": sources.of(source),
             "address": address.cast(pa.int64()),
             **key_columns("context", context_keys(caption, seen)),
-            **_at("null_context", rows[0], context_keys(empty, seen.take(rows[0])), len(batch)),
+            **key_columns_at("null_context", rows[0], context_keys(empty, seen.take(rows[0])), len(batch)),
             **key_columns("latent", latent_keys(image, tables.codec_id, bucket)),
-            **_at(
+            **key_columns_at(
                 "reference",
                 rows[1],
                 latent_keys(reference.take(rows[1]), tables.codec_id, bucket.take(rows[1])),
@@ -134,18 +134,6 @@ def _view_rows(tables: EncodedTables, view: View, groups: _Numbered, sources: _N
             ),
         }
         first += len(batch)
-
-
-def _at(prefix: str, rows: pa.UInt64Array, keys: Keys, length: int) -> Columns:
-    """Columns of keys that stand at some rows, null at the others."""
-    places, lacking = rows.to_numpy(), np.ones(length, bool)
-    lacking[places] = False
-    columns = {}
-    for name, words in key_columns(prefix, keys).items():
-        spread = np.zeros(length, np.uint64)
-        spread[places] = words
-        columns[name] = pa.array(spread, mask=lacking)
-    return columns
 
 
 def _null_row(database: duckdb.DuckDBPyConnection) -> str:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mos.tables.encode_tasks import CONTEXT_TASKS, LATENT_TASKS, NO_IMAGE
-from mos.tables.key_columns import Keys, context_keys, key_columns, keys_of_columns, latent_keys, to_hex
+from mos.tables.key_columns import Keys, add_words, context_keys, key_columns, keys_of_columns, latent_keys, to_hex
 from mos.tables.lance import TableVersion
 from mos.tables.schema import TASK_EDIT
 from mos.tables.views import View, check_filter
@@ -207,10 +207,8 @@ class EncodePlan:
 class KeySums:
     """Digests of sets of keys: of those that some views ask for.
 
-    Keys are added up, modulo 2^256, so neither their order nor how they came together matters, and each is looked at
-    once. They are sha256 sums: two sets are as unlikely to have the same size and the same total by chance as two texts
-    are to have the same sum. Who writes captions could work towards such a pair, and would gain a stage that is not
-    trained again.
+    Keys are added up, so each is looked at once, see `mos.tables.key_columns.add_words`. Who writes captions could work
+    towards two sets of one sum, and would gain a stage that is not trained again.
     """
 
     def __init__(self, bits: Callable[[Iterable[str]], int], sums: list[tuple[int, ...]]) -> None:
@@ -224,8 +222,7 @@ class KeySums:
         """Number and total of the keys that any of the views asks for."""
         wanted = self._bits(views)
         chosen = [row for row in self._sums if row[0] & wanted]
-        total = sum(int(part) << 64 * (3 - word) for row in chosen for word, part in enumerate(row[2:]))
-        return f"{sum(row[1] for row in chosen)}:{total % 2**256:064x}"
+        return f"{sum(row[1] for row in chosen)}:{add_words(row[2:] for row in chosen):064x}"
 
 
 @contextmanager

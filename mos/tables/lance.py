@@ -6,7 +6,7 @@ the new list of fragments as a whole, valid for one version only. Every commit o
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,6 +239,46 @@ def held_among(table: TableVersion, values: Collection[str]) -> set[str]:
         column = batch.column(0)
         found.update(column.filter(pc.is_in(column, wanted)).to_pylist())
     return found
+
+
+def delete_places(table: TableVersion, places: Iterable[tuple[int, Sequence[int]]]) -> TableVersion:
+    """The table without some rows, on top of exactly this version: in one commit, unless there are more places in one
+    fragment than a filter takes.
+
+    Args:
+        table: the table.
+        places: fragment by fragment its number, and the places of rows in it.
+
+    Raises:
+        TableMovedError: rows were added, deleted or compacted since; these are not deleted.
+        RuntimeError: another number of rows went than there were places.
+    """
+    dataset, num = table.open(), 0
+    changed: list[FragmentMetadata] = []
+    emptied: list[int] = []
+    later: list[tuple[int, Sequence[int]]] = []
+    for number, chosen in places:
+        now, rest = chosen[:VALUES_PER_DELETE], chosen[VALUES_PER_DELETE:]
+        addresses = ", ".join(str(number << 32 | place) for place in now)
+        fragment = dataset.get_fragment(number).delete(f"_rowaddr IN ({addresses})")
+        if fragment is None:
+            emptied.append(number)
+        else:
+            changed.append(fragment)
+        num += len(now)
+        if rest:
+            later.append((number, rest))
+    if not num:
+        return table
+    deleted = lance.LanceOperation.Delete(changed, emptied, "rows at places")
+    try:
+        after = lance.LanceDataset.commit(table.uri, deleted, read_version=dataset.version, max_retries=0)
+    except CommitConflictError as error:
+        raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
+    if after.count_rows() != table.rows - num:
+        raise RuntimeError(f"{table.rows - after.count_rows()} rows of {table.uri} were deleted for {num} places")
+    left = TableVersion(table.uri, after.version, after.count_rows())
+    return delete_places(left, later) if later else left
 
 
 def delete_rows(dataset: lance.LanceDataset, column: str, values: Sequence[str] | Sequence[int]) -> None:

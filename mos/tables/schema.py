@@ -39,6 +39,7 @@ def samples_schema(resolutions: tuple[int, ...]) -> pa.Schema:
         pa.field("sharpness", pa.float32(), nullable=False),  # variance of the Laplacian of luma in [0, 1]
         pa.field("contrast", pa.float32(), nullable=False),  # standard deviation of luma in [0, 1]
         pa.field("entropy", pa.float32(), nullable=False),  # bits, of the 256-bin luma histogram
+        pa.field("pair", pa.string(), nullable=False),  # 16 hex: see mos.curation.hashing.pair_id
         pa.field("phash", pa.string(), nullable=False),  # 64-bit perceptual hash, 16 hex digits
         pa.field("aesthetic", pa.float32()),  # null where no scorer ran
         pa.field("alignment", pa.float32()),  # image-text cosine; null where no scorer ran

@@ -58,11 +58,21 @@ def remove_abandoned() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def fill(database: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, batches: Iterable[Columns]) -> None:
-    """Create a table from batches of columns, one batch in memory at a time."""
+def fill(
+    database: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, batches: Iterable[Columns], where: str = ""
+) -> None:
+    """Create a table from batches of columns, one batch in memory at a time.
+
+    Args:
+        database: where to.
+        table: name of the new table.
+        schema: of its columns.
+        batches: its rows.
+        where: SQL behind `FROM incoming`, which may choose some of them.
+    """
     rows = (pa.record_batch([pa.array(batch[name]) for name in schema.names], schema=schema) for batch in batches)
     database.register("incoming", pa.RecordBatchReader.from_batches(schema, rows))
-    database.execute(f"CREATE TABLE {table} AS SELECT * FROM incoming")
+    database.execute(f"CREATE TABLE {table} AS SELECT * FROM incoming {where}")
     database.unregister("incoming")
 
 

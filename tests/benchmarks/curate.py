@@ -10,7 +10,7 @@ import io
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -26,10 +26,10 @@ from mos.checkout import CLONE
 from mos.curation.config import CurateConfig
 from mos.curation.hashing import pair_id, perceptual_hash, sample_id
 from mos.curation.items import Item
-from mos.curation.manifest import compact, drop_copies, join, marks_schema, split_notices
+from mos.curation.manifest import manifest_of, marks_schema
 from mos.curation.shards import read_unit
 from mos.curation.sources import FolderSource, SourceConfig, Unit, WebDatasetSource, list_units
-from mos.curation.tables import add_marks, open_sample_tables
+from mos.curation.tables import SampleTables, add_marks, open_sample_tables
 from mos.fingerprint import sha256_hex
 from mos.images.buckets import Bucket, assign
 from mos.images.decode import ImageLimits, decode_image, decode_with_header
@@ -92,18 +92,23 @@ def with_ray(config: CurateConfig, units: list[Unit], root: Path) -> tuple[int, 
     uri = f"{root}/samples.lance"
     tables = open_sample_tables(uri, f"{root}/rejects.lance", config.resolutions, None)
     dataset = curation(config, units, WriteSamples(uri, config.resolutions).__call__)
-    parts = [compact(batch) for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow")]
-    marks, _ = split_notices(join(parts))
-    found = add_marks(tables, drop_copies(marks, [], config.duplicates.near_bits), [], "")
-    return found.read, found.kept
+    return committed(dataset.iter_batches(batch_size=None, batch_format="pyarrow"), tables, config)
 
 
 def with_loop(pool: Pool, config: CurateConfig, units: list[Unit], root: Path) -> tuple[int, int]:
     """One function over all units, two at a time."""
     uri = f"{root}/samples.lance"
     tables = open_sample_tables(uri, f"{root}/rejects.lance", config.resolutions, None)
-    parts = [compact(marks) for marks in pool.imap_unordered(curate_unit, [(unit, config, uri) for unit in units])]
-    found = add_marks(tables, drop_copies(join(parts), [], config.duplicates.near_bits), [], "")
+    return committed(pool.imap_unordered(curate_unit, [(unit, config, uri) for unit in units]), tables, config)
+
+
+def committed(parts: Iterable[pa.Table], tables: SampleTables, config: CurateConfig) -> tuple[int, int]:
+    """Items read and kept, once both tables are there."""
+    with manifest_of(marks_schema(config.resolutions)) as marks:
+        for part in parts:
+            marks.add(part)
+        marks.refuse_copies(None, config.duplicates.near_bits)
+        found = add_marks(tables, marks, [], "")
     return found.read, found.kept
 
 
@@ -120,8 +125,8 @@ def curate_unit(task: tuple[Unit, CurateConfig, str]) -> pa.Table:
             if item.refusal is not None:
                 raise item.refusal
             row = measure_item(item, mark, config, buckets)
-            marks.append(mark | {name: row[name] for name in ("sample_id", "phash")})
-            marks[-1] |= {"pair": pair_id(None, item.caption), "place": len(kept)}
+            marks.append(mark | {name: row[name] for name in ("sample_id", "pair", "phash")})
+            marks[-1]["place"] = len(kept)
             marks[-1] |= {f"bucket_{side}": row[f"bucket_{side}"] for side in buckets}
             kept.append(row)
         except Rejected as refusal:
@@ -160,6 +165,7 @@ def measure_item(item: Item, mark: dict[str, Any], config: CurateConfig, buckets
         "sharpness": scores.sharpness,
         "contrast": scores.contrast,
         "entropy": scores.entropy,
+        "pair": pair_id(None, item.caption),
         "phash": perceptual_hash(luma),
         "meta": item.meta,
     } | {f"bucket_{side}": bucket and str(bucket) for side, bucket in found.items()}

@@ -14,13 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 
+from mos.curation.manifest import manifest_of, marks_schema
+from mos.curation.tables import CurationOutputs, add_marks, open_sample_tables
 from mos.loader.cells import CellRows, sort_into_cells
 from mos.loader.columns import map_column, new_column
 from mos.loader.index import EncodedTables, SampleIndex
@@ -31,15 +35,20 @@ from mos.tables.expected import SortedKeys
 from mos.tables.lance import latest_version, read_column
 from mos.tables.task_table import task_table
 from tests.benchmarks.harness import CLONE, Row, added_anonymous_mib, added_peak_mib, write_results
-from tests.benchmarks.scale_tables import CODEC, views, write_encodings, write_samples
+from tests.benchmarks.scale_tables import CODEC, RESOLUTIONS, views, write_encodings, write_marks, write_samples
 from tests.mos.loader.plain_index import plain_index
 from tests.mos.tables.plain_tasks import plain_contexts, plain_latents
 
 ROWS = (100_000, 1_000_000)
 VIEW = "edit"
 """The view that is joined: all samples of the larger resolution."""
+NIGHTLY = 0.01
+"""Share of new samples."""
+NEAR_BITS = 3
+PLAIN = ("index", "encode", "again")
+"""Steps that a loop over all rows does, too."""
 PLAN_ROWS, PLAN_BUCKETS, PLAN_SOURCES, BATCH = 100_000_000, 9, 2, 2048
-MARKS = {"index": 5.0, "encode": 10.0, "again": 4.0}
+MARKS = {"curate": 8.0, "index": 5.0, "encode": 10.0, "again": 4.0}
 """Seconds for a million rows."""
 MARK_MIB = 1.5e9 / 2**20
 
@@ -61,15 +70,19 @@ def main() -> None:
     numbers = sorted(int(float(text)) for text in sys.argv[1:]) or ROWS
     with tempfile.TemporaryDirectory() as root:
         found = {num: measure_all(Path(root, str(num)), num) for num in numbers}
-        plain = {step: in_fresh_process(f"plain_{step}", Path(root, str(numbers[0]))) for step in MARKS}
-    write_results("scale", [*step_rows(found), *against_plain(found[numbers[0]], plain), *rank_rows(found)])
+        plain = {step: in_fresh_process(f"plain_{step}", Path(root, str(numbers[0]))) for step in PLAIN}
+    most = found[numbers[-1]]
+    rows = [*step_rows(found), *against_plain(found[numbers[0]], plain), *rank_rows(found)]
+    write_results("scale", [*rows, *curation_rows(numbers[-1], most)])
 
 
 def measure_all(folder: Path, num: int) -> dict[str, Figure]:
     """Every step on tables of so many rows."""
     folder.mkdir()
     write_encodings(folder, write_samples(folder, num))
-    return {step: in_fresh_process(step, folder) for step in (*MARKS, "rank")}
+    write_marks(folder, num)
+    write_marks(folder, int(num * NIGHTLY), first=num)
+    return {step: in_fresh_process(step, folder) for step in (*MARKS, "nightly", "copies", "copies_by_hand", "rank")}
 
 
 def step_rows(found: dict[int, dict[str, Figure]]) -> list[Row]:
@@ -111,6 +124,18 @@ def rank_rows(found: dict[int, dict[str, Figure]]) -> list[Row]:
     ]
 
 
+def curation_rows(num: int, found: dict[str, Figure]) -> list[Row]:
+    """A run that adds a few samples against the one that made the table, and its copies against a query of theirs."""
+    whole, night, ours, peer = (found[step] for step in ("curate", "nightly", "copies", "copies_by_hand"))
+    share, by_hand = night.seconds / whole.seconds, "DuckDB without a bound, one query a kind"
+    return [
+        Row("scale.nightly", share, f"s, {NIGHTLY:.0%} new on {num:,}, of building it", "mark", 0.05, 0.05 / share),
+        Row("scale.nightly.driver", night.mib, "MiB", "building it", whole.mib, whole.mib / night.mib),
+        Row("scale.peer", ours.cpu, f"CPU s, copies of {num:,}", by_hand, peer.cpu, peer.cpu / ours.cpu),
+        Row("scale.peer.driver", ours.mib, "MiB", by_hand, peer.mib, peer.mib / ours.mib),
+    ]
+
+
 def plan_rows() -> list[Row]:
     """A rank's first batch of the plan of a hundred million rows, and the memory that it holds."""
     with tempfile.TemporaryDirectory() as root:
@@ -138,6 +163,59 @@ def tables_in(folder: Path) -> EncodedTables:
     """The tables that `measure_all` wrote."""
     samples, states, latents = (latest_version(f"{folder}/{name}.lance") for name in ("samples", "states", "latents"))
     return EncodedTables(samples, states, latents, CODEC, sees_images=False)
+
+
+def curate(folder: Path) -> None:
+    """The bookkeeping of a run over all samples: copies, both tables, what the record says."""
+    outputs = _curated(folder, 0, None)
+    (folder / "curated.json").write_text(json.dumps(outputs.outputs()), encoding="utf-8")
+
+
+def nightly(folder: Path) -> None:
+    """The same of a run that adds a few samples to them."""
+    base = CurationOutputs.from_outputs(json.loads((folder / "curated.json").read_text(encoding="utf-8")))
+    assert _curated(folder, base.read, base).kept > base.kept
+
+
+def _curated(folder: Path, first: int, base: CurationOutputs | None) -> CurationOutputs:
+    tables = open_sample_tables(f"{folder}/curated.lance", f"{folder}/rejects.lance", RESOLUTIONS, base)
+    with manifest_of(marks_schema(RESOLUTIONS)) as marks:
+        for batch in marks_in(folder, first):
+            marks.add(batch)
+        marks.refuse_copies(tables.kept, NEAR_BITS)
+        return add_marks(tables, marks, [], "")
+
+
+def marks_in(folder: Path, first: int) -> Iterator[pa.Table]:
+    """The marks that `write_marks` wrote, a task's at a time."""
+    with pa.OSFile(f"{folder}/marks-{first}.arrow") as file, pa.ipc.open_file(file) as reader:
+        for number in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(number)])
+
+
+def copies(folder: Path) -> None:
+    """Exact and near copies among all marks."""
+    with manifest_of(marks_schema(RESOLUTIONS)) as marks:
+        for batch in marks_in(folder, 0):
+            marks.add(batch)
+        marks.refuse_copies(None, NEAR_BITS)
+        assert marks.num_kept < 0.96 * marks.num_items
+
+
+def copies_by_hand(folder: Path) -> None:
+    """The same with one query a kind; in a chain of near ones it refuses all but the first."""
+    marks = pa.concat_tables(marks_in(folder, 0)).select(["order", "sample_id", "pair", "phash"])
+    with duckdb.connect(":memory:") as database:
+        database.register("marks", marks)
+        database.execute(
+            """CREATE TABLE kept AS SELECT arg_min(pair, "order") AS pair, min("order") AS place,
+            ('0x' || arg_min(phash, "order"))::UBIGINT AS phash FROM marks GROUP BY sample_id"""
+        )
+        near = database.execute(
+            f"""SELECT count(DISTINCT b.place) FROM kept a JOIN kept b ON a.pair = b.pair AND a.place < b.place
+            WHERE bit_count(xor(a.phash, b.phash)) <= {NEAR_BITS}"""
+        ).fetchall()
+        assert near[0][0] > 0
 
 
 def index(folder: Path) -> None:
@@ -200,6 +278,10 @@ def plain_again(folder: Path) -> None:
 
 
 STEPS: dict[str, tuple[Callable[[Path], None], Callable[[Callable[[], None]], float]]] = {
+    "curate": (curate, added_peak_mib),
+    "nightly": (nightly, added_peak_mib),
+    "copies": (copies, added_peak_mib),
+    "copies_by_hand": (copies_by_hand, added_peak_mib),
     "index": (index, added_peak_mib),
     "encode": (encode, added_peak_mib),
     "again": (again, added_peak_mib),

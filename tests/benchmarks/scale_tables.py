@@ -6,6 +6,7 @@ resolutions.
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mos.curation.hashing import pair_id
+from mos.curation.manifest import marks_schema
 from mos.loader.index import EncodedTables
 from mos.states.keys import context_key, latent_key
 from mos.states.payload import StateCodec
@@ -28,6 +31,8 @@ BUCKETS = (("32x32", "48x48"), ("24x40", "40x56"), ("40x24", "56x40"), ("16x64",
 PART = 50_000
 """Rows that are made, and written as one fragment, at a time."""
 COMMON_CAPTIONS = 1_000
+MARKS_AT_ONCE = 2_000
+"""That a task of curation returns."""
 
 TASKS = (TASK_GENERATE, TASK_EDIT)
 
@@ -60,6 +65,45 @@ def write_encodings(folder: Path, samples: TableVersion, with_rows: bool = True)
         codec_id=CODEC,
         sees_images=False,
     )
+
+
+def write_marks(folder: Path, num: int, first: int = 0) -> None:
+    """Fragments of so many new samples from a number on, which nobody commits, and `marks-<first>.arrow` of them.
+
+    Of fifty, one has the id of one before, and of thirty-three, one has its caption and all but two bits of its hash.
+    """
+    uri = f"{folder}/curated.lance"
+    create_table(uri, samples_schema(RESOLUTIONS))
+    schema = marks_schema(RESOLUTIONS)
+    with pa.OSFile(f"{folder}/marks-{first}.arrow", "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for start in range(first, first + num, PART):
+            rows = _with_copies(_samples(range(start, min(start + PART, first + num))))
+            (fragment,) = write_rows(uri, rows)
+            count, name = rows.num_rows, json.loads(fragment)["files"][0]["path"]
+            more = {
+                "unit": pa.array(np.full(count, start // PART), pa.int32()),
+                "order": pa.array(np.arange(start, start + count)),
+                "fragment": pa.array([fragment, *[None] * (count - 1)], pa.string()),
+                "fragment_name": pa.array([name] * count),
+                "place": pa.array(np.arange(count), pa.int32()),
+            }
+            columns = {field.name: pa.nulls(count, field.type) for field in schema}
+            columns |= {name: rows.column(name) for name in rows.column_names if name in columns} | more
+            for batch in pa.table(columns, schema=schema).to_batches(MARKS_AT_ONCE):
+                writer.write_batch(batch)
+
+
+def _with_copies(rows: pa.Table) -> pa.Table:
+    """The rows, some of which repeat those before them."""
+    ids, pairs, hashes = (rows.column(name).to_pylist() for name in ("sample_id", "pair", "phash"))
+    for row in range(5, len(ids)):
+        if row % 50 == 7:
+            ids[row] = ids[row - 5]
+        elif row % 33 == 5:
+            pairs[row], hashes[row] = pairs[row - 3], f"{int(hashes[row - 3], 16) ^ 0x8001:016x}"
+    for name, values in (("sample_id", ids), ("pair", pairs), ("phash", hashes)):
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), pa.array(values))
+    return rows
 
 
 def caption_of(number: int) -> str:
@@ -103,6 +147,7 @@ def _samples(part: range) -> pa.Table:
         "sharpness": (numbers * 0.7548776662 % 1.0),
         "contrast": np.ones(count),
         "entropy": np.ones(count),
+        "pair": [pair_id(reference, caption) for reference, caption in zip(references, captions, strict=True)],
         "phash": [digest[:16] for digest in pictures],
         "aesthetic": pa.nulls(count, pa.float32()),
         "alignment": pa.nulls(count, pa.float32()),

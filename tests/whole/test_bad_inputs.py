@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mos.curation.config import CurateConfig
-from mos.curation.manifest import compact, drop_copies, join
+from mos.curation.manifest import light_schema, manifest_of
 from mos.curation.sources import list_units
 from mos.images.reasons import Reason
 from operators.assign_bucket import AssignBucket
@@ -44,15 +44,16 @@ def curate(settings: CurateConfig) -> pa.Table:
         DecodeImage(settings.image),
         MeasureImage(),
         AssignBucket(settings.buckets(), settings.max_upscale),
-        DropImages(),
+        DropImages(settings.resolutions),
     ]
-    parts = []
-    for unit in list_units(settings.sources, Path("/")):
-        for batch in ReadShards(settings)(pa.table({"unit": [unit.to_json()]})):
-            for operator in operators:
-                batch = operator(batch)
-            parts.append(compact(batch))
-    return drop_copies(join(parts), [], settings.duplicates.near_bits)
+    with manifest_of(light_schema(settings.resolutions)) as marks:
+        for unit in list_units(settings.sources, Path("/")):
+            for batch in ReadShards(settings)(pa.table({"unit": [unit.to_json()]})):
+                for operator in operators:
+                    batch = operator(batch)
+                marks.add(batch)
+        marks.refuse_copies(None, settings.duplicates.near_bits)
+        return marks.items().read_all()
 
 
 def fates(marks: pa.Table) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ import pytest
 from mos.tables import workspace
 from tests.benchmarks import scale
 from tests.benchmarks.harness import added_peak_mib
-from tests.benchmarks.scale_tables import write_encodings, write_samples
+from tests.benchmarks.scale_tables import write_encodings, write_marks, write_samples
 
 ROWS, FEW_ROWS = 300_000, 20_000
 DATABASE_MB = 96
@@ -25,6 +25,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for num in (FEW_ROWS, ROWS):
         made.append(tmp_path_factory.mktemp(f"{num}-rows"))
         write_encodings(made[-1], write_samples(made[-1], num))
+        write_marks(made[-1], num)
     return made[0], made[1]
 
 
@@ -43,7 +44,7 @@ def _measured(step: Callable[[Path], None], folders: tuple[Path, Path]) -> float
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("step", [scale.index, scale.encode, scale.again])
+@pytest.mark.parametrize("step", [scale.curate, scale.index, scale.encode, scale.again])
 def test_a_driver_holds_no_list_of_all_rows(folders: tuple[Path, Path], step: Callable[[Path], None]) -> None:
     assert peak_mib(step, folders) < BOUND_MIB
 

@@ -1,17 +1,14 @@
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from mos.curation.duplicates import Mark
-from mos.curation.hashing import pair_id
-from mos.curation.manifest import compact, drop_copies, marks_schema
+from mos.curation.manifest import manifest_of, marks_schema
 from mos.curation.tables import CurationOutputs, SampleTables, add_marks, open_sample_tables
 from mos.errors import UserError
-from mos.images.reasons import Reason
+from mos.images.reasons import Notice, Reason
 from mos.tables.lance import TableVersion, latest_version, read_column, write_rows
 from tests.samples import RESOLUTIONS, Pair, append_samples
 
@@ -27,22 +24,30 @@ def opened(folder: Path, base: CurationOutputs | None = None) -> SampleTables:
     return open_sample_tables(str(folder / "samples.lance"), str(folder / "rejects.lance"), RESOLUTIONS, base)
 
 
-def written(tables: SampleTables, rows: pa.Table, refused: Sequence[Reason] = ()) -> pa.Table:
+SCHEMA = marks_schema(RESOLUTIONS)
+
+
+def written(tables: SampleTables, rows: pa.Table, refused: Sequence[Reason | Notice] = ()) -> pa.Table:
     """The marks of a run that wrote these rows in one fragment, and refused some items before that."""
     (fragment,) = write_rows(tables.samples.uri, rows)
-    columns = ("source", "shard", "key", "sample_id", "phash")
+    columns = ("source", "shard", "key", "sample_id", "pair", "phash", *(f"bucket_{side}" for side in RESOLUTIONS))
     marks = [
         {name: row[name] for name in columns}
-        | {"pair": pair_id(None, row["caption"]), "place": place, "fragment": None if place else fragment}
+        | {"order": place, "place": place, "fragment": None if place else fragment}
         | {"fragment_name": json.loads(fragment)["files"][0]["path"]}
         for place, row in enumerate(rows.to_pylist())
     ]
-    marks += [{"source": "s", "shard": "s.tar", "key": "bad", "reason": str(reason)} for reason in refused]
-    return compact(pa.Table.from_pylist(marks, schema=marks_schema(RESOLUTIONS)))
+    for reason in refused:
+        place = {"source": "s", "shard": "s.tar", "key": "bad", "order": len(marks)}
+        marks.append(place | {"reason": str(reason), "detail": "2"})
+    return pa.Table.from_pylist(marks, schema=SCHEMA)
 
 
-def added(tables: SampleTables, marks: pa.Table, settings: str = "s", **more) -> CurationOutputs:
-    return add_marks(tables, marks, ["u0", "u1"], settings, **more)
+def added(tables: SampleTables, marks: pa.Table, settings: str = "s") -> CurationOutputs:
+    with manifest_of(SCHEMA) as manifest:
+        manifest.add(marks)
+        manifest.refuse_copies(tables.kept, near_bits=0)
+        return add_marks(tables, manifest, ["u0", "u1"], settings)
 
 
 def keys(table: TableVersion) -> list[str]:
@@ -65,14 +70,13 @@ def test_a_run_adds_its_samples_and_its_rejects(tmp_path, rows):
 
 def test_copies_of_what_an_earlier_run_kept_leave_their_fragment_alone(tmp_path, rows):
     first = opened(tmp_path)
-    base = added(first, written(first, rows.slice(0, 3)), notices={"system_file": 2})
+    base = added(first, written(first, rows.slice(0, 3), [Notice.SYSTEM_FILE]))
     second = opened(tmp_path, base)
-    marks = drop_copies(written(second, rows.slice(1)), list(second.kept_marks(0)), near_bits=0)
-    found = added(second, marks, notices={"system_file": 1, "late_member": 5})
+    found = added(second, written(second, rows.slice(1), [Notice.LATE_MEMBER, Notice.SYSTEM_FILE, Notice.SYSTEM_FILE]))
     assert keys(found.samples) == ["0", "1", "2", "3", "4"]
     assert (found.read, found.kept, found.rejected) == (7, 5, {"duplicate_exact": 2})
     assert keys(found.rejects) == ["1", "2"]
-    assert list(found.notices.items()) == [("late_member", 5), ("system_file", 3)]
+    assert list(found.notices.items()) == [("system_file", 6), ("late_member", 2)]
     assert read_column(base.samples, "key") == ["0", "1", "2"]
 
 
@@ -97,8 +101,10 @@ def test_without_a_record_tables_begin_empty_and_what_records_name_stays_readabl
 
 def test_no_item_goes_missing_without_a_word(tmp_path, rows):
     tables = opened(tmp_path)
-    lost = pa.Table.from_pylist([{"source": "s", "shard": "s.tar", "key": "lost"}], schema=marks_schema(RESOLUTIONS))
-    marks = pa.concat_tables([written(tables, rows, [Reason.IMAGE_EMPTY]), compact(lost)])
+    lost = pa.Table.from_pylist(
+        [{"source": "s", "shard": "s.tar", "key": "lost", "sample_id": "f" * 64, "order": 9}], schema=SCHEMA
+    )
+    marks = pa.concat_tables([written(tables, rows, [Reason.IMAGE_EMPTY]), lost])
     with pytest.raises(RuntimeError, match="read 7 items, but kept 5 and rejected 1"):
         added(tables, marks)
 
@@ -140,11 +146,14 @@ def test_tables_grow_only_under_the_same_settings_with_all_their_units(settings,
     assert base.can_grow_into(settings, units, uri) is grows
 
 
-def test_kept_samples_are_remembered_as_closely_as_copies_are_looked_for(tmp_path, rows):
-    place = rows.schema.get_field_index("phash")
-    row = rows.slice(0, 1).set_column(place, rows.schema.field(place), pa.array(["8000000000000005"]))
-    first = opened(tmp_path)
-    tables = opened(tmp_path, added(first, written(first, row)))
-    (exact,), (near,) = tables.kept_marks(0), tables.kept_marks(2)
-    assert exact == Mark(row["sample_id"][0].as_py(), "", 0, "0 of none")
-    assert near == replace(exact, pair=pair_id(None, "picture 0"), phash=2**63 + 5)
+def test_a_nightly_run_adds_to_what_the_record_says(tmp_path, rows):
+    """Counts and the identity come of both runs, as though they had been one."""
+    first = opened(tmp_path / "grown")
+    base = added(first, written(first, rows.slice(0, 2), [Reason.IMAGE_EMPTY]))
+    second = opened(tmp_path / "grown", base)
+    grown = added(second, written(second, rows.slice(2), [Reason.IMAGE_EMPTY]))
+    whole = opened(tmp_path / "whole")
+    once = added(whole, written(whole, rows, [Reason.IMAGE_EMPTY] * 2))
+    for name in ("read", "kept", "rejected", "buckets", "identity", "sum_of_ids"):
+        assert getattr(grown, name) == getattr(once, name), name
+    assert base.identity != grown.identity

@@ -81,6 +81,7 @@ def sample(number: int, is_edit: bool) -> dict:
         "sharpness": number / 100,
         "contrast": 0.5,
         "entropy": 4.0,
+        "pair": "0" * 16,
         "phash": "0" * 16,
         "aesthetic": None,
         "alignment": None,

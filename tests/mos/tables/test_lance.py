@@ -15,6 +15,7 @@ from mos.tables.lance import (
     append_fragments,
     commit_fragments,
     create_table,
+    delete_places,
     delete_rows,
     drop_fragments,
     drop_table,
@@ -184,3 +185,18 @@ def test_a_fragment_is_written_while_each_of_its_files_has_its_length(
 def test_only_the_fragments_own_pack_files_are_measured(table: TableVersion) -> None:
     first, second = write(table, "a").fragment, write(table, "b", "c").fragment
     assert [list(pack_sizes(table.uri, fragment).values()) for fragment in (first, second)] == [[1000], [2000]]
+
+
+@pytest.mark.parametrize("most", [2, 5000])
+def test_rows_at_places_go_in_one_commit(table: TableVersion, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(lance, "VALUES_PER_DELETE", most)
+    filled = append(append(append(table, *"abcdef"), *"gh"), *"ij")
+    after = delete_places(filled, [(0, [5, 0, 1, 3, 4]), (1, [0, 1])])
+    assert (keys(after), after.rows) == (["c", "i", "j"], 3)
+    assert after == latest_version(table.uri)
+    assert after.version - filled.version == (3 if most == 2 else 1)
+    assert delete_places(after, []) == after
+    with pytest.raises(TableMovedError, match="was changed by another run since version"):
+        delete_places(filled, [(0, [1])])
+    with pytest.raises(RuntimeError, match=r"0 rows of .* were deleted for 1 places"):
+        delete_places(after, [(2, [7])])
