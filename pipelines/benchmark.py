@@ -65,7 +65,7 @@ def main(run: Run, args: Namespace) -> None:
     place, items = laid_out(config, benchmark, export)
     if args.force and place.folder.exists():
         shutil.rmtree(place.folder)
-    draw_missing_items(config, place, items, export)
+    draw_missing_items(config, benchmark, place, items, export)
     print(f"benchmark: {benchmark.title} of {place.model} is in {place.images}", flush=True)
     scores = benchmark.scores(place)
     if scores is None:
@@ -76,6 +76,10 @@ def main(run: Run, args: Namespace) -> None:
     Console(width=160).print(shown(comparison))
     for note in comparison.notes:
         print(f"benchmark: {note}", flush=True)
+    if scores.overall.num < len(items):
+        print(
+            f"benchmark: {scores.overall.num} of {len(items)} prompts are scored: run the scorer again for the others"
+        )
     print(f"benchmark: the table is {page}", flush=True)
 
 
@@ -133,19 +137,28 @@ def laid_out(config: RunConfig, benchmark: Benchmark, export: str) -> tuple[Plac
         prompts=Path(settings.prompts).expanduser(),
         pictures=None if settings.pictures is None else Path(settings.pictures).expanduser(),
         num=settings.images_per_prompt or benchmark.images_per_prompt,
+        language=settings.language,
+        judge=settings.judge,
         side=settings.side or int(read_export_config(export).run["resolution"]),
     )
-    items = benchmark.items(place)
+    if benchmark.most_images is not None and place.num > benchmark.most_images:
+        raise UserError(
+            f"images_per_prompt = {place.num} is more than the scorer of {benchmark.title} reads: "
+            f"{benchmark.most_images} at most"
+        )
     deciding = {name: value for name, value in numbers_of(settings).items() if name not in PLACES}
     digest = fingerprint(
         model=model_fingerprint(export),
-        items=[(item.prompt, item.files, None if item.source is None else item.source.name) for item in items],
+        items=[(item.prompt, item.files) for item in benchmark.items(place)],
         settings=deciding | {"model": place.model, "images_per_prompt": place.num},
     )
-    return place.below(digest[:12]), items[: settings.first]
+    place = place.below(digest[:12])
+    return place, benchmark.items(place)[: settings.first]
 
 
-def draw_missing_items(config: RunConfig, place: Place, items: Sequence[Item], export: str) -> None:
+def draw_missing_items(
+    config: RunConfig, benchmark: Benchmark, place: Place, items: Sequence[Item], export: str
+) -> None:
     """Every file of the items, and a look at the first pictures; begins no Ray where nothing is missing."""
     from pipelines.draw.files import (
         Pool,
@@ -160,6 +173,7 @@ def draw_missing_items(config: RunConfig, place: Place, items: Sequence[Item], e
     requests = requests_of(items, place.folder, settings.seed, settings.side)
     total = sum(len(item.pictures) for item in items)
     print(f"benchmark: {len(items)} prompts, {total} pictures, {len(requests)} of them to be drawn", flush=True)
+    benchmark.prepare(place, items)
     write_texts(items, place.folder)
     if missing_files(items, place.folder):
         pool = Pool(

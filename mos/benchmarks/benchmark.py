@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from mos.benchmarks.config import JudgeConfig
 from mos.benchmarks.item import IMAGES, Item
 from mos.benchmarks.published import Table
 from mos.benchmarks.score import Scores
@@ -25,6 +26,10 @@ class Place:
     """Pictures of each prompt."""
     side: int
     """Pixels of a picture's side."""
+    language: str
+    """Of the instructions, where a benchmark has them in several."""
+    judge: JudgeConfig
+    """Who judges, where a language model does."""
 
     @property
     def images(self) -> Path:
@@ -52,6 +57,8 @@ class Benchmark(ABC):
     """Where its prompts stand in the repository."""
     images_per_prompt: ClassVar[int]
     """As published figures have it."""
+    most_images: ClassVar[int | None] = None
+    """As the layout has room for."""
     edits: ClassVar[bool] = False
     """Whether its prompts are instructions to edit pictures."""
     table: ClassVar[Table]
@@ -66,6 +73,14 @@ class Benchmark(ABC):
         Raises:
             UserError: a prompt file is missing or not of its form; names file and line.
         """
+
+    def prepare(self, place: Place, items: Sequence[Item]) -> None:
+        """Files that must be there before anything is drawn; most benchmarks have none.
+
+        Raises:
+            UserError: what they are made of cannot be read.
+        """
+        return
 
     @abstractmethod
     def commands(self, place: Place) -> list[str]:

@@ -11,6 +11,17 @@ from mos.sampling.config import SamplerConfig, StageName
 BenchmarkName = Literal["geneval", "dpg", "wise", "oneig", "imgedit", "gedit", "mjhq"]
 
 
+class JudgeConfig(StrictConfig):
+    """A language model that judges pictures, behind an OpenAI-compatible endpoint; the scorers call it."""
+
+    base_url: str | None = None
+    """Address of the endpoint, such as http://127.0.0.1:8000/v1; where left out: the scorer's own."""
+    model: str | None = None
+    """Its name there; where left out: the one that published figures are by."""
+    key_variable: str = Field("OPENAI_API_KEY", pattern=r"[A-Za-z_][A-Za-z0-9_]*")
+    """Environment variable that holds the key: keys stand in no config."""
+
+
 class BenchmarksConfig(StrictConfig):
     """Config of `pipelines/benchmark.py`."""
 
@@ -31,9 +42,12 @@ class BenchmarksConfig(StrictConfig):
     images_per_prompt: Annotated[int | None, NUMBERS] = Field(None, ge=1)
     """Pictures of each prompt; where left out: as many as the benchmark's published figures are of."""
     side: Annotated[int | None, NUMBERS] = Field(None, ge=1)
-    """Pixels of both sides of a picture; where left out: the model's resolution. An edit has the bucket of its source."""
+    """Pixels of both sides of a picture; where left out: the model's resolution. Edits have the bucket of their source."""
     first: Annotated[int | None, HOW_FAR] = Field(None, ge=1)
     """Only so many prompts, the first ones, to see how it goes; what is drawn stays when the others follow."""
+    language: Annotated[Literal["en", "cn"], NUMBERS] = "en"
+    """Of the instructions of GEdit-Bench."""
+    judge: Annotated[JudgeConfig, HOW] = JudgeConfig()
     sampler: Annotated[SamplerConfig, NUMBERS] = SamplerConfig(steps=50)
     seed: Annotated[int, NUMBERS] = Field(0, ge=0)
     """Of the first picture; those of the others follow it."""

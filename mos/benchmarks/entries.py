@@ -1,6 +1,7 @@
 """Entries of a benchmark's files, each with the line it stands on: JSON lines, arrays and objects of JSON, CSV."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -80,23 +81,43 @@ def as_file_name(value: str, what: str) -> str:
     return value
 
 
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each line of a text file that is not blank, with where it stands before it.
+
+    Raises:
+        UserError: the file is missing or is no text.
+    """
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if line.strip():
+            yield f"{path}:{number}", line.rstrip("\r")
+
+
+def read_figures(path: Path) -> dict[str, tuple[float, str]]:
+    """Figures of an object of JSON by their keys, each with where it stands.
+
+    Raises:
+        UserError: the file is missing or is not such an object.
+    """
+    figures: dict[str, tuple[float, str]] = {}
+    for key, value, line in _members(path, _text(path)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{path}:{line}: {key!r} = {value!r} is no number")
+        figures[key] = (float(value), f"{path}:{line}")
+    return figures
+
+
 def read_entries(path: Path) -> list[Entry]:
     """All entries of a file, by its ending: `.jsonl`, `.json` (an array of objects, or an object of them), `.csv`.
 
     Raises:
         UserError: the file is missing, empty, or not of its form; names the line.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: name the file as the benchmark's repository has it")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as text: {error}") from error
+    text = _text(path)
     match path.suffix.lower():
         case ".jsonl":
             found = _lines(path, text)
         case ".json":
-            found = _members(path, text)
+            found = (_entry(path, line, value, key) for key, value, line in _members(path, text))
         case ".csv":
             found = _rows(path, text)
         case ending:
@@ -120,15 +141,23 @@ def refuse_twice(names: Iterable[tuple[str, str]], what: str) -> None:
         seen[name] = where
 
 
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: name the file as the benchmark's repository has it")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text: {error}") from error
+
+
 def _lines(path: Path, text: str) -> Iterator[Entry]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _entry(path, number, _decoded(path, line, number))
 
 
 def _rows(path: Path, text: str) -> Iterator[Entry]:
-    # The parser takes care of line ends inside quotes, so it is given them as they are.
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     start = 2
     try:
         for row in reader:
@@ -142,9 +171,9 @@ def _rows(path: Path, text: str) -> Iterator[Entry]:
         raise UserError(f"{path}:{reader.line_num}: {error}") from error
 
 
-def _members(path: Path, text: str) -> Iterator[Entry]:
-    """Members of one array, or of one object."""
-    place = _skip(text, 0)
+def _members(path: Path, text: str) -> Iterator[tuple[str, Any, int]]:
+    """Key, value and line of each member of one array, whose keys are empty, or of one object."""
+    place, line, counted = _skip(text, 0), 1, 0
     match text[place : place + 1]:
         case "[":
             keyed, end = False, "]"
@@ -154,15 +183,15 @@ def _members(path: Path, text: str) -> Iterator[Entry]:
             raise UserError(f"{path}:{_line(text, place)}: neither an array nor an object of entries begins here")
     place = _skip(text, place + 1)
     while text[place : place + 1] != end:
-        line, key = _line(text, place), ""
+        line, counted, key = line + text.count("\n", counted, place), place, ""
         if keyed:
             key, place = _value(path, text, place)
             place = _expect(path, text, place, ":")
         value, place = _value(path, text, place)
-        yield _entry(path, line, value, key)
-        if text[_skip(text, place) : _skip(text, place) + 1] == end:
-            break
-        place = _expect(path, text, place, ",")
+        yield key, value, line
+        place = _skip(text, place)
+        if text[place : place + 1] != end:
+            place = _expect(path, text, place, ",")
 
 
 def _entry(path: Path, line: int, value: Any, key: str = "") -> Entry:

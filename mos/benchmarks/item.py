@@ -35,13 +35,13 @@ class Item:
     """Further files that the scorer reads: path -> content."""
     source: Path | None = None
     """Picture to edit."""
-    category: str = ""
-    """For scorers of ours, which tell their scores by it."""
+    prepared: tuple[str, ...] = ()
+    """Files that `Benchmark.prepare` writes."""
 
     @property
     def files(self) -> tuple[str, ...]:
         """Every file of it."""
-        return (*self.pictures, *(() if self.grid is None else (self.grid.path,)), *self.texts)
+        return (*self.pictures, *(() if self.grid is None else (self.grid.path,)), *self.texts, *self.prepared)
 
 
 def compose(pictures: Sequence[Image.Image], columns: int) -> Image.Image:

@@ -1,7 +1,6 @@
 """A scorer's results beside published ones: `scores.json`, and a page of one table."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from mos.benchmarks.benchmark import Benchmark
 from mos.benchmarks.score import Scores
 from mos.files import written_whole
 
-OVERALL = "overall"
 ABSENT = "–"
 """In place of a figure that is not known."""
 
@@ -37,23 +35,23 @@ class Comparison:
 
 def compare(benchmark: Benchmark, model: str, scores: Scores) -> Comparison:
     """The table; published figures are left out, and it says so, where ours were not taken as they were."""
-    table, digits = benchmark.table, benchmark.digits
+    table, digits, last = benchmark.table, benchmark.digits, benchmark.table.overall
     columns = (*table.columns, *(name for name in scores.categories if name not in table.columns))
     published = []
     if scores.comparable:
         for name, figures in table.rows.items():
-            known = dict(zip((*table.columns, OVERALL), figures, strict=True))
-            cells = (f"{known[column]:.{digits}f}" if column in known else ABSENT for column in (*columns, OVERALL))
+            known = dict(zip((*table.columns, last), figures, strict=True))
+            cells = (f"{known[column]:.{digits}f}" if column in known else ABSENT for column in (*columns, last))
             published.append(Row(name, tuple(cells)))
-    found = {**scores.categories, OVERALL: scores.overall}
-    own = (found[column].in_words(digits) if column in found else ABSENT for column in (*columns, OVERALL))
+    found = {**scores.categories, last: scores.overall}
+    own = (found[column].in_words(digits) if column in found else ABSENT for column in (*columns, last))
     notes = [
-        f"± is half the 95% interval, over {scores.overall.num} prompts.",
+        f"± is half the 95% interval over prompts, of which {scores.overall.num} are scored.",
         f"Other rows: {table.source}." if published else "",
         scores.note,
     ]
     rows = (*published, Row(model, tuple(own), ours=True))
-    return Comparison(benchmark.title, (*columns, OVERALL), rows, tuple(note for note in notes if note))
+    return Comparison(benchmark.title, (*columns, last), rows, tuple(note for note in notes if note))
 
 
 def write_page(folder: Path, comparison: Comparison, scores: Scores, pictures: Path | None) -> Path:
@@ -65,8 +63,13 @@ def write_page(folder: Path, comparison: Comparison, scores: Scores, pictures: P
         scores: what the JSON holds.
         pictures: a PNG in the same folder to show below.
     """
-    told = {name: asdict(score) for name, score in {**scores.categories, OVERALL: scores.overall}.items()}
-    _write(folder / "scores.json", json.dumps({"scores": told, "table": asdict(comparison)}, indent=2) + "\n")
+    last = comparison.columns[-1]
+    told = {name: asdict(score) for name, score in {**scores.categories, last: scores.overall}.items()}
+    details = {name: asdict(score) for name, score in scores.details.items()}
+    _write(
+        folder / "scores.json",
+        json.dumps({"scores": told, "details": details, "table": asdict(comparison)}, indent=2) + "\n",
+    )
     environment = Environment(
         loader=PackageLoader("mos.benchmarks", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -75,12 +78,6 @@ def write_page(folder: Path, comparison: Comparison, scores: Scores, pictures: P
     page = folder / "scores.html"
     _write(page, environment.get_template("scores.html").render(comparison=comparison, pictures=name))
     return page
-
-
-def listed(names: Sequence[str], shown: int = 3) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def _write(path: Path, text: str) -> None:

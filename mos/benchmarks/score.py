@@ -1,7 +1,7 @@
 """Scores with their 95% intervals; pictures of one prompt are not independent, prompts are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import norm, t
@@ -39,6 +39,8 @@ class Scores:
     """What is to be known before these are set beside others."""
     comparable: bool = True
     """Whether they were taken as the published ones were."""
+    details: Mapping[str, Score] = field(default_factory=dict)
+    """Further scores, which no table has room for."""
 
 
 def share(right: Sequence[Sequence[bool]]) -> Score:
