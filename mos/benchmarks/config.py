@@ -42,7 +42,7 @@ class BenchmarksConfig(StrictConfig):
     images_per_prompt: Annotated[int | None, NUMBERS] = Field(None, ge=1)
     """Pictures of each prompt; where left out: as many as the benchmark's published figures are of."""
     side: Annotated[int | None, NUMBERS] = Field(None, ge=1)
-    """Pixels of both sides of a picture; where left out: the model's resolution. Edits have the bucket of their source."""
+    """Pixels of both sides of a picture; where left out: the model's resolution. Edits have their source's bucket."""
     first: Annotated[int | None, HOW_FAR] = Field(None, ge=1)
     """Only so many prompts, the first ones, to see how it goes; what is drawn stays when the others follow."""
     language: Annotated[Literal["en", "cn"], NUMBERS] = "en"

@@ -61,7 +61,8 @@ class OneIg(Benchmark):
         classes = {"alignment": everywhere, "diversity": f"{everywhere} text reasoning"}
         lines = [
             f"python -m scripts.{name}.{name}_score --mode {mode} "
-            f"--image_dirname {shlex.quote(f'{place.images}{below}')} --model_names {shlex.quote(place.model)} --image_grid {grid}"
+            f"--image_dirname {shlex.quote(f'{place.images}{below}')} "
+            f"--model_names {shlex.quote(place.model)} --image_grid {grid}"
             + (f" --class_items {classes[name]}" if name in classes else "")
             for name, below in FOLDERS.items()
             if _newest(place, f"{name}_score") is None

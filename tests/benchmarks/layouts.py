@@ -15,10 +15,12 @@ import io
 import json
 import os
 import runpy
+import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -40,6 +42,14 @@ from pipelines.draw.files import write_texts
 
 SIDE = 8
 MODEL = "ours"
+ONEIG_COLUMNS = {
+    "alignment": "alignment",
+    "text": "text score",
+    "reasoning": "reasoning",
+    "style": "style",
+    "diversity": "total average",
+}
+"""Dimension -> the column of its table that has the score."""
 CHECKOUTS: Mapping[BenchmarkName, str] = {
     "geneval": "geneval", "dpg": "ELLA", "wise": "WISE", "oneig": "OneIG-Benchmark", "imgedit": "ImgEdit",
     "gedit": "Step1X-Edit", "mjhq": "clean-fid",
@@ -251,7 +261,8 @@ def oneig(checkout: Path, folder: Path) -> bool:
     cut = names_of(checkout / "scripts/utils/utils.py", megfile=files)
     words = names_of(checkout / "scripts/text/text_utils.py")
     model = Answering()
-    judges: dict[str, Any] = dict.fromkeys(("Qwen2_5VLBatchInferencer", "LLM2CLIP", "CSDStyleEmbedding", "SEStyleEmbedding"), Answering)  # fmt: skip
+    models = ("Qwen2_5VLBatchInferencer", "LLM2CLIP", "CSDStyleEmbedding", "SEStyleEmbedding")
+    judges: dict[str, Any] = dict.fromkeys(models, Answering)
     given = {name: cut[name] for name in ("parse_args", "split_mxn_grid", "save2csv", "on_rm_error")} | judges | {
         "megfile": files, "inferencer": model, "formatted_time": "2026-01-01_00-00-00",
         "torch": SimpleNamespace(load=lambda path, **options: References(), max=lambda array: array.max()),
@@ -259,21 +270,18 @@ def oneig(checkout: Path, folder: Path) -> bool:
     }  # fmt: skip
     given |= {name: value for name, value in words.items() if callable(value)}
     *commands, fetched = laid.benchmark.commands(laid.place)
-    with contextmanager(_inside)(folder):
+    with chdir(folder):
         for command in commands:
             module = command.split()[2]
             reader = names_of(Path(*module.split(".")).with_suffix(".py"), **given)
             run_main(reader["main"], command.split()[3:])
-        os.system(fetched)
+        subprocess.run(fetched, shell=True, check=True)
     official = {path.name.split("_")[0]: path for path in laid.place.results.glob("*[a-z]_score_EN*.csv")
                 if "prompt" not in path.name and "style_style" not in path.name}  # fmt: skip
-    values = {name: float(next(csv.DictReader(path.open()))[_COLUMN[name]]) for name, path in official.items()}
+    values = {name: float(next(csv.DictReader(path.open()))[ONEIG_COLUMNS[name]]) for name, path in official.items()}
     ours = laid.scores()
     alike = all(abs(values[name] - ours.categories[name].value) < 1e-6 for name in ours.categories)
     return opened == laid.files(grids=True) and alike and len(values) == 5
-
-
-_COLUMN = {"alignment": "alignment", "text": "text score", "reasoning": "reasoning", "style": "style", "diversity": "total average"}  # fmt: skip
 
 
 def imgedit(checkout: Path, folder: Path) -> bool:
@@ -292,7 +300,7 @@ def imgedit(checkout: Path, folder: Path) -> bool:
 
     reader = names_of(basic / "basic_bench.py", call_gpt=judged, tqdm=lambda items, **options: items)
     judging, averaging = laid.benchmark.commands(laid.place)
-    with contextmanager(_inside)(checkout):
+    with chdir(checkout):
         run_main(reader["main"], shell_words(judging.partition("    #")[0], "basic_bench.py"))
     run_script(basic / "step1_get_avgscore.py", shell_words(averaging, "step1_get_avgscore.py"))
     types = folder / "types.json"
@@ -431,8 +439,6 @@ def run_main(main: Callable[[], object], arguments: Sequence[str]) -> str:
 
 def shell_words(command: str, after: str) -> list[str]:
     """Arguments of a command behind its script, as a shell takes them apart."""
-    import shlex
-
     words = shlex.split(command)
     place = next(place for place, word in enumerate(words) if word.endswith(after))
     return words[place + 1 :]
@@ -456,15 +462,6 @@ def modules(stubs: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
                 sys.modules[name] = module
 
 
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
 def _pairs(said: str, begin: str, end: str) -> list[tuple[str, str]]:
     lines = said.partition(begin)[2].partition(end)[0].splitlines()
     return [(name, value) for name, sign, value in (line.partition(":") for line in lines) if sign]
@@ -485,8 +482,8 @@ def write_questions(path: Path, prompts: Sequence[Path]) -> None:
                     "proposition_id": number,
                     "dependency": ("0", "1", "1,2")[min(number, 3) - 1],
                 }
-                writer.writerow(told | {"tuple": f"{kind} (thing, {number})",
-                                        "question_natural_language": f"Is it there, and is it so ({number})?"})  # fmt: skip
+                question = f"Is it there, and is it so ({number})?"
+                writer.writerow(told | {"tuple": f"{kind} (thing, {number})", "question_natural_language": question})
 
 
 def write_gedit(folder: Path, each: int = 3) -> list[dict[str, Any]]:
