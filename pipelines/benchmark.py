@@ -150,7 +150,7 @@ def laid_out(config: RunConfig, benchmark: Benchmark, export: str) -> tuple[Plac
     digest = fingerprint(
         model=model_fingerprint(export),
         items=[(item.prompt, item.files) for item in benchmark.items(place)],
-        settings=deciding | {"model": place.model, "images_per_prompt": place.num},
+        settings=deciding | {"model": place.model, "images_per_prompt": place.num, "side": place.side},
     )
     place = place.below(digest[:12])
     return place, benchmark.items(place)[: settings.first]
