@@ -5,7 +5,7 @@ Run it, run the command that it ends with (the benchmark's own scorer, in a chec
 run it again: what is drawn is not drawn again, and the scores stand in a table beside published ones, with 95%
 intervals. `pipelines/evaluate.py` is another job: it judges a run by the checker of the demo's drawn scenes.
 
-Reads   the benchmark's own prompt files, by path; the export of a finished stage, or any export by path
+Reads   the benchmark's own prompt files, by path; the export of a finished stage, or any export by path; a CLIP by path
 Writes  benchmarks/<benchmark>/<fingerprint>/: images/ in the folders and names that the scorer reads, pictures.png;
         with results/, where the scorer writes: scores.json, scores.html
 
@@ -28,6 +28,7 @@ COMMAND = Command(__name__, __doc__, section="benchmarks", words="benchmark")
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import get_args
 
@@ -42,6 +43,8 @@ from mos.benchmarks.config import BenchmarkName
 from mos.benchmarks.entries import as_file_name
 from mos.benchmarks.item import Item
 from mos.benchmarks.page import Comparison, compare, write_page
+from mos.benchmarks.published import CLIP
+from mos.benchmarks.score import Score
 from mos.errors import UserError
 from mos.files import written_whole
 from mos.fingerprint import fingerprint
@@ -67,10 +70,13 @@ def main(run: Run, args: Namespace) -> None:
         shutil.rmtree(place.folder)
     draw_missing_items(config, benchmark, place, items, export)
     print(f"benchmark: {benchmark.title} of {place.model} is in {place.images}", flush=True)
+    clip = clip_score(config, place, items)
     scores = benchmark.scores(place)
     if scores is None:
         tell_what_to_run(benchmark, place, partly=config.benchmarks.first is not None)
         return
+    if clip is not None:
+        scores = replace(scores, categories={**scores.categories, CLIP: clip})
     comparison = compare(benchmark, place.model, scores)
     page = write_page(place.folder, comparison, scores, place.folder / "pictures.png")
     Console(width=160).print(shown(comparison))
@@ -129,6 +135,8 @@ def laid_out(config: RunConfig, benchmark: Benchmark, export: str) -> tuple[Plac
     settings = config.benchmarks
     assert settings.prompts is not None
     assert settings.benchmark is not None
+    if benchmark.edits and settings.clip is not None:
+        raise UserError(f"clip = {settings.clip!r} is for pictures from text: an instruction describes no picture")
     if benchmark.edits and settings.side is not None:
         raise UserError(f"side = {settings.side} is for pictures from text: an edit has the bucket of its source")
     place = Place(
@@ -188,6 +196,18 @@ def draw_missing_items(
     with written_whole(place.folder / "about.json") as partial:
         partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     place.results.mkdir(exist_ok=True)
+
+
+def clip_score(config: RunConfig, place: Place, items: Sequence[Item]) -> Score | None:
+    """The CLIP score of all pictures and its interval, where a checkpoint is named; edits are told by no prompt."""
+    path = config.benchmarks.clip
+    if path is None:
+        return None
+    from pipelines.draw.alignment import measure_alignment
+
+    found = measure_alignment(items, place, path, config)
+    print(f"benchmark: {CLIP} {found.in_words(2)} (by {path}, over {found.num} prompts)", flush=True)
+    return found
 
 
 def tell_what_to_run(benchmark: Benchmark, place: Place, partly: bool) -> None:

@@ -18,7 +18,7 @@ class JudgeConfig(StrictConfig):
     """Address of the endpoint, such as http://127.0.0.1:8000/v1; where left out: the scorer's own."""
     model: str | None = None
     """Its name there; where left out: the one that published figures are by."""
-    key_variable: str = Field("OPENAI_API_KEY", pattern=r"[A-Za-z_][A-Za-z0-9_]*")
+    key_variable: str = Field("OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Environment variable that holds the key: keys stand in no config."""
 
 
@@ -48,6 +48,9 @@ class BenchmarksConfig(StrictConfig):
     language: Annotated[Literal["en", "cn"], NUMBERS] = "en"
     """Of the instructions of GEdit-Bench."""
     judge: Annotated[JudgeConfig, HOW] = JudgeConfig()
+    clip: Annotated[str | None, HOW] = None
+    """Folder of a CLIP checkpoint that measures how well pictures fit their prompts, 100 times the cosine; none: it is
+    not measured."""
     sampler: Annotated[SamplerConfig, NUMBERS] = SamplerConfig(steps=50)
     seed: Annotated[int, NUMBERS] = Field(0, ge=0)
     """Of the first picture; those of the others follow it."""

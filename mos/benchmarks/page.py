@@ -41,7 +41,7 @@ def compare(benchmark: Benchmark, model: str, scores: Scores) -> Comparison:
     if scores.comparable:
         for name, figures in table.rows.items():
             known = dict(zip((*table.columns, last), figures, strict=True))
-            cells = (f"{known[column]:.{digits}f}" if column in known else ABSENT for column in (*columns, last))
+            cells = (_told(known.get(column), digits) for column in (*columns, last))
             published.append(Row(name, tuple(cells)))
     found = {**scores.categories, last: scores.overall}
     own = (found[column].in_words(digits) if column in found else ABSENT for column in (*columns, last))
@@ -78,6 +78,10 @@ def write_page(folder: Path, comparison: Comparison, scores: Scores, pictures: P
     page = folder / "scores.html"
     _write(page, environment.get_template("scores.html").render(comparison=comparison, pictures=name))
     return page
+
+
+def _told(figure: float | None, digits: int) -> str:
+    return ABSENT if figure is None else f"{figure:.{digits}f}"
 
 
 def _write(path: Path, text: str) -> None:

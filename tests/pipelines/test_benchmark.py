@@ -16,6 +16,7 @@ from pipelines.run.steps import Run
 from tests.mos.benchmarks.places import lines
 from tests.mos.benchmarks.test_gedit import dataset, row
 from tests.mos.sampling.tiny_export import run_of, save_export
+from tests.operators.tiny_clip import save_tiny_clip
 from tests.pipelines.drawn_run import trained_run
 
 ONCE = Namespace(force=False, named=True)
@@ -54,8 +55,10 @@ def test_geneval_is_drawn_once_scored_and_shown(
     assert Image.open(folder / "images/00000/grid.png").size == (32, 16)
     kept = (folder / "images/00001/samples/0001.png").stat().st_mtime_ns
 
-    benchmark.main(configured(small_run, *settings), ONCE)
+    clip = save_tiny_clip(tmp_path / "clip")
+    benchmark.main(configured(small_run, *settings, f"clip={clip}"), ONCE)
     said = capsys.readouterr().out
+    assert "benchmark: CLIP scores of 6 pictures are measured" in said
     assert "benchmark: 3 prompts, 6 pictures, 2 of them to be drawn" in said
     assert (folder / "images/00001/samples/0001.png").stat().st_mtime_ns == kept
     assert f"evaluate_images.py {folder}/images --outfile {folder}/results/results.jsonl" in said
@@ -66,12 +69,13 @@ def test_geneval_is_drawn_once_scored_and_shown(
         {"tag": "counting", "metadata": "1", "correct": False},
     ]
     (folder / "results/results.jsonl").write_text(lines(judged))
-    benchmark.main(configured(small_run, *settings), ONCE)
+    benchmark.main(configured(small_run, *settings, f"clip={clip}"), ONCE)
     said = capsys.readouterr().out
     assert "0 of them to be drawn" in said
     assert "MoS-L, 5B" in said
     assert "benchmark: 2 of 3 prompts are scored: run the scorer again for the others" in said
     assert json.loads((folder / "scores.json").read_text())["scores"]["counting"]["value"] == 0.5
+    assert json.loads((folder / "scores.json").read_text())["scores"]["CLIP"]["num"] == 3
     assert "MoS-L, 5B" in (folder / "scores.html").read_text()
     with pytest.raises(UserError, match="unset it"):
         benchmark.main(configured(small_run, *settings), AGAIN)
@@ -148,6 +152,13 @@ def test_a_side_is_not_for_edits(small_run: Callable[..., RunConfig], tmp_path: 
     export = save_export(tmp_path / "export")
     run = configured(small_run, "benchmark=gedit", "prompts=.", f"export={export}", "side=32")
     with pytest.raises(UserError, match="side = 32 is for pictures from text"):
+        benchmark.main(run, ONCE)
+
+
+def test_an_instruction_describes_no_picture(small_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    export = save_export(tmp_path / "export")
+    run = configured(small_run, "benchmark=gedit", "prompts=.", f"export={export}", "clip=a")
+    with pytest.raises(UserError, match="clip = 'a' is for pictures from text"):
         benchmark.main(run, ONCE)
 
 

@@ -16,7 +16,7 @@ from tests.mos.benchmarks.places import place_of
 
 def encoded(colour: str) -> dict[str, object]:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 6), colour).save(buffer, format="JPEG", quality=100)
+    Image.new("RGB", (40, 30), colour).save(buffer, format="JPEG", quality=100)
     return {"bytes": buffer.getvalue(), "path": None}
 
 
