@@ -141,9 +141,9 @@ def laid_out(config: RunConfig, benchmark: Benchmark, export: str) -> tuple[Plac
         raise UserError(f"side = {settings.side} is for pictures from text: an edit has the bucket of its source")
     place = Place(
         folder=config.folder("benchmarks", settings.benchmark),
-        model=as_file_name(settings.model or config.name, "model"),
-        prompts=Path(settings.prompts).expanduser(),
-        pictures=None if settings.pictures is None else Path(settings.pictures).expanduser(),
+        model=as_file_name(settings.model_name or config.name, "model_name"),
+        prompts=Path(settings.prompts).expanduser().absolute(),
+        pictures=None if settings.pictures is None else Path(settings.pictures).expanduser().absolute(),
         num=settings.images_per_prompt or benchmark.images_per_prompt,
         language=settings.language,
         judge=settings.judge,
@@ -159,6 +159,7 @@ def laid_out(config: RunConfig, benchmark: Benchmark, export: str) -> tuple[Plac
         model=model_fingerprint(export),
         items=[(item.prompt, item.files) for item in benchmark.items(place)],
         settings=deciding | {"model": place.model, "images_per_prompt": place.num, "side": place.side},
+        seed=config.seed,
     )
     place = place.below(digest[:12])
     return place, benchmark.items(place)[: settings.first]
@@ -178,7 +179,7 @@ def draw_missing_items(
     )
 
     settings = config.benchmarks
-    requests = requests_of(items, place.folder, settings.seed, settings.side)
+    requests = requests_of(items, place.folder, config.seed, settings.side)
     total = sum(len(item.pictures) for item in items)
     print(f"benchmark: {len(items)} prompts, {total} pictures, {len(requests)} of them to be drawn", flush=True)
     benchmark.prepare(place, items)

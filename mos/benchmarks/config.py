@@ -37,7 +37,7 @@ class BenchmarksConfig(StrictConfig):
     """Folder of an exported model to draw with, instead of a stage of the run."""
     stage: Annotated[StageName | None, NUMBERS] = None
     """Stage whose model draws; where none is named: the last finished of stage1 to stage4, or `edit` for edits."""
-    model: Annotated[str | None, NUMBERS] = None
+    model_name: Annotated[str | None, NUMBERS] = None
     """What the model is called in paths and tables; where left out: the name of the run."""
     images_per_prompt: Annotated[int | None, NUMBERS] = Field(None, ge=1)
     """Pictures of each prompt; where left out: as many as the benchmark's published figures are of."""
@@ -52,8 +52,6 @@ class BenchmarksConfig(StrictConfig):
     """Folder of a CLIP checkpoint that measures how well pictures fit their prompts, 100 times the cosine; none: it is
     not measured."""
     sampler: Annotated[SamplerConfig, NUMBERS] = SamplerConfig(steps=50)
-    seed: Annotated[int, NUMBERS] = Field(0, ge=0)
-    """Of the first picture; those of the others follow it."""
     compile: Annotated[bool, HOW] = False
     """Compile the model's blocks: a minute at the start, for many pictures on a GPU."""
     batch_size: Annotated[int, HOW] = Field(16, ge=1)

@@ -114,12 +114,12 @@ def _dimension(name: str, place: Place) -> Score:
         return mean([entry.number(place.model) for entry in scored])
     rows = [entry for entry in read_entries(table) if entry.fields.get("") == place.model]
     if not rows:
-        raise UserError(f"{table} has no row of {place.model!r}: name the model as it was scored with model=")
+        raise UserError(f"{table} has no row of {place.model!r}: name the model as it was scored with model_name=")
     return Score(rows[0].number(TEXT_SCORE), None, len(scored))
 
 
 def _cell(entry: Entry, model: str, path: Path) -> str:
     """What stands of a model in a row of a table by prompts; empty where a prompt has no score."""
     if model not in entry.fields:
-        raise UserError(f"{path} has no column of {model!r}: name the model as it was scored with model=")
+        raise UserError(f"{path} has no column of {model!r}: name the model as it was scored with model_name=")
     return str(entry.fields[model])

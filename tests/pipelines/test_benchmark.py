@@ -88,7 +88,7 @@ def test_edits_are_drawn_with_the_edit_stage_from_the_data_sets_pictures(
 ) -> None:
     path = dataset(tmp_path, [row("a"), row("b"), row("c", instruction_language="cn")])
     config = trained_run(small_run, "benchmarks.sampler.steps=1", "benchmarks.benchmark=gedit",
-                         f"benchmarks.prompts={path}", "benchmarks.model=ours")  # fmt: skip
+                         f"benchmarks.prompts={path}", "benchmarks.model_name=ours")  # fmt: skip
     benchmark.main(Run(config), ONCE)
     assert "2 prompts, 2 pictures, 2 of them to be drawn" in capsys.readouterr().out
     (folder,) = config.folder("benchmarks", "gedit").iterdir()
@@ -107,13 +107,14 @@ def test_another_model_other_settings_or_other_prompts_stand_elsewhere(
     same = save_export(tmp_path / "moved" / "e0", seed=0)
     prompts = metadata(tmp_path)
 
-    def place(export: Path, *changes: str) -> Path:
+    def place(export: Path, *changes: str, seed: int = 0) -> Path:
         config = configured(small_run, "benchmark=geneval", f"prompts={prompts}", *changes).config
+        config = config.model_copy(update={"seed": seed})
         return benchmark.laid_out(config, benchmark.chosen_benchmark(config), str(export))[0].folder
 
     first = place(exports[0])
     assert place(same) == place(exports[0], "first=1", "batch_size=2", "images_per_prompt=4", "side=16") == first
-    others = {place(exports[1]), place(exports[0], "seed=1"), place(exports[0], "sampler.guidance=2"),
+    others = {place(exports[1]), place(exports[0], seed=1), place(exports[0], "sampler.guidance=2"),
               place(exports[0], "images_per_prompt=2"), place(exports[0], "side=24")}  # fmt: skip
     prompts.write_text(prompts.read_text().replace("rings", "stars"))
     others.add(place(exports[0]))
@@ -134,8 +135,8 @@ def test_another_model_other_settings_or_other_prompts_stand_elsewhere(
         ),
         (("benchmark=gedit", "prompts=.", "export={export}"), "GEdit-Bench edits pictures, and .* is not trained to"),
         (
-            ("benchmark=geneval", "prompts=.", "export={export}", "model=a/b"),
-            "model = 'a/b' becomes the name of a file",
+            ("benchmark=geneval", "prompts=.", "export={export}", "model_name=a/b"),
+            "model_name = 'a/b' becomes the name of a file",
         ),
     ],
 )

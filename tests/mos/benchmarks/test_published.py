@@ -27,5 +27,5 @@ def test_overall_figures_are_means_of_their_columns(table: Table) -> None:
 
 def test_the_weights_of_wise_make_its_overall_figures() -> None:
     for model, (*columns, overall) in published.WISE.rows.items():
-        rounding = 0.02 if model.startswith("Bagel") else 0.006  # Bagel's is 0.52, its categories make 0.50
+        rounding = 0.02 if model.startswith("Bagel") else 0.01  # Bagel's is 0.52, its categories make 0.50
         assert np.dot(columns, list(WEIGHTS.values())) == pytest.approx(overall, abs=rounding), model
