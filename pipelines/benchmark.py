@@ -26,7 +26,6 @@ from pipelines.run.cli import Command
 COMMAND = Command(__name__, __doc__, section="benchmarks", words="benchmark")
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -55,8 +54,9 @@ from pipelines.draw.requests import export_folder, text_stage
 from pipelines.run.config import RunConfig
 from pipelines.run.steps import Run
 
+LOOK = "pictures.png"
 SHOWN = 24
-"""Pictures of `pictures.png`."""
+"""Prompts of `pictures.png`."""
 PLACES = ("prompts", "pictures", "export", "stage")
 """Settings that say where something is: what it is decides the pictures."""
 
@@ -66,8 +66,8 @@ def main(run: Run, args: Namespace) -> None:
     config, benchmark = run.config, chosen_benchmark(run.config)
     export = chosen_export(run, benchmark)
     place, items = laid_out(config, benchmark, export)
-    if args.force and place.folder.exists():
-        shutil.rmtree(place.folder)
+    if args.force:
+        remove_files(items, place.folder)
     draw_missing_items(config, benchmark, place, items, export)
     print(f"benchmark: {benchmark.title} of {place.model} is in {place.images}", flush=True)
     clip = clip_score(config, place, items)
@@ -78,7 +78,7 @@ def main(run: Run, args: Namespace) -> None:
     if clip is not None:
         scores = replace(scores, categories={**scores.categories, CLIP: clip})
     comparison = compare(benchmark, place.model, scores)
-    page = write_page(place.folder, comparison, scores, place.folder / "pictures.png")
+    page = write_page(place.folder, comparison, scores, place.folder / LOOK)
     Console(width=160).print(shown(comparison))
     for note in comparison.notes:
         print(f"benchmark: {note}", flush=True)
@@ -192,6 +192,7 @@ def draw_missing_items(
         with ray_session(config.cluster):
             draw_missing(requests, pool, "benchmark")
             write_missing_grids(items, place.folder)
+    if requests or not (place.folder / LOOK).is_file():
         write_look(place.folder, items)
     about = {"export": export, "settings": settings.model_dump(mode="json"), "model": model_fingerprint(export)}
     with written_whole(place.folder / "about.json") as partial:
@@ -232,8 +233,15 @@ def shown(comparison: Comparison) -> Table:
     return table
 
 
+def remove_files(items: Sequence[Item], folder: Path) -> None:
+    """Everything that was drawn or written here; what the scorer wrote, which may have cost money, stays."""
+    for item in items:
+        for name in item.files:
+            (folder / name).unlink(missing_ok=True)
+
+
 def write_look(folder: Path, items: Sequence[Item]) -> None:
-    """`pictures.png`: the first picture of the first prompts."""
+    """The first picture of the first prompts."""
     from mos.evaluation.grids import Captioned, picture_grid  # matplotlib, which a finished benchmark does without
     from mos.evaluation.theme import LIGHT, figure_png
 
@@ -241,7 +249,7 @@ def write_look(folder: Path, items: Sequence[Item]) -> None:
     for item in items[:SHOWN]:
         with Image.open(folder / item.pictures[0]) as image:
             looked.append(Captioned(image.convert("RGB"), item.prompt))
-    with written_whole(folder / "pictures.png") as partial_path:
+    with written_whole(folder / LOOK) as partial_path:
         partial_path.write_bytes(figure_png(partial(picture_grid, looked), LIGHT))
 
 

@@ -80,6 +80,7 @@ def test_geneval_is_drawn_once_scored_and_shown(
     with pytest.raises(UserError, match="unset it"):
         benchmark.main(configured(small_run, *settings), AGAIN)
     assert not (folder / "images/00001/samples/0001.png").exists()
+    assert (folder / "results/results.jsonl").is_file()
 
 
 @pytest.mark.slow
