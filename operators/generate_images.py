@@ -1,7 +1,9 @@
 """Prompts, and pictures to edit, in; pictures out."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from PIL import Image
@@ -13,6 +15,16 @@ from mos.sampling.draw import draw_pictures, load_for_drawing
 from mos.sampling.pictures import to_png
 from mos.sampling.pipeline import MoSPipeline
 from mos.sampling.prompts import CutPromptWarning
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of a row."""
+
+    image: Image.Image | None = None
+    """None where there is a problem."""
+    notices: tuple[str, ...] = ()
+    problem: str | None = None
 
 
 class GenerateImages:
@@ -52,29 +64,31 @@ class GenerateImages:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Draw the pictures of a batch, rows of one kind at a time."""
-        rows = batch.to_pylist()
+        drawn = self.draw(batch.to_pylist())
+        images = [None if row.image is None else to_png(row.image) for row in drawn]
+        batch = batch.append_column("image", pa.array(images, pa.large_binary()))
+        batch = batch.append_column("notices", pa.array([list(row.notices) for row in drawn], pa.list_(pa.string())))
+        return batch.append_column("problem", pa.array([row.problem for row in drawn], pa.string()))
+
+    def draw(self, rows: Sequence[Mapping[str, Any]]) -> list[Drawn]:
+        """What comes of each row, which has what is read; rows of one kind are drawn together."""
         groups: dict[tuple[object, ...], list[int]] = {}
         for position, row in enumerate(rows):
             alike = (row["model"], row["height"], row["width"], row["source"] is None, row.get("guidance"))
             groups.setdefault(alike, []).append(position)
-        images: list[bytes | None] = [None] * len(rows)
-        notices: list[list[str]] = [[]] * len(rows)
-        problems: list[str | None] = [None] * len(rows)
+        drawn = [Drawn()] * len(rows)
         for positions in groups.values():
             try:
                 pictures = self._draw([rows[position] for position in positions])
             except UserError as error:
                 for position in positions:
-                    problems[position] = str(error)
+                    drawn[position] = Drawn(problem=str(error))
                 continue
             for position, picture in zip(positions, pictures, strict=True):
-                images[position] = to_png(picture)
-                notices[position] = self._notices(rows[position])
-        batch = batch.append_column("image", pa.array(images, pa.large_binary()))
-        batch = batch.append_column("notices", pa.array(notices, pa.list_(pa.string())))
-        return batch.append_column("problem", pa.array(problems, pa.string()))
+                drawn[position] = Drawn(picture, tuple(self._notices(rows[position])))
+        return drawn
 
-    def _draw(self, rows: list[dict]) -> list[Image.Image]:
+    def _draw(self, rows: list[Mapping[str, Any]]) -> list[Image.Image]:
         """Draw rows that share model, size and guidance."""
         first, guidance = rows[0], rows[0].get("guidance")
         sampler = self._sampler if guidance is None else self._sampler.model_copy(update={"guidance": guidance})
@@ -92,7 +106,7 @@ class GenerateImages:
                 sampler=sampler,
             )
 
-    def _notices(self, row: dict) -> list[str]:
+    def _notices(self, row: Mapping[str, Any]) -> list[str]:
         return self._pipeline(row["model"]).cut_notices([row["prompt"], row["negative_prompt"]])
 
     def _pipeline(self, model: str) -> MoSPipeline:

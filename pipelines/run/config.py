@@ -11,6 +11,7 @@ from cluster.resources import available_cores, leaves_open, positive, share_core
 from mos.ablation.config import AblateConfig
 from mos.ablation.mixing import MixConfig
 from mos.autoencoder.config import CodecConfig
+from mos.benchmarks.config import BenchmarksConfig
 from mos.checkout import CLONE
 from mos.config import StrictConfig
 from mos.curation.config import CurateConfig
@@ -61,6 +62,8 @@ class RunConfig(StrictConfig):
     plan: PlanConfig = PlanConfig()
     losses: LossesConfig = LossesConfig()
     """How `pipelines/losses.py` measures the loss of a stage on each sample."""
+    benchmarks: BenchmarksConfig = BenchmarksConfig()
+    """Published benchmarks that `pipelines/benchmark.py` draws the prompts of."""
     ablate: AblateConfig | None = None
     """Variants that `pipelines/ablate.py` trains and compares."""
     mix: MixConfig | None = None

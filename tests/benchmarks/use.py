@@ -1,10 +1,13 @@
 """Whether a trained model is used as people use models: diffusers' conventions, and a seed that gives one picture.
 
   python -m tests.benchmarks.use
+  python -m tests.benchmarks.use upstream=<folder of checkouts>
 
 `pipe.conventions` counts those of `conventions()` that hold on a tiny pipeline of real parts; what this machine cannot
 try is not counted. `pipe.seed` is the largest difference of the shipped model's picture of one seed over batches of 1,
 3 and 8 and over all ways in: pipeline, images a prompt, `sample.py`, a pool of actors of Ray Data.
+`eval.layout`, the one row that is measured where checkouts of the benchmarks' repositories are named, counts the
+layouts that the code of their scorers accepts (`layouts.py` says which checkouts, and what accepting is).
 """
 
 import importlib.util
@@ -31,6 +34,7 @@ from mos.workers import WorkerConfig
 from pipelines.draw.pool import draw
 from pipelines.draw.requests import Request
 from tests.benchmarks.harness import CLONE, Row, keep_results, print_rows
+from tests.benchmarks.layouts import CHECKOUTS, accepted
 from tests.mos.sampling.tiny_pipeline import tiny_pipeline
 
 SEED = 4
@@ -251,7 +255,18 @@ def rows() -> list[Row]:
     ]
 
 
+def layout_rows(upstream: Path) -> list[Row]:
+    """The layouts that are accepted; each is printed, and those without a checkout do not count."""
+    found = accepted(upstream)
+    for name, outcome in found.items():
+        told = f"no checkout {CHECKOUTS[name]}" if outcome is None else "accepted" if outcome else "REFUSED"
+        print(f"{told:26} {name}")
+    right = sum(bool(outcome) for outcome in found.values())
+    return [Row("eval.layout", right, f"of {len(found)}", "all", len(found), right / len(found))]
+
+
 if __name__ == "__main__":
-    measured = rows()
+    named = [word.partition("=")[2] for word in sys.argv[1:] if word.startswith("upstream=")]
+    measured = layout_rows(Path(named[0]).resolve()) if named else rows()
     print_rows("use", measured)
     print(keep_results("use", measured))
