@@ -17,6 +17,7 @@ from mos.curation.config import CurateConfig
 from mos.encoders.encoding import EncodeConfig
 from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
+from mos.exports.config import ExportConfig
 from mos.losses.config import LossesConfig
 from mos.model.mos import ModelConfig
 from mos.planning.config import PlanConfig
@@ -61,6 +62,8 @@ class RunConfig(StrictConfig):
     plan: PlanConfig = PlanConfig()
     losses: LossesConfig = LossesConfig()
     """How `pipelines/losses.py` measures the loss of a stage on each sample."""
+    export: ExportConfig = ExportConfig()
+    """What `pipelines/export.py` writes for other trainers."""
     ablate: AblateConfig | None = None
     """Variants that `pipelines/ablate.py` trains and compares."""
     mix: MixConfig | None = None
