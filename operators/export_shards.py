@@ -10,7 +10,7 @@ from mos.exports.folder import ExportFolder
 from mos.exports.index import WrittenShard
 from mos.exports.parquet import write_parquet
 from mos.exports.plan import Shard
-from mos.exports.rows import read_rows
+from mos.exports.rows import exported_schema, read_rows
 from mos.exports.tar import write_tar
 from mos.tables.lance import TableVersion
 
@@ -48,7 +48,7 @@ class ExportShards:
             case "webdataset":
                 num = write_tar(path, rows)
             case "parquet":
-                num = write_parquet(path, rows, self._samples.open().schema)
+                num = write_parquet(path, rows, exported_schema(self._samples))
         if num != shard.num:
             path.unlink()
             raise RuntimeError(f"{path} got {num} samples of {shard.num}: the samples table changed under its version")

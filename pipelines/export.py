@@ -89,7 +89,7 @@ def main(run: Run, args: Namespace) -> None:
             write(export, todo)
     written = export.folder.finish(export.format, export.shards)
     size = sum(shard.num_bytes for shard in written)
-    print(f"export: {export.num} samples, {len(written)} shards, {size / 2**20:.1f} MiB in {export.folder.path}")
+    print(f"export: {export.num} samples, {_shards(len(written))}, {size / 2**20:.1f} MiB in {export.folder.path}")
     if export.format == "webdataset":
         print(f"export: the [[curate.sources]] that read them are in {export.folder.path / SOURCES}", flush=True)
 
@@ -172,7 +172,11 @@ def describe(export: Export) -> str:
         if shard.source:
             by_source[shard.source] = by_source.get(shard.source, 0) + shard.num
     sources = f", by source {by_source}" if by_source else ""
-    return f"{export.num} samples {view}{sources}; {len(export.shards)} shards of {export.format}"
+    return f"{export.num} samples {view}{sources}; {_shards(len(export.shards))} of {export.format}"
+
+
+def _shards(num: int) -> str:
+    return f"{num} shard{'s' * (num != 1)}"
 
 
 class Progress:

@@ -9,12 +9,14 @@ from mos.exports.plan import Shard, rows_of
 from mos.images.formats import SUFFIXES, sniff
 from mos.tables.lance import TableVersion
 
+STAYS = ("shard",)
+"""Columns that do not leave: paths of this machine."""
 ROWS_PER_BATCH = 32
 """Rows whose pictures are in memory at once, and as many read ahead."""
 
 
 def read_rows(samples: TableVersion, shard: Shard, where: str) -> Iterator[pa.RecordBatch]:
-    """All columns of a shard's rows in the order of the table.
+    """A shard's rows in the order of the table, in the columns of `exported_schema`.
 
     Args:
         samples: pinned: the version that the shard was planned on.
@@ -28,6 +30,7 @@ def read_rows(samples: TableVersion, shard: Shard, where: str) -> Iterator[pa.Re
         if shard.first >> 32 <= fragment.fragment_id <= shard.last >> 32
     ]
     scanner = dataset.scanner(
+        columns=exported_schema(samples).names,
         filter=rows_of(shard, where),
         fragments=fragments,
         scan_in_order=True,
@@ -37,6 +40,11 @@ def read_rows(samples: TableVersion, shard: Shard, where: str) -> Iterator[pa.Re
         late_materialization=True,  # pictures of the chosen rows alone
     )
     return scanner.to_batches()
+
+
+def exported_schema(samples: TableVersion) -> pa.Schema:
+    """The columns that leave."""
+    return pa.schema([field for field in samples.open().schema if field.name not in STAYS])
 
 
 def suffix_of(picture: bytes) -> str:

@@ -2,7 +2,7 @@
 
     <sample_id>.jpg          the picture, its bytes as they were stored, under the extension they ask for
     <sample_id>.txt          the caption
-    <sample_id>.json         every other column: source, task, sizes, scores; `meta` as an object
+    <sample_id>.json         every other column that leaves: source, task, sizes, scores; `meta` as an object
 
 An edit has its pictures as `<sample_id>.source.jpg` and `<sample_id>.target.jpg`, and its instruction as `.txt`.
 """
