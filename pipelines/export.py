@@ -79,9 +79,7 @@ def main(run: Run, args: Namespace) -> None:
     if args.dry_run:
         dry_run(export, args.force)
         return
-    if args.force:
-        export.folder.clear()
-    export.folder.claim(export.about)
+    export.folder.claim(export.about, replace=args.force)
     todo = export.folder.missing(export.shards)
     print(f"export: {describe(export)}, {len(export.shards) - len(todo)} of them finished before", flush=True)
     if todo:
@@ -158,8 +156,7 @@ def write(export: Export, todo: Sequence[Shard]) -> None:
 
 def dry_run(export: Export, force: bool) -> None:
     """Say what there is to do."""
-    if not force:
-        export.folder.check(export.about)
+    export.folder.check(export.about, replace=force)
     todo = export.shards if force else export.folder.missing(export.shards)
     print(f"export: {describe(export)}, {len(todo)} of them to be written to {export.folder.path}", flush=True)
 

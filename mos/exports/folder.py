@@ -7,7 +7,7 @@ small JSON in `.shards` with its number of samples, its bytes and its sha256. Wh
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -33,20 +33,23 @@ class ExportFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def claim(self, about: dict[str, Any]) -> None:
+    def claim(self, about: dict[str, Any], replace: bool = False) -> None:
         """Make this the folder of an export; nothing happens where it is that already.
 
         Args:
             about: what decides the bytes of its files.
+            replace: remove the files of the export that is here, and no others.
 
         Raises:
-            UserError: it holds another export, or files that are none.
+            UserError: it holds another export that is not to be replaced, or files that are none.
         """
-        self.check(about)
+        self.check(about, replace)
+        if replace:
+            self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
         self._write(ABOUT, json.dumps(about, indent=1) + "\n")
 
-    def check(self, about: dict[str, Any]) -> None:
+    def check(self, about: dict[str, Any], replace: bool = False) -> None:
         """Raise `UserError` where `claim` would."""
         remedy = "name another folder with export.path"
         if not self.path.exists():
@@ -56,20 +59,9 @@ class ExportFolder:
         if (found := self._about()) is None:
             if any(self.path.iterdir()):
                 raise UserError(f"folder {self.path} holds files that are no export: {remedy}")
-        elif fingerprint(about=found) != fingerprint(about=about):
+        elif fingerprint(about=found) != fingerprint(about=about) and not replace:
             told = ", ".join(_difference(found, about))
             raise UserError(f"folder {self.path} holds another export ({told}): {remedy}, or replace it with --force")
-
-    def clear(self) -> None:
-        """Remove the files of the export that is here, and no others."""
-        if self._about() is None:
-            return
-        written = self.records()
-        indexes = [f"{source}.json" for source in {shard.source for shard in written} if source]
-        for name in (*(shard.name for shard in written), *indexes, SOURCES, README, SUMS):
-            (self.path / name).unlink(missing_ok=True)
-        for path in (*(self.path / RECORDS).glob("*.json"), self.path / ABOUT):
-            path.unlink(missing_ok=True)
 
     def missing(self, shards: Iterable[Shard]) -> list[Shard]:
         """Those that are not there as they were recorded."""
@@ -78,7 +70,7 @@ class ExportFolder:
 
     def records(self) -> list[WrittenShard]:
         """The finished files that are there in their size, by name."""
-        return sorted(self._found(), key=lambda shard: shard.name)
+        return list(self._found())
 
     def record(self, shard: Shard) -> WrittenShard:
         """Note that a file is written, which it is as a whole."""
@@ -107,7 +99,26 @@ class ExportFolder:
             case "parquet":
                 self._write(README, CARD)
                 self._write(SUMS, json.dumps([asdict(shard) for shard in written], indent=1) + "\n")
+        self._sweep()
         return written
+
+    def _clear(self) -> None:
+        """Remove the files of the export that is here, but for what it was made of: so it stays an export's folder."""
+        records = [WrittenShard(**json.loads(path.read_text(encoding="utf-8"))) for path in self._record_files()]
+        indexes = [f"{source}.json" for source in {shard.source for shard in records} if source]
+        for name in (*(shard.name for shard in records), *indexes, SOURCES, README, SUMS):
+            (self.path / name).unlink(missing_ok=True)
+        for path in self._record_files():
+            path.unlink(missing_ok=True)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what tasks left that were killed while they wrote."""
+        for path in self.path.rglob(".*.partial"):
+            path.unlink(missing_ok=True)
+
+    def _record_files(self) -> list[Path]:
+        return sorted((self.path / RECORDS).glob("*.json"))
 
     def _sources(self, tasks: dict[str, str]) -> str:
         """The sections of a config that curate this export."""
@@ -122,8 +133,8 @@ class ExportFolder:
         path = self.path / ABOUT
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
-    def _found(self) -> Iterable[WrittenShard]:
-        for path in (self.path / RECORDS).glob("*.json"):
+    def _found(self) -> Iterator[WrittenShard]:
+        for path in self._record_files():
             shard = WrittenShard(**json.loads(path.read_text(encoding="utf-8")))
             file = self.path / shard.name
             if file.is_file() and file.stat().st_size == shard.num_bytes:

@@ -65,11 +65,14 @@ def plan_shards(samples: TableVersion, where: str, format: ExportFormat, size: i
         size: rows of a shard.
 
     Raises:
-        UserError: `where` is no expression over the table's columns.
+        UserError: `where` is no expression over the table's columns, or a source has two tasks.
     """
     series: dict[str, _Series] = {}
     for source, task, addresses in _addresses(samples.open(), where, by_source=format == "webdataset"):
-        series.setdefault(source, _Series(source, task, size)).add(addresses)
+        found = series.setdefault(source, _Series(source, task, size))
+        if found.task != task:
+            raise UserError(f"source {source!r} has pairs and edits, which curation keeps apart: curate it anew")
+        found.add(addresses)
     return [shard for source in sorted(series) for shard in _named(series[source].shards, format)]
 
 
@@ -101,10 +104,10 @@ def _addresses(dataset: lance.LanceDataset, where: str, by_source: bool) -> Iter
         if not by_source:
             yield "", "", addresses
             continue
-        for source in batch.column("source").unique().to_pylist():
-            rows = pc.equal(batch.column("source"), source)
-            task = batch.column("task").filter(rows)[0].as_py()
-            yield source, task, addresses[rows.to_numpy(zero_copy_only=False)]
+        kinds = pa.table(batch.select(["source", "task"])).group_by(["source", "task"], use_threads=False).aggregate([])
+        for kind in kinds.to_pylist():
+            rows = pc.and_(*(pc.equal(batch.column(name), value) for name, value in kind.items()))
+            yield kind["source"], kind["task"], addresses[rows.to_numpy(zero_copy_only=False)]
 
 
 def _named(shards: Sequence[Shard], format: ExportFormat) -> list[Shard]:
