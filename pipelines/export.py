@@ -38,7 +38,6 @@ import ray
 
 from cluster.session import ray_session
 from mos.checkout import CLONE
-from mos.curation.tables import CurationOutputs
 from mos.errors import UserError
 from mos.exports.config import ExportFormat
 from mos.exports.folder import SOURCES, ExportFolder
@@ -99,9 +98,9 @@ def plan(run: Run) -> Export:
         UserError: nothing is curated, the filter is refused, or nothing passes it.
     """
     settings = run.config.export
-    curated = CurationOutputs.from_outputs(run.require("curate").outputs)
+    curated = run.require("curate").outputs
     where = view(run.config)
-    samples = with_losses(run, curated.samples, stages_named(where))
+    samples = with_losses(run, TableVersion(**curated["samples"]), stages_named(where))
     if settings.stage is not None:
         check_filter(samples.open(), view_of(run.config, settings.stage))
     shards = plan_shards(samples, where, settings.format, settings.samples_per_shard)
@@ -110,7 +109,7 @@ def plan(run: Run) -> Export:
     about = {
         "format": settings.format,
         "view": where or "every sample",
-        "samples": {"uri": samples.uri, "version": samples.version, "identity": curated.identity},
+        "samples": {"uri": samples.uri, "version": samples.version, "identity": curated["identity"]},
         "samples_per_shard": settings.samples_per_shard,
     }
     path = settings.path or str(run.config.folder("exports", settings.format))

@@ -7,6 +7,7 @@ from pydantic import Field
 from mos.config import StrictConfig
 
 ExportFormat = Literal["webdataset", "parquet"]
+StageName = Literal["stage1", "stage2", "stage3", "stage4", "edit"]
 
 
 class ExportConfig(StrictConfig):
@@ -17,7 +18,7 @@ class ExportConfig(StrictConfig):
     `parquet`: a folder that `datasets.load_dataset` loads with its images."""
     path: str | None = None
     """Folder that all nodes see, a relative one stands in the checkout; null: `<root>/exports/<format>`."""
-    stage: str | None = None
+    stage: StageName | None = None
     """Only what this stage trains on; null: every stage's and no stage's."""
     filter: str = ""
     """Only samples that pass this SQL over the columns of the samples table, beside `stage`; empty: all of them."""
