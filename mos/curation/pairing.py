@@ -8,7 +8,7 @@ import posixpath
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mos.curation.archives.tar import SHARD, Member
 from mos.curation.config import CurateConfig
@@ -186,8 +186,8 @@ class Pairing:
         try:
             if group.fault is not None:
                 raise group.fault
-            item = assemble(group.key, group.parts, group.refused, self._source, self._config.caption)
-            return replace(item, place=group.place)
+            captions = self._config.caption
+            return assemble(group.key, group.parts, group.refused, self._source, captions, group.place)
         except Rejected as refusal:
             return Item(group.key, refusal=refusal, place=group.place)
 

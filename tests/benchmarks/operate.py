@@ -3,8 +3,9 @@
     python -m tests.benchmarks.operate [repeats]
 
 `wds.parity` counts samples of clean shards that webdataset's reader and ours see alike: key, image, reference, caption.
-`wds.read` is our reader's samples/s over its, one process, the same shards in the page cache: with every member read, and
-with names alone (`wds.read.headers`: ours passes over what is not wanted, the library reads it and throws it away).
+`wds.read` is our reader's samples/s over its, one process, shards in the page cache, every member read: of small
+drawn samples and of files as large as photographs. With names alone (`wds.read.headers`) ours passes over what is not
+wanted; the library reads it and throws it away.
 `export.roundtrip` counts samples of a view that an export and a second curation lost or changed.
 """
 
