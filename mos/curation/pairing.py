@@ -50,6 +50,9 @@ def split_name(name: str) -> tuple[str, str]:
 
     Names of one file give one key: `./a//b.png` and `a/b.png`, and both Unicode forms of an accent.
     """
+    if "/" not in name and name.isascii() and not name.startswith("."):
+        stem, _, component = name.partition(".")
+        return stem, component.lower()
     path = posixpath.normpath(name) if "/" in name else name
     folder, slash, file = unicodedata.normalize("NFC", path).rpartition("/")
     dots = len(file) - len(file.lstrip("."))

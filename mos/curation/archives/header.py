@@ -1,15 +1,13 @@
 """The 512 bytes before each member of a tar, and the extension headers that say what does not fit into them."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mos.images.reasons import Reason, ShardBrokenError
 
 BLOCK = 512
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """One header block and the extension headers before it."""
 
     name: bytes

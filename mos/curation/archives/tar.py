@@ -12,7 +12,7 @@ Two records of zeros, or one large one, behind a whole sample are taken for an e
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import fsspec
 
@@ -42,8 +42,7 @@ Wanted = Callable[[str, int], bool]
 Notices = Counter[Notice]
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file of a tar, in archive order; directories are not reported."""
 
     name: str
