@@ -11,6 +11,8 @@ from mos.tables.lance import TableVersion
 
 STAYS = ("shard",)
 """Columns that do not leave: paths of this machine."""
+READ_AHEAD_BYTES = 64 * 2**20
+"""Bytes that Lance may hold while it reads."""
 ROWS_PER_BATCH = 32
 """Rows whose pictures are in memory at once, and as many read ahead."""
 
@@ -37,6 +39,7 @@ def read_rows(samples: TableVersion, shard: Shard, where: str) -> Iterator[pa.Re
         batch_size=ROWS_PER_BATCH,
         batch_readahead=1,
         fragment_readahead=1,
+        io_buffer_size=READ_AHEAD_BYTES,
         late_materialization=True,  # pictures of the chosen rows alone
     )
     return scanner.to_batches()
