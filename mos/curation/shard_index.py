@@ -6,6 +6,7 @@ not followed. What it says of a shard's size is held against the file, so a copy
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import fsspec
 
@@ -42,11 +43,11 @@ def read_index(path: str, source: str) -> list[IndexedShard]:
         UserError: it cannot be read, is no such index, or a shard of it stands outside its folder.
     """
     where = f"source {source!r}: index {path}"
-    value = _parse(_read(path, where), where)
-    shards = value.get("shardlist") if isinstance(value, dict) else None
+    index = _parse(_read(path, where), where)
+    shards = index.get("shardlist")
     if not isinstance(shards, list) or not shards:
         raise UserError(f"{where} has no `shardlist` of shards: name the tars themselves in `paths`")
-    version = value.get("wids_version", NEWEST)
+    version = index.get("wids_version", NEWEST)
     if version != NEWEST:
         raise UserError(f"{where} is of wids_version {version!r}, not {NEWEST}: name the tars themselves in `paths`")
     folder = path.rpartition("/")[0]
@@ -77,8 +78,10 @@ def _read(path: str, where: str) -> bytes:
     return data
 
 
-def _parse(data: bytes, where: str) -> object:
+def _parse(data: bytes, where: str) -> dict[str, Any]:
+    """The object of an index; one without keys where it is a value of another kind."""
     try:
-        return json.loads(decode_marked(data))
+        value = json.loads(decode_marked(data))
     except (Rejected, ValueError, RecursionError) as error:
         raise UserError(f"{where} is no JSON: {str(error)[:200]}") from error
+    return value if isinstance(value, dict) else {}

@@ -60,11 +60,3 @@ def test_a_source_of_two_tasks_is_refused(tmp_path):
 def test_quotes_in_a_source_stay_text(tmp_path):
     (shard, *_) = plan_shards(samples_table(tmp_path), "", "webdataset", 3)
     assert "source = 'o''dd'" in rows_of(replace(shard, source="o'dd"), "")
-
-
-def test_paths_of_this_machine_stay(tmp_path):
-    table = samples_table(tmp_path)
-    (shard,) = plan_shards(table, "", "parquet", 100)
-    (batch, *_) = read_rows(table, shard, "")
-    assert "shard" not in batch.schema.names
-    assert set(table.open().schema.names) - set(batch.schema.names) == {"shard"}

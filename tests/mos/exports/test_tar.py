@@ -1,10 +1,9 @@
 import json
 
-import pytest
 from webdataset import WebDataset
 
 from mos.exports.plan import plan_shards
-from mos.exports.rows import read_rows, suffix_of
+from mos.exports.rows import read_rows
 from mos.exports.tar import write_tar
 from tests.mos.exports.tables import samples_table
 
@@ -35,16 +34,3 @@ def test_equal_rows_give_equal_files(tmp_path):
     for name in ("one.tar", "two.tar"):
         write_tar(tmp_path / name, read_rows(table, shard, ""))
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("data", "suffix"),
-    [(b"\xff\xd8\xff\xe0", "jpg"), (b"RIFF....WEBP", "webp"), (b"BM", "bmp"), (b"GIF89a", "gif"), (b"II*\0", "tif")],
-)
-def test_the_extension_is_that_of_the_bytes(data, suffix):
-    assert suffix_of(data) == suffix
-
-
-def test_bytes_that_curation_would_not_keep_are_named():
-    with pytest.raises(RuntimeError, match="begins with"):
-        suffix_of(b"<svg></svg>")
