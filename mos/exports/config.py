@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mos.config import StrictConfig
 
@@ -23,3 +23,12 @@ class ExportConfig(StrictConfig):
     filter: str = ""
     """Only samples that pass this SQL over the columns of the samples table, beside `stage`; empty: all of them."""
     samples_per_shard: int = Field(1000, ge=1)
+
+    @field_validator("path")
+    @classmethod
+    def _is_folder(cls, path: str | None) -> str | None:
+        if path is not None and "://" in path:
+            raise ValueError(
+                f"{path} is no folder: name one that every node mounts, and copy it to the store afterwards"
+            )
+        return path
