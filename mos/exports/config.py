@@ -29,6 +29,6 @@ class ExportConfig(StrictConfig):
     def _is_folder(cls, path: str | None) -> str | None:
         if path is not None and "://" in path:
             raise ValueError(
-                f"{path} is no folder: name one that every node mounts, and copy it to the store afterwards"
+                f"{path} is no folder: name one that every node mounts, and copy it from there"
             )
         return path
