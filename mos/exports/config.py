@@ -28,7 +28,5 @@ class ExportConfig(StrictConfig):
     @classmethod
     def _is_folder(cls, path: str | None) -> str | None:
         if path is not None and "://" in path:
-            raise ValueError(
-                f"{path} is no folder: name one that every node mounts, and copy it from there"
-            )
+            raise ValueError(f"{path} is no folder: name one that every node mounts, and copy it from there")
         return path
