@@ -9,6 +9,7 @@ TEXT_SUFFIXES = frozenset({"txt", "json"})
 """Extensions of the texts that are opened; those of pictures are `mos.images.decode.ImageLimits.suffixes`."""
 
 
+@lru_cache(maxsize=1024)
 def suffix(name: str) -> str:
     """Extension of a file's name or of a component (`source.png`, `png`), in lower case."""
     return name.rpartition("/")[2].rpartition(".")[2].lower()

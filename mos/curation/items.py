@@ -34,6 +34,9 @@ ITEMS = pa.schema(
 """What the reader writes. An item with a reason has lost its bytes and only travels to be counted."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
 @dataclass(frozen=True)
 class Item:
     """A candidate, or the verdict on one."""
@@ -55,7 +58,12 @@ class Item:
 
 
 def assemble(
-    key: str, parts: Mapping[str, bytes], refused: Sequence[str], source: SourceConfig, limits: CaptionLimits
+    key: str,
+    parts: Mapping[str, bytes],
+    refused: Sequence[str],
+    source: SourceConfig,
+    limits: CaptionLimits,
+    place: int = 0,
 ) -> Item:
     """Make a candidate of the files that share a key.
 
@@ -66,6 +74,7 @@ def assemble(
             without them.
         source: what the components mean.
         limits: of captions.
+        place: see `Item`.
 
     Raises:
         Rejected: a part is missing, stands twice, or its text is refused.
@@ -77,7 +86,7 @@ def assemble(
     else:
         image, reference = _only(images, None, Reason.IMAGE_MISSING, refused), None
     caption, record = _text(parts, refused, source, limits)
-    return Item(key, image, reference, clean_caption(caption, limits), to_meta(record))
+    return Item(key, image, reference, clean_caption(caption, limits), to_meta(record), place=place)
 
 
 def refuse(items: pa.Table, refusals: Mapping[int, Rejected]) -> pa.Table:
@@ -126,7 +135,7 @@ def to_meta(record: Mapping[str, Any]) -> str | None:
     if not record:
         return None
     try:
-        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        text = _ENCODER.encode(record)
         text.encode()
     except UnicodeEncodeError as error:
         raise Rejected(Reason.CAPTION_NOT_UNICODE, "a lone surrogate in the JSON") from error

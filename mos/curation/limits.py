@@ -12,7 +12,7 @@ def is_opened(name: str, config: CurateConfig) -> bool:
 
 def oversize(name: str, size: int, config: CurateConfig) -> Rejected | None:
     """The verdict on a file of a whitelisted type that is larger than its type may be."""
-    if not is_opened(name, config) or size <= (limit := max_bytes(name, config)):
+    if size <= (limit := max_bytes(name, config)) or not is_opened(name, config):
         return None
     match suffix(name):
         case "txt":

@@ -8,7 +8,7 @@ import posixpath
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mos.curation.archives.tar import SHARD, Member
 from mos.curation.config import CurateConfig
@@ -50,6 +50,9 @@ def split_name(name: str) -> tuple[str, str]:
 
     Names of one file give one key: `./a//b.png` and `a/b.png`, and both Unicode forms of an accent.
     """
+    if "/" not in name and name.isascii() and not name.startswith("."):
+        stem, _, component = name.partition(".")
+        return stem, component.lower()
     path = posixpath.normpath(name) if "/" in name else name
     folder, slash, file = unicodedata.normalize("NFC", path).rpartition("/")
     dots = len(file) - len(file.lstrip("."))
@@ -186,8 +189,8 @@ class Pairing:
         try:
             if group.fault is not None:
                 raise group.fault
-            item = assemble(group.key, group.parts, group.refused, self._source, self._config.caption)
-            return replace(item, place=group.place)
+            captions = self._config.caption
+            return assemble(group.key, group.parts, group.refused, self._source, captions, group.place)
         except Rejected as refusal:
             return Item(group.key, refusal=refusal, place=group.place)
 

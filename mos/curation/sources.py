@@ -13,6 +13,7 @@ import fsspec
 from pydantic import Field, model_validator
 
 from mos.config import StrictConfig
+from mos.curation import shard_index
 from mos.curation.entries import jsonl_entries, sidecar_entries
 from mos.curation.listing import (
     ListedFile,
@@ -23,6 +24,7 @@ from mos.curation.listing import (
     may_enter,
     remote_file,
 )
+from mos.curation.shard_index import IndexedShard
 from mos.curation.system_files import is_system_file
 from mos.errors import UserError
 from mos.fingerprint import fingerprint
@@ -55,7 +57,8 @@ class WebDatasetSource(StrictConfig):
     type: Literal["webdataset"] = "webdataset"
     name: Name
     paths: tuple[str, ...] = Field(min_length=1)
-    """Tars, globs of tars, or object-store URIs of either; plain or compressed by zstd, gzip, bzip2, xz or lz4."""
+    """Tars, globs of tars, or object-store URIs of either; plain or compressed by zstd, gzip, bzip2, xz or lz4. A
+    `.json` is an index in wids' format, which stands for the shards that it lists in its folder."""
     caption_keys: tuple[str, ...] = ("caption",)
     """The first of these keys under which a sample's JSON has text is the caption; a `.txt` member with anything in it
     comes before any JSON."""
@@ -67,7 +70,7 @@ class EditsSource(StrictConfig):
     type: Literal["edits"] = "edits"
     name: Name
     paths: tuple[str, ...] = ()
-    """Tars, as for a webdataset source."""
+    """Tars or indexes of tars, as for a webdataset source."""
     path: str | None = None
     """Folder of the images that `triples` names."""
     triples: str | None = None
@@ -210,8 +213,46 @@ def _list_tars(source: WebDatasetSource | EditsSource, base: Path) -> list[Liste
             raise UserError(f"source {source.name!r}: {path} may not be listed with these credentials") from error
         if not matches:
             raise UserError(f"source {source.name!r}: no tar matches {path}: correct `paths`, or make the shards first")
-        found |= {file.name: file for file in matches}
+        found |= {file.name: file for match in matches for file in _tars_of(match, source.name)}
     return list(found.values())
+
+
+def _tars_of(match: ListedFile, source: str) -> list[ListedFile]:
+    """A tar itself, or those that an index lists.
+
+    Raises:
+        UserError: the index cannot be read, or its shards are not as it says.
+    """
+    if not match.name.lower().endswith(shard_index.SUFFIX):
+        return [match]
+    return [_indexed(shard, match.name, source) for shard in shard_index.read_index(match.name, source)]
+
+
+def _indexed(shard: IndexedShard, index: str, source: str) -> ListedFile:
+    try:
+        file = _remote(shard.name) if "://" in shard.name else _local(shard.name)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"source {source!r}: {shard.name} is not there, which index {index} lists: fetch it, or list what is there "
+            "in `paths`"
+        ) from error
+    if shard.size not in (None, file.size) and file.stamp != "permission":
+        raise UserError(
+            f"source {source!r}: {shard.name} has {file.size} bytes, not the {shard.size} that index {index} says: "
+            "fetch it again, or name the tars themselves in `paths`"
+        )
+    return file
+
+
+def _local(path: str) -> ListedFile:
+    if not os.path.lexists(path):
+        raise FileNotFoundError(path)
+    return local_file(path, path)
+
+
+def _remote(uri: str) -> ListedFile:
+    system, path = fsspec.core.url_to_fs(uri)
+    return remote_file(system.unstrip_protocol(path), system.info(path))
 
 
 def _glob(pattern: str) -> list[ListedFile]:

@@ -1,5 +1,7 @@
 """Names of files that operating systems and tools leave in folders and archives, and that nobody means as samples."""
 
+from functools import lru_cache
+
 FILES = frozenset(
     {
         ".ds_store",
@@ -45,6 +47,7 @@ APPLE_DOUBLE = "._"
 """What a name begins with under which macOS keeps the attributes of the file beside it."""
 
 
+@lru_cache(maxsize=1024)
 def is_system_file(name: str) -> bool:
     """True if a path with forward slashes is such a file, or lies in such a folder."""
     *folders, file = name.casefold().split("/")

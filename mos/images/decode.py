@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from pydantic import Field
 
 from mos.config import StrictConfig
-from mos.images.formats import FORMATS, ExtraFormat, how_to_read, sniff, suffixes_of
+from mos.images.formats import ExtraFormat, decoders, how_to_read, sniff, suffixes_of
 from mos.images.orientation import find_orientation
 from mos.images.reasons import Reason, Rejected
 
@@ -48,7 +48,7 @@ class ImageLimits(StrictConfig):
 
     def formats(self) -> tuple[str, ...]:
         """The decoders that are used, by Pillow's names."""
-        return FORMATS + tuple(name.upper() for name in self.extra_formats)
+        return decoders(self.extra_formats)
 
     def suffixes(self) -> frozenset[str]:
         """Extensions of the files that are opened as pictures, in lower case."""

@@ -53,6 +53,12 @@ def sniff(data: bytes) -> str | None:
 
 
 @cache
+def decoders(extra: tuple[ExtraFormat, ...]) -> tuple[str, ...]:
+    """Pillow's names of the formats that are read when some are added."""
+    return FORMATS + tuple(name.upper() for name in extra)
+
+
+@cache
 def suffixes_of(formats: tuple[str, ...]) -> frozenset[str]:
     """Every extension of some formats, in lower case."""
     return frozenset(suffix for name in formats for suffix in SUFFIXES[name])

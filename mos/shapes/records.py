@@ -1,12 +1,11 @@
 """A sample as the files that stand for it in a WebDataset shard, and the tar that holds many of them."""
 
-import io
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mos.files import written_whole
+from mos.tars import tar_written_whole
 
 
 @dataclass(frozen=True)
@@ -29,20 +28,21 @@ class Record:
 
 
 def write_shard(path: Path, records: Iterable[Record]) -> None:
-    """Write a tar that depends on its records alone: no times, owners or machine in it, members side by side by key.
+    """Write a tar that depends on its records alone: files of a record by suffix, links behind them.
 
     The file appears under its name only when it is complete.
     """
-    with written_whole(path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with tar_written_whole(path) as writer:
         for record in records:
+            files = {member.suffix: member.data for member in record.members if member.link_to is None}
+            writer.write({"__key__": record.key, **files})
             for member in record.members:
-                tar.addfile(_header(record.key, member), io.BytesIO(member.data))
+                if member.link_to is not None:
+                    writer.tarstream.addfile(_link(record.key, member.suffix, member.link_to))
 
 
-def _header(key: str, member: Member) -> tarfile.TarInfo:
-    header = tarfile.TarInfo(f"{key}.{member.suffix}")
-    if member.link_to is None:
-        header.size = len(member.data)
-    else:
-        header.type, header.linkname = tarfile.SYMTYPE, member.link_to
+def _link(key: str, suffix: str, target: str) -> tarfile.TarInfo:
+    """Header of a symbolic link: webdataset writes files alone."""
+    header = tarfile.TarInfo(f"{key}.{suffix}")
+    header.type, header.linkname = tarfile.SYMTYPE, target
     return header

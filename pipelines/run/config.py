@@ -18,6 +18,7 @@ from mos.curation.config import CurateConfig
 from mos.encoders.encoding import EncodeConfig
 from mos.errors import UserError
 from mos.evaluation.config import EvaluateConfig
+from mos.exports.config import ExportConfig
 from mos.losses.config import LossesConfig
 from mos.model.mos import ModelConfig
 from mos.planning.config import PlanConfig
@@ -64,6 +65,8 @@ class RunConfig(StrictConfig):
     """How `pipelines/losses.py` measures the loss of a stage on each sample."""
     benchmarks: BenchmarksConfig = BenchmarksConfig()
     """Published benchmarks that `pipelines/benchmark.py` draws the prompts of."""
+    export: ExportConfig = ExportConfig()
+    """What `pipelines/export.py` writes for other trainers."""
     ablate: AblateConfig | None = None
     """Variants that `pipelines/ablate.py` trains and compares."""
     mix: MixConfig | None = None

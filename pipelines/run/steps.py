@@ -28,7 +28,7 @@ TRAINING = (*STAGES, "edit")
 LOSSES = "losses"
 """Measuring the loss of a stage on each sample: recorded as a step is, for each stage apart."""
 
-CODE_VERSIONS = {"shapes": 4, "curate": 1, "codec": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(
+CODE_VERSIONS = {"shapes": 5, "curate": 1, "codec": 1, "encode": 1, "sample": 1, "evaluate": 1} | dict.fromkeys(
     TRAINING, 3
 )
 """Raise a step's number when its code starts to give other outputs for the same inputs."""

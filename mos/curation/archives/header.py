@@ -1,15 +1,13 @@
 """The 512 bytes before each member of a tar, and the extension headers that say what does not fit into them."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mos.images.reasons import Reason, ShardBrokenError
 
 BLOCK = 512
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """One header block and the extension headers before it."""
 
     name: bytes
@@ -54,7 +52,7 @@ def resolve(block: bytes, pax: dict[bytes, bytes], long_name: bytes | None, zero
     name = pax.get(b"path") or long_name or _ustar_name(block)
     if b"size" in pax:
         size = parse_number(pax[b"size"], base=10)
-    is_sparse = any(key.startswith(b"GNU.sparse") for key in pax)
+    is_sparse = bool(pax) and any(key.startswith(b"GNU.sparse") for key in pax)
     if kind == b"5" or (kind in b"0\0" and name.endswith(b"/")):
         return Header(name, size, "no member", False, zeros_before)
     if kind in b"DV":  # of GNU tar: the listing of a directory, the label of a volume

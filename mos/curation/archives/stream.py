@@ -50,6 +50,12 @@ class ArchiveStream:
 
     def read_up_to(self, size: int, member: str | None = None) -> bytes:
         """`size` bytes, fewer at the end of the archive alone."""
+        if size and not self._ahead:
+            data = self._read_source(size, member)
+            if len(data) in (size, 0):
+                self._count(len(data), member)
+                return data
+            self._ahead = data
         parts = [self._ahead[:size]] if self._ahead else []
         self._ahead = self._ahead[size:]
         missing = size - sum(map(len, parts))

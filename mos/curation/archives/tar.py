@@ -12,7 +12,7 @@ Two records of zeros, or one large one, behind a whole sample are taken for an e
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import fsspec
 
@@ -33,6 +33,8 @@ LARGE_RECORDS = tuple(1 << power for power in range(14, 21))
 """Other records in use, up to `tar -b 2048`."""
 MIN_RECORDS = 4
 """Fewer large records prove nothing: files are allocated in such sizes, too."""
+COPIED_BYTES = 1 << 16
+"""Members up to this are read with their padding and copied, which costs less than a second read."""
 SHARD = "(shard)"
 """Stands for a member where a verdict is on none."""
 
@@ -40,8 +42,7 @@ Wanted = Callable[[str, int], bool]
 Notices = Counter[Notice]
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file of a tar, in archive order; directories are not reported."""
 
     name: str
@@ -82,7 +83,7 @@ def read_tar(path: str, limits: ShardLimits, wanted: Wanted, notices: Notices | 
 def _members(stream: ArchiveStream, limits: ShardLimits, wanted: Wanted, notices: Notices) -> Iterator[Member]:
     num_members = 0
     while (header := _next_header(stream, notices)) is not None:
-        if not _may_be_padding(header.zeros_before, stream.num_read - BLOCK):
+        if header.zeros_before and not _may_be_padding(header.zeros_before, stream.num_read - BLOCK):
             detail = f"{header.zeros_before} zero bytes inside the shard: what stood there is lost"
             yield Member(SHARD, 0, None, Rejected(Reason.SHARD_TRUNCATED, detail))
         num_members += 1
@@ -100,11 +101,19 @@ def _read_member(stream: ArchiveStream, header: Header, limits: ShardLimits, wan
     stream.reserve(size, name)
     data = None
     if refusal is None and header.kind == "file" and wanted(name, size):
-        data = stream.read(size, name)
+        data = _read_padded(stream, size, name)
     else:
-        stream.skip(size, name)
-    stream.skip(-size % BLOCK, name)
+        stream.skip(size + -size % BLOCK, name)
     return Member(name, size, data, refusal)
+
+
+def _read_padded(stream: ArchiveStream, size: int, name: str) -> bytes:
+    """The bytes of a member, the stream left behind its padding; of a small one both in one read."""
+    if size <= COPIED_BYTES:
+        return stream.read(size + -size % BLOCK, name)[:size]
+    data = stream.read(size, name)
+    stream.skip(-size % BLOCK, name)
+    return data
 
 
 def _refusal(header: Header, name: str, limits: ShardLimits) -> Rejected | None:
@@ -156,7 +165,7 @@ def _next_block(stream: ArchiveStream, notices: Notices) -> tuple[int, bytes]:
     """Count of zero bytes before the next header, and its block; no block at the end of the file."""
     is_first = stream.num_read == 0
     block = stream.read_up_to(BLOCK)
-    if len(block) == BLOCK and block.strip(b"\0"):
+    if len(block) == BLOCK and (block[0] or block.strip(b"\0")):
         return 0, block
     if is_first and (name := name_format(block)) is not None:
         raise ShardBrokenError(Reason.SHARD_UNREADABLE, name)
