@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import fsspec
+from fsspec import AbstractFileSystem
 
 from mos.curation.system_files import is_system_file, is_system_folder
 from mos.errors import UserError
@@ -38,6 +39,21 @@ class Listing:
     """Files of operating systems and tools, see `mos.curation.system_files`."""
 
 
+def file_system(uri: str) -> tuple[AbstractFileSystem, str]:
+    """What reads a URI, and the path that it has there.
+
+    Raises:
+        UserError: nothing here reads such addresses.
+    """
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"{uri} cannot be read ({error}): install the package that reads {uri.partition('://')[0]}:// here and on "
+            "every node, or correct the address"
+        ) from error
+
+
 def list_folder(folder: str, name: str, follow: Sequence[str]) -> Listing:
     """Everything below a folder.
 
@@ -53,7 +69,7 @@ def list_folder(folder: str, name: str, follow: Sequence[str]) -> Listing:
     """
     listing = Listing()
     if "://" in folder:
-        system, root = fsspec.core.url_to_fs(folder)
+        system, root = file_system(folder)
         try:
             details = system.find(root, detail=True)
         except PermissionError as error:

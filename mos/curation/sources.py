@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import fsspec
 from pydantic import Field, model_validator
 
 from mos.config import StrictConfig
@@ -18,6 +17,7 @@ from mos.curation.entries import jsonl_entries, sidecar_entries
 from mos.curation.listing import (
     ListedFile,
     Refused,
+    file_system,
     hub_blobs,
     list_folder,
     local_file,
@@ -251,7 +251,7 @@ def _local(path: str) -> ListedFile:
 
 
 def _remote(uri: str) -> ListedFile:
-    system, path = fsspec.core.url_to_fs(uri)
+    system, path = file_system(uri)
     return remote_file(system.unstrip_protocol(path), system.info(path))
 
 
@@ -277,7 +277,7 @@ def _unseen(pattern: str) -> Iterator[str]:
 
 
 def _glob_uri(uri: str) -> list[ListedFile]:
-    system, pattern = fsspec.core.url_to_fs(uri)
+    system, pattern = file_system(uri)
     details = system.glob(pattern, detail=True)
     files = [remote_file(system.unstrip_protocol(path), info) for path, info in sorted(details.items())]
     return [file for file in files if not is_system_file(file.name.rpartition("/")[2])]

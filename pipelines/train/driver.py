@@ -44,6 +44,7 @@ from pipelines.train.producer_stats import describe_balance
 from pipelines.train.refresh import NewerSamples, taking_newer
 from pipelines.train.samples import StageSamples
 from pipelines.train.show_progress import shown_progress
+from pipelines.train.standing import cost_text
 from pipelines.train.stopping import stopping_in_order
 from pipelines.train.worker import train_worker
 
@@ -129,10 +130,7 @@ def train(step: Step, run: Run, anew: bool) -> None:
         loss += f", held out {measured[-1].loss:.4f} (lowest at step {best_step(measured)})"
     print(f"{job.name}: {reached} steps{loss}; weights in {job.folder / 'export'}", flush=True)
     if spent is not None:
-        workers, price = config.cluster.train, config.plan.machine_for(config.cluster.train.gpus).train_hour
-        hours = spent.worker_seconds / 3600 * (1 if workers.gpus else workers.cpus)
-        unit = "GPU hours" if workers.gpus else "core hours"
-        print(f"{job.name}: {spent.text()}; {hours:.2f} {unit} at {price:g} $ are {hours * price:.2f} $", flush=True)
+        print(f"{job.name}: {spent.text()}; {cost_text(config, spent.worker_seconds)}", flush=True)
 
 
 def prepare(job: StageJob, config: RunConfig) -> SampleIndex:

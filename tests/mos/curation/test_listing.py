@@ -2,8 +2,9 @@ import os
 from pathlib import Path
 
 import pytest
+from fsspec.registry import known_implementations
 
-from mos.curation.listing import ListedFile, hub_blobs, is_inside, list_folder, local_file, remote_file
+from mos.curation.listing import ListedFile, file_system, hub_blobs, is_inside, list_folder, local_file, remote_file
 from mos.errors import UserError
 from mos.images.reasons import Notice, Reason
 from tests.mos.curation.folder_reading import fates, fill, jsonl, read
@@ -173,3 +174,12 @@ def test_only_a_snapshot_of_the_hub_leads_to_blobs(tmp_path, repository):
     (tmp_path / "other/snapshots/0123abc").mkdir(parents=True)
     (tmp_path / "other/blobs").mkdir()
     assert hub_blobs(str(tmp_path / "other/snapshots/0123abc")) == ()
+
+
+def test_addresses_that_nothing_here_reads_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = {"class": "no_such_package.Files", "err": "Install no_such_package"}
+    monkeypatch.setitem(known_implementations, "lacking", lacking)
+    with pytest.raises(UserError, match=r"lacking://a cannot be read \(Install no_such_package\): install the package"):
+        list_folder("lacking://a", "photos", ())
+    with pytest.raises(UserError, match=r"nowhere://a/\*\.tar cannot be read .* correct the address"):
+        file_system("nowhere://a/*.tar")
