@@ -24,6 +24,9 @@ CHECKOUT_EXCLUDES = (".git", ".venv", "runs")
 OLDEST_RAY = (2, 56)
 """Older releases read WebDataset members with pickle and lack the fixes this project relies on."""
 
+START_TRIES = 3
+"""Of a local Ray."""
+
 UNSAFE_SWITCHES = ("RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION", "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE")
 """Environment switches that let data files run code on the workers."""
 
@@ -37,7 +40,8 @@ def ray_session(config: ClusterConfig) -> Iterator[None]:
     nothing.
 
     Raises:
-        UserError: an environment switch lets data run code, this Ray is too old, or `RAY_ADDRESS` does not answer.
+        UserError: an environment switch lets data run code, this Ray is too old, `RAY_ADDRESS` does not answer, or a
+            local Ray does not come up.
     """
     import ray
 
@@ -107,14 +111,39 @@ def _connect(config: ClusterConfig) -> None:
     elif address := os.environ.get("RAY_ADDRESS"):
         _attach(config, address, options)
     else:
-        ray.init(
-            address="local",
+        start_local(
             num_cpus=config.local_cores,
             object_store_memory=config.object_store_mb * 2**20,
-            include_dashboard=False,
             runtime_env={"env_vars": worker_environment(config)},
             **options,
         )
+
+
+def start_local(**options: Any) -> None:
+    """Start a Ray of this process's own; Ray gives each try 30 seconds, which a machine with other work may exceed.
+
+    Args:
+        options: of `ray.init`.
+
+    Raises:
+        UserError: it did not come up.
+    """
+    import ray
+
+    for tries_left in reversed(range(START_TRIES)):
+        try:
+            ray.init(address="local", include_dashboard=False, **options)
+            return
+        except Exception as error:  # Ray raises a bare one
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if not tries_left:
+                raise UserError(
+                    f"Ray did not come up within 30 s, {START_TRIES} times: this machine has too much other work, or "
+                    "too little memory"
+                ) from error
+            print("Ray did not come up within 30 s: trying again", file=sys.stderr, flush=True)
 
 
 def _quiet() -> None:

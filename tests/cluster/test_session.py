@@ -95,3 +95,48 @@ def test_an_address_without_a_cluster_is_a_user_error(address: str, sentence: st
     environment = os.environ | {"RAY_ADDRESS": address}
     result = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=60)
     assert result.stdout.startswith(sentence), result.stderr
+
+
+SLOW_MACHINE = """
+import sys
+import ray
+from cluster import session
+from cluster.config import ClusterConfig
+
+starts, init = 0, ray.init
+
+
+def starved(**options):
+    global starts
+    starts += 1
+    if starts <= int(sys.argv[1]):
+        raise Exception("The current node timed out during startup. This could happen because ...")
+    return init(**options)
+
+
+ray.init = starved
+with session.ray_session(ClusterConfig(num_cpus=1, object_store_mb=80)):
+    print("cores", ray.cluster_resources()["CPU"], "starts", starts)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("slow", "told"),
+    [
+        (1, ("cores 1.0 starts 2", "Ray did not come up within 30 s: trying again")),
+        (
+            3,
+            (
+                "",
+                "Ray did not come up within 30 s, 3 times: this machine has too much other work, or too little memory",
+            ),
+        ),
+    ],
+)
+def test_a_machine_with_other_work_gets_a_second_try(slow: int, told: tuple[str, str], clone: Path):
+    environment = os.environ | {"PYTHONPATH": str(clone)}
+    command = [sys.executable, "-c", SLOW_MACHINE, str(slow)]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert ran.stdout.strip() == told[0]
+    assert told[1] in ran.stderr
