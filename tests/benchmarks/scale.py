@@ -1,6 +1,7 @@
 """Bookkeeping as a table grows: a driver's memory and seconds for a million samples, a rank's index and plan.
 
     python -m tests.benchmarks.scale [rows ...]     two numbers or more, 1e5 and 1e6 unless told; 1e7 takes 5 GB
+    python -m tests.benchmarks.scale --curate rows ...     curation alone, which needs no encodings: 1e7 take 6 GB
     python -m tests.benchmarks.scale --plan         the plan of a hundred million rows: 2 GB of disk
 
 Every figure is of a fresh process; memory is its peak above what it had when the step began. Tables are synthetic
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -67,12 +68,18 @@ def main() -> None:
     if "--plan" in sys.argv:
         write_results("scale", plan_rows())
         return
-    numbers = sorted(int(float(text)) for text in sys.argv[1:]) or ROWS
+    numbers = sorted(int(float(text)) for text in sys.argv[1:] if not text.startswith("--")) or ROWS
+    if "--curate" in sys.argv:
+        with tempfile.TemporaryDirectory() as root:
+            curated = {num: measure_curation(Path(root, str(num)), num) for num in numbers}
+        rows = [*step_rows(curated, ("curate",)), *nightly_rows(numbers[-1], curated[numbers[-1]])]
+        write_results("scale", rows)
+        return
     with tempfile.TemporaryDirectory() as root:
         found = {num: measure_all(Path(root, str(num)), num) for num in numbers}
         plain = {step: in_fresh_process(f"plain_{step}", Path(root, str(numbers[0]))) for step in PLAIN}
     most = found[numbers[-1]]
-    rows = [*step_rows(found), *against_plain(found[numbers[0]], plain), *rank_rows(found)]
+    rows = [*step_rows(found, tuple(MARKS)), *against_plain(found[numbers[0]], plain), *rank_rows(found)]
     write_results("scale", [*rows, *curation_rows(numbers[-1], most)])
 
 
@@ -80,15 +87,24 @@ def measure_all(folder: Path, num: int) -> dict[str, Figure]:
     """Every step on tables of so many rows."""
     folder.mkdir()
     write_encodings(folder, write_samples(folder, num))
+    others = [step for step in MARKS if step != "curate"]
+    found = measure_curation(folder, num)
+    return found | {step: in_fresh_process(step, folder) for step in (*others, "copies", "copies_by_hand", "rank")}
+
+
+def measure_curation(folder: Path, num: int) -> dict[str, Figure]:
+    """The books of a run over so many samples, and of one that adds a few."""
+    folder.mkdir(exist_ok=True)
     write_marks(folder, num)
     write_marks(folder, int(num * NIGHTLY), first=num)
-    return {step: in_fresh_process(step, folder) for step in (*MARKS, "nightly", "copies", "copies_by_hand", "rank")}
+    return {step: in_fresh_process(step, folder) for step in ("curate", "nightly")}
 
 
-def step_rows(found: dict[int, dict[str, Figure]]) -> list[Row]:
+def step_rows(found: dict[int, dict[str, Figure]], steps: Sequence[str]) -> list[Row]:
     """Memory, seconds, growth and flatness of the driver's steps."""
     rows, (least, *_, most) = [], sorted(found)
-    for step, mark in MARKS.items():
+    for step in steps:
+        mark = MARKS[step]
         for num, figures in found.items():
             figure, millions = figures[step], num / 1e6
             at, spent = f"{num:.0e}".replace("e+0", "e"), figure.seconds / millions
@@ -126,13 +142,21 @@ def rank_rows(found: dict[int, dict[str, Figure]]) -> list[Row]:
 
 def curation_rows(num: int, found: dict[str, Figure]) -> list[Row]:
     """A run that adds a few samples against the one that made the table, and its copies against a query of theirs."""
-    whole, night, ours, peer = (found[step] for step in ("curate", "nightly", "copies", "copies_by_hand"))
-    share, by_hand = night.seconds / whole.seconds, "DuckDB without a bound, one query a kind"
+    ours, peer, by_hand = found["copies"], found["copies_by_hand"], "DuckDB without a bound, one query a kind"
+    return [
+        *nightly_rows(num, found),
+        Row("scale.peer", ours.cpu, f"CPU s, copies of {num:,}", by_hand, peer.cpu, peer.cpu / ours.cpu),
+        Row("scale.peer.driver", ours.mib, "MiB", by_hand, peer.mib, peer.mib / ours.mib),
+    ]
+
+
+def nightly_rows(num: int, found: dict[str, Figure]) -> list[Row]:
+    """A run that adds a few samples against the one that made the table."""
+    whole, night = found["curate"], found["nightly"]
+    share = night.seconds / whole.seconds
     return [
         Row("scale.nightly", share, f"s, {NIGHTLY:.0%} new on {num:,}, of building it", "mark", 0.05, 0.05 / share),
         Row("scale.nightly.driver", night.mib, "MiB", "building it", whole.mib, whole.mib / night.mib),
-        Row("scale.peer", ours.cpu, f"CPU s, copies of {num:,}", by_hand, peer.cpu, peer.cpu / ours.cpu),
-        Row("scale.peer.driver", ours.mib, "MiB", by_hand, peer.mib, peer.mib / ours.mib),
     ]
 
 
