@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from mos.config import StrictConfig
+from mos.sampling.config import StageName
 
 ExportFormat = Literal["webdataset", "parquet"]
-StageName = Literal["stage1", "stage2", "stage3", "stage4", "edit"]
 
 
 class ExportConfig(StrictConfig):

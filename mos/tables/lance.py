@@ -169,12 +169,7 @@ def append_fragments(table: TableVersion, fragments: Sequence[str], expected_row
     if old:  # Lance numbers the first fragments of an empty table itself, beyond those it once had
         for number, fragment in enumerate(new, start=max(fragment.id for fragment in old) + 1):
             fragment.id = number
-    merged = lance.LanceOperation.Merge([*old, *new], dataset.lance_schema)
-    try:
-        after = lance.LanceDataset.commit(table.uri, merged, read_version=table.version)
-    except CommitConflictError as error:
-        raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
-    return TableVersion(table.uri, after.version, after.count_rows())
+    return _commit(table, lance.LanceOperation.Merge([*old, *new], dataset.lance_schema))
 
 
 def drop_fragments(table: TableVersion, numbers: Sequence[int]) -> TableVersion:
@@ -183,13 +178,7 @@ def drop_fragments(table: TableVersion, numbers: Sequence[int]) -> TableVersion:
     Raises:
         TableMovedError: rows of these fragments were deleted or compacted since; nothing is committed.
     """
-    dataset = table.open()
-    deleted = lance.LanceOperation.Delete([], list(numbers), "true")
-    try:
-        after = lance.LanceDataset.commit(table.uri, deleted, read_version=dataset.version, max_retries=0)
-    except CommitConflictError as error:
-        raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
-    return TableVersion(table.uri, after.version, after.count_rows())
+    return _commit(table, lance.LanceOperation.Delete([], list(numbers), "true"), max_retries=0)
 
 
 def commit_fragments(uri: str, fragments: Sequence[str], expected_rows: int) -> TableVersion:
@@ -242,16 +231,15 @@ def held_among(table: TableVersion, values: Collection[str]) -> set[str]:
 
 
 def delete_places(table: TableVersion, places: Iterable[tuple[int, Sequence[int]]]) -> TableVersion:
-    """The table without some rows, on top of exactly this version: in one commit, unless there are more places in one
-    fragment than a filter takes.
+    """The table without some rows: in one commit, unless there are more places in one fragment than a filter takes.
 
     Args:
         table: the table.
         places: fragment by fragment its number, and the places of rows in it.
 
     Raises:
-        TableMovedError: rows were added, deleted or compacted since; these are not deleted.
-        RuntimeError: another number of rows went than there were places.
+        TableMovedError: rows of these fragments were deleted or compacted since; these are not deleted.
+        RuntimeError: the table has not so many rows less, since some were gone or others were added meanwhile.
     """
     dataset, num = table.open(), 0
     changed: list[FragmentMetadata] = []
@@ -270,22 +258,26 @@ def delete_places(table: TableVersion, places: Iterable[tuple[int, Sequence[int]
             later.append((number, rest))
     if not num:
         return table
-    deleted = lance.LanceOperation.Delete(changed, emptied, "rows at places")
-    try:
-        after = lance.LanceDataset.commit(table.uri, deleted, read_version=dataset.version, max_retries=0)
-    except CommitConflictError as error:
-        raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
-    if after.count_rows() != table.rows - num:
-        raise RuntimeError(f"{table.rows - after.count_rows()} rows of {table.uri} were deleted for {num} places")
-    left = TableVersion(table.uri, after.version, after.count_rows())
+    left = _commit(table, lance.LanceOperation.Delete(changed, emptied, "rows at places"), max_retries=0)
+    if left.rows != table.rows - num:
+        raise RuntimeError(f"{table.rows - left.rows} rows of {table.uri} were deleted for {num} places")
     return delete_places(left, later) if later else left
 
 
-def delete_rows(dataset: lance.LanceDataset, column: str, values: Sequence[str] | Sequence[int]) -> None:
+def delete_rows(dataset: lance.LanceDataset, column: str, values: Sequence[str]) -> None:
     """Remove the rows with these values of a column, so many in one commit that Lance's parser bears the filter."""
     for start in range(0, len(values), VALUES_PER_DELETE):
-        chosen = ", ".join(map(_literal, values[start : start + VALUES_PER_DELETE]))
+        chosen = ", ".join(f"'{value}'" for value in values[start : start + VALUES_PER_DELETE])
         dataset.delete(f"{column} IN ({chosen})")
+
+
+def _commit(table: TableVersion, operation: lance.LanceOperation.BaseOperation, **options: int) -> TableVersion:
+    """The table after an operation on top of a version of it; `TableMovedError` where another run came in between."""
+    try:
+        after = lance.LanceDataset.commit(table.uri, operation, read_version=table.version, **options)
+    except CommitConflictError as error:
+        raise TableMovedError(f"table {table.uri} was changed by another run since version {table.version}") from error
+    return TableVersion(table.uri, after.version, after.count_rows())
 
 
 def schema_metadata(schema: pa.Schema) -> dict[str, str]:
@@ -316,7 +308,3 @@ def _reaches(files: LanceFileSession, path: str, size: int) -> bool:
 
 def _describe(schema: pa.Schema) -> str:
     return f"columns {schema.names} with {schema_metadata(schema) or 'no metadata'}"
-
-
-def _literal(value: str | int) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value)
